@@ -1,0 +1,1 @@
+"""Generative memories: the mathematics of DGM, in PyTorch and nothing else."""

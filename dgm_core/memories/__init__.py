@@ -1,0 +1,31 @@
+"""The memory kinds: one file each and one line here."""
+
+from dgm_core.memories.dgmw import DGMw
+from dgm_core.memory import Blobs, CannotLearn, DataSpec, GenerativeMemory, Manifest
+
+KINDS: dict[str, type[GenerativeMemory]] = {kind.kind: kind for kind in (DGMw,)}
+"""Registered name -> kind. A new kind is one file and one line here."""
+
+DEFAULT_KIND = DGMw.kind
+
+
+def new_manifest(kind: str, options: dict[str, str], spec: DataSpec, seed: int) -> Manifest:
+    """The manifest of an empty memory; `seed` serves where the options name none.
+
+    Raises:
+        CannotLearn: the kind is not registered, or it refuses the options.
+    """
+    return Manifest(kind, kind_of(kind).options({"seed": str(seed), **options}), spec)
+
+
+def load_memory(manifest: Manifest, blobs: Blobs) -> GenerativeMemory:
+    """The memory that a manifest describes. `blobs` serves every digest in `manifest.digests`."""
+    return kind_of(manifest.kind)(manifest, blobs)
+
+
+def kind_of(name: str) -> type[GenerativeMemory]:
+    """The registered kind of that name. Raises CannotLearn with the known ones."""
+    try:
+        return KINDS[name]
+    except KeyError:
+        raise CannotLearn("kind", f"there is no memory kind {name!r}; the kinds are {', '.join(sorted(KINDS))}") from None

@@ -1,0 +1,338 @@
+"""What a generative memory is: one shared generator, a few parameters per task, frozen experts to sample from.
+
+    memory    = load_memory(manifest, blobs)        restore it from immutable blobs
+    learned   = memory.learn(data, task="t1", ...)  train; returns what must be kept, changes nothing that is on disk
+    manifest' = manifest.commit(learned)            the next revision
+    expert    = memory.expert(digest)               a plain frozen generator, ready to serve
+
+Learning differs by kind, serving does not: a sampler knows only manifests and experts.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+DTypeName = Literal["uint8", "float32"]
+Label = int | str
+Blobs = Mapping[str, bytes]
+"""Content-addressed storage: SHA-256 in hexadecimal -> the bytes (safetensors) that it names."""
+
+
+class CannotLearn(ValueError):
+    """The data or the options do not suit this memory. `field` names what is wrong, the message says how to mend it."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class QualityTooLow(RuntimeError):
+    """The reverse accuracy of a task stayed below the caller's `min_quality`; nothing is kept."""
+
+
+class TrainingDiverged(RuntimeError):
+    """A loss became NaN or infinite; nothing is kept."""
+
+
+class Cancelled(Exception):
+    """Raised by a `Report` callback to stop learning at once."""
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Shape and dtype of one example x.
+
+    Arguments:
+        shape: (C, H, W) for an image with C in {1, 3} and sides of 8 to 64 pixels, or (F,) for a feature vector.
+        dtype: "uint8" for images, "float32" for vectors.
+    """
+
+    shape: tuple[int, ...]
+    dtype: DTypeName
+
+    def __post_init__(self) -> None:
+        if len(self.shape) == 3:
+            channels, *sides = self.shape
+            if channels not in (1, 3):
+                raise CannotLearn("spec.shape", f"an image has 1 or 3 channels, not {channels}; shapes are (C, H, W)")
+            if not all(8 <= side <= 64 for side in sides):
+                raise CannotLearn("spec.shape", f"an image is 8 to 64 pixels a side, not {sides}; resize it first")
+        elif len(self.shape) == 1:
+            if not 1 <= self.shape[0] <= 65_536:
+                raise CannotLearn("spec.shape", f"a vector has 1 to 65536 features, not {self.shape[0]}")
+        else:
+            raise CannotLearn("spec.shape", f"x is an image (C, H, W) or a vector (F,), not of shape {self.shape}")
+        if self.dtype != ("uint8" if self.is_image else "float32"):
+            raise CannotLearn("spec.dtype", f"images are held as uint8 and vectors as float32, not {self.dtype}")
+
+    @property
+    def is_image(self) -> bool:
+        """Whether x is an image (C, H, W) rather than a vector (F,)."""
+        return len(self.shape) == 3
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one example."""
+        size = 1 if self.dtype == "uint8" else 4
+        for extent in self.shape:
+            size *= extent
+        return size
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """The raw data of one task; it lives only as long as `learn` runs.
+
+    Arguments:
+        x: uint8 (n, C, H, W) or float32 (n, F).
+        y: int64 (n,), indices into `classes`.
+        classes: the labels of this task, in the order in which they first occurred.
+    """
+
+    x: Tensor
+    y: Tensor
+    classes: tuple[Label, ...]
+
+    def __len__(self) -> int:
+        return self.x.shape[0]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a task may learn; what is None is left to the recipe.
+
+    Arguments:
+        steps: training steps of the generator.
+        seconds: wall-clock seconds for the whole task.
+        min_quality: reverse accuracy in [0, 1] below which the task fails instead of committing.
+    """
+
+    steps: int | None = None
+    seconds: float | None = None
+    min_quality: float | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A snapshot of learning. `fraction` of the whole task is in [0, 1]; `seconds_left` is an estimate, None while unknown."""
+
+    phase: str
+    step: int
+    steps: int
+    fraction: float
+    seconds_left: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+Report = Callable[[Progress], None]
+"""Called between steps; may raise `Cancelled`."""
+
+
+@dataclass(frozen=True)
+class ExpertEntry:
+    """One expert in a manifest.
+
+    Arguments:
+        digest: content hash of the materialised expert; the sampler's key.
+        classes: what it generates; its class index c counts in this order.
+        examples: how many examples of each class it learned from: its share when a class has several experts.
+    """
+
+    digest: str
+    classes: tuple[Label, ...]
+    examples: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TaskEntry:
+    """One learned task in a manifest: its experts, the blob that holds it, and what was measured."""
+
+    task: str
+    blob: str
+    experts: tuple[ExpertEntry, ...]
+    quality: float
+    steps: int
+    seconds: float
+    analysis: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> tuple[Label, ...]:
+        """The classes that this task taught."""
+        return tuple(dict.fromkeys(label for expert in self.experts for label in expert.classes))
+
+
+@dataclass(frozen=True)
+class Learned:
+    """All that survives of a task: its manifest entry, the blobs shared by the memory (by role), and the bytes of both."""
+
+    entry: TaskEntry
+    shared: Mapping[str, str]
+    blobs: Blobs
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A revision of a memory: class -> weighted experts, and the blobs that everything derives from.
+
+    Arguments:
+        kind: registered name of the memory kind.
+        options: all options of the kind as text, defaults included.
+        spec: of one example.
+        revision: 0 while empty; grows by one with each commit.
+        tasks: in the order of commits.
+        shared: role -> digest of a blob that belongs to the whole memory, such as "solver".
+    """
+
+    kind: str
+    options: Mapping[str, str]
+    spec: DataSpec
+    revision: int = 0
+    tasks: tuple[TaskEntry, ...] = ()
+    shared: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def seed(self) -> int:
+        """Seed of the memory: free weights are initialised from (seed, task index)."""
+        return int(self.options["seed"])
+
+    @property
+    def classes(self) -> tuple[Label, ...]:
+        """All classes in the order in which they were first learned."""
+        return tuple(dict.fromkeys(label for task in self.tasks for label in task.classes))
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """Every blob that this revision needs, each once."""
+        return tuple(dict.fromkeys([*(task.blob for task in self.tasks), *self.shared.values()]))
+
+    def experts(self) -> Iterator[tuple[TaskEntry, ExpertEntry]]:
+        """All experts with the tasks that own them."""
+        for task in self.tasks:
+            for expert in task.experts:
+                yield task, expert
+
+    def commit(self, learned: Learned) -> "Manifest":
+        """The next revision: this one and one more learned task."""
+        if any(task.task == learned.entry.task for task in self.tasks):
+            raise ValueError(f"task {learned.entry.task} is in this manifest already")
+        return replace(
+            self,
+            revision=self.revision + 1,
+            tasks=(*self.tasks, learned.entry),
+            shared={**self.shared, **learned.shared},
+        )
+
+    def to_json(self) -> str:
+        """Canonical text: the same manifest gives the same characters."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The inverse of `to_json`."""
+        raw = json.loads(text)
+        raw["spec"] = DataSpec(tuple(raw["spec"]["shape"]), raw["spec"]["dtype"])
+        raw["tasks"] = tuple(_task_entry(task) for task in raw["tasks"])
+        return cls(**raw)
+
+
+def _task_entry(raw: dict[str, Any]) -> TaskEntry:
+    experts = tuple(
+        ExpertEntry(expert["digest"], tuple(expert["classes"]), tuple(expert["examples"])) for expert in raw["experts"]
+    )
+    return TaskEntry(**{**raw, "experts": experts})
+
+
+class Expert(ABC):
+    """A frozen generator with its effective weights materialised: masks applied, normalisation folded.
+
+    Attributes:
+        digest: SHA-256 over its architecture and tensors; equals the digest in the manifest.
+        classes: what it generates.
+        noise_dim: length of one noise vector z ~ N(0, I).
+        nbytes: memory that its tensors take.
+    """
+
+    digest: str
+    classes: tuple[Label, ...]
+    noise_dim: int
+    nbytes: int
+
+    @abstractmethod
+    def generate(
+        self, z: Float[Tensor, "batch noise"], c: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch *shape"]:
+        """Examples for noise z and class indices c: images in [-1, 1], vectors in the scale of their data."""
+
+    @abstractmethod
+    def to(self, device: torch.device) -> Self:
+        """The same expert on another device."""
+
+
+class Solver(ABC):
+    """The memory's own classifier: a single head over all classes learned so far."""
+
+    classes: tuple[Label, ...]
+
+    @abstractmethod
+    def probabilities(self, x: Tensor) -> Float[Tensor, "batch classes"]:
+        """Class probabilities of x, uint8 (n, C, H, W) or float32 (n, F)."""
+
+
+class GenerativeMemory(ABC):
+    """One memory kind; subclasses live in `memories/`, one file each, and are registered there.
+
+    An instance is a memory at one revision. `learn` leaves it, its manifest and its blobs as they are and returns what
+    the next revision adds, so that a failed or cancelled task needs no undoing.
+    """
+
+    kind: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def options(cls, given: Mapping[str, str]) -> dict[str, str]:
+        """All options of this kind as text, defaults included; `given` always holds "seed".
+
+        Raises:
+            CannotLearn: an option is unknown or its value is malformed; names the valid ones.
+        """
+
+    @abstractmethod
+    def __init__(self, manifest: Manifest, blobs: Blobs) -> None:
+        """Restores the memory of `manifest`; `blobs` serves every digest in `manifest.digests`."""
+
+    @abstractmethod
+    def learn(
+        self,
+        data: TaskData,
+        *,
+        task: str,
+        budget: Budget,
+        report: Report,
+        device: torch.device,
+    ) -> Learned:
+        """Trains on one task and returns what must be kept of it.
+
+        Raises:
+            CannotLearn: the data does not suit this memory.
+            QualityTooLow, TrainingDiverged: nothing is worth keeping.
+            Cancelled: as raised by `report`.
+        """
+
+    @abstractmethod
+    def expert(self, digest: str) -> Expert:
+        """Materialises one expert of the manifest, on the CPU.
+
+        Raises:
+            KeyError: no expert of this manifest has that digest.
+            ValueError: what the blobs give does not have that digest: a blob was tampered with, or the version differs.
+        """
+
+    @abstractmethod
+    def solver(self) -> Solver:
+        """The task solver of this revision. Raises KeyError while nothing has been learned."""

@@ -1,0 +1,346 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class DType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DTYPE_UNSPECIFIED: _ClassVar[DType]
+    UINT8: _ClassVar[DType]
+    FLOAT32: _ClassVar[DType]
+
+class TaskState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TASK_STATE_UNSPECIFIED: _ClassVar[TaskState]
+    QUEUED: _ClassVar[TaskState]
+    LEARNING: _ClassVar[TaskState]
+    COMMITTING: _ClassVar[TaskState]
+    LEARNED: _ClassVar[TaskState]
+    FAILED: _ClassVar[TaskState]
+    CANCELLED: _ClassVar[TaskState]
+DTYPE_UNSPECIFIED: DType
+UINT8: DType
+FLOAT32: DType
+TASK_STATE_UNSPECIFIED: TaskState
+QUEUED: TaskState
+LEARNING: TaskState
+COMMITTING: TaskState
+LEARNED: TaskState
+FAILED: TaskState
+CANCELLED: TaskState
+
+class DataSpec(_message.Message):
+    __slots__ = ("shape", "dtype")
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    dtype: DType
+    def __init__(self, shape: _Optional[_Iterable[int]] = ..., dtype: _Optional[_Union[DType, str]] = ...) -> None: ...
+
+class ClassLabel(_message.Message):
+    __slots__ = ("integer", "text")
+    INTEGER_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    integer: int
+    text: str
+    def __init__(self, integer: _Optional[int] = ..., text: _Optional[str] = ...) -> None: ...
+
+class CreateMemoryRequest(_message.Message):
+    __slots__ = ("name", "kind", "options", "spec")
+    class OptionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    kind: str
+    options: _containers.ScalarMap[str, str]
+    spec: DataSpec
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ..., spec: _Optional[_Union[DataSpec, _Mapping]] = ...) -> None: ...
+
+class GetMemoryRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class ListMemoriesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListMemoriesResponse(_message.Message):
+    __slots__ = ("memories",)
+    MEMORIES_FIELD_NUMBER: _ClassVar[int]
+    memories: _containers.RepeatedCompositeFieldContainer[Memory]
+    def __init__(self, memories: _Optional[_Iterable[_Union[Memory, _Mapping]]] = ...) -> None: ...
+
+class DeleteMemoryRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class DeleteMemoryResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Memory(_message.Message):
+    __slots__ = ("name", "kind", "options", "spec", "revision", "classes", "bytes", "tasks")
+    class OptionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    kind: str
+    options: _containers.ScalarMap[str, str]
+    spec: DataSpec
+    revision: int
+    classes: _containers.RepeatedCompositeFieldContainer[ClassLabel]
+    bytes: int
+    tasks: int
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ..., spec: _Optional[_Union[DataSpec, _Mapping]] = ..., revision: _Optional[int] = ..., classes: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ..., bytes: _Optional[int] = ..., tasks: _Optional[int] = ...) -> None: ...
+
+class LearnTaskRequest(_message.Message):
+    __slots__ = ("header", "chunk", "finish")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    FINISH_FIELD_NUMBER: _ClassVar[int]
+    header: LearnTaskHeader
+    chunk: LearnTaskChunk
+    finish: LearnTaskFinish
+    def __init__(self, header: _Optional[_Union[LearnTaskHeader, _Mapping]] = ..., chunk: _Optional[_Union[LearnTaskChunk, _Mapping]] = ..., finish: _Optional[_Union[LearnTaskFinish, _Mapping]] = ...) -> None: ...
+
+class LearnTaskHeader(_message.Message):
+    __slots__ = ("memory", "task", "spec", "classes", "count", "kind", "options", "steps", "seconds", "min_quality")
+    class OptionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    MIN_QUALITY_FIELD_NUMBER: _ClassVar[int]
+    memory: str
+    task: str
+    spec: DataSpec
+    classes: _containers.RepeatedCompositeFieldContainer[ClassLabel]
+    count: int
+    kind: str
+    options: _containers.ScalarMap[str, str]
+    steps: int
+    seconds: float
+    min_quality: float
+    def __init__(self, memory: _Optional[str] = ..., task: _Optional[str] = ..., spec: _Optional[_Union[DataSpec, _Mapping]] = ..., classes: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ..., count: _Optional[int] = ..., kind: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ..., steps: _Optional[int] = ..., seconds: _Optional[float] = ..., min_quality: _Optional[float] = ...) -> None: ...
+
+class LearnTaskChunk(_message.Message):
+    __slots__ = ("x", "y", "new_classes")
+    X_FIELD_NUMBER: _ClassVar[int]
+    Y_FIELD_NUMBER: _ClassVar[int]
+    NEW_CLASSES_FIELD_NUMBER: _ClassVar[int]
+    x: bytes
+    y: bytes
+    new_classes: _containers.RepeatedCompositeFieldContainer[ClassLabel]
+    def __init__(self, x: _Optional[bytes] = ..., y: _Optional[bytes] = ..., new_classes: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ...) -> None: ...
+
+class LearnTaskFinish(_message.Message):
+    __slots__ = ("count", "digest")
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    count: int
+    digest: bytes
+    def __init__(self, count: _Optional[int] = ..., digest: _Optional[bytes] = ...) -> None: ...
+
+class Task(_message.Message):
+    __slots__ = ("memory", "task", "state", "classes", "count", "waiting_for", "progress", "error", "revision", "quality", "steps", "learn_seconds", "created_unix_ms", "finished_unix_ms")
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FOR_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    QUALITY_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    LEARN_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    CREATED_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    memory: str
+    task: str
+    state: TaskState
+    classes: _containers.RepeatedCompositeFieldContainer[ClassLabel]
+    count: int
+    waiting_for: str
+    progress: TaskProgress
+    error: str
+    revision: int
+    quality: float
+    steps: int
+    learn_seconds: float
+    created_unix_ms: int
+    finished_unix_ms: int
+    def __init__(self, memory: _Optional[str] = ..., task: _Optional[str] = ..., state: _Optional[_Union[TaskState, str]] = ..., classes: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ..., count: _Optional[int] = ..., waiting_for: _Optional[str] = ..., progress: _Optional[_Union[TaskProgress, _Mapping]] = ..., error: _Optional[str] = ..., revision: _Optional[int] = ..., quality: _Optional[float] = ..., steps: _Optional[int] = ..., learn_seconds: _Optional[float] = ..., created_unix_ms: _Optional[int] = ..., finished_unix_ms: _Optional[int] = ...) -> None: ...
+
+class TaskProgress(_message.Message):
+    __slots__ = ("phase", "step", "steps", "fraction", "seconds_left", "metrics")
+    class MetricsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    FRACTION_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_LEFT_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    phase: str
+    step: int
+    steps: int
+    fraction: float
+    seconds_left: float
+    metrics: _containers.ScalarMap[str, float]
+    def __init__(self, phase: _Optional[str] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., fraction: _Optional[float] = ..., seconds_left: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
+
+class GetTaskRequest(_message.Message):
+    __slots__ = ("memory", "task")
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    memory: str
+    task: str
+    def __init__(self, memory: _Optional[str] = ..., task: _Optional[str] = ...) -> None: ...
+
+class ListTasksRequest(_message.Message):
+    __slots__ = ("memory",)
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    memory: str
+    def __init__(self, memory: _Optional[str] = ...) -> None: ...
+
+class ListTasksResponse(_message.Message):
+    __slots__ = ("tasks",)
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    tasks: _containers.RepeatedCompositeFieldContainer[Task]
+    def __init__(self, tasks: _Optional[_Iterable[_Union[Task, _Mapping]]] = ...) -> None: ...
+
+class WatchTaskRequest(_message.Message):
+    __slots__ = ("memory", "task")
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    memory: str
+    task: str
+    def __init__(self, memory: _Optional[str] = ..., task: _Optional[str] = ...) -> None: ...
+
+class CancelTaskRequest(_message.Message):
+    __slots__ = ("memory", "task")
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    memory: str
+    task: str
+    def __init__(self, memory: _Optional[str] = ..., task: _Optional[str] = ...) -> None: ...
+
+class SampleRequest(_message.Message):
+    __slots__ = ("memory", "classes", "tasks", "n", "batch_size", "seed", "start_at", "revision", "dtype")
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    N_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    START_AT_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    memory: str
+    classes: _containers.RepeatedCompositeFieldContainer[ClassLabel]
+    tasks: _containers.RepeatedScalarFieldContainer[str]
+    n: int
+    batch_size: int
+    seed: int
+    start_at: int
+    revision: int
+    dtype: DType
+    def __init__(self, memory: _Optional[str] = ..., classes: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ..., tasks: _Optional[_Iterable[str]] = ..., n: _Optional[int] = ..., batch_size: _Optional[int] = ..., seed: _Optional[int] = ..., start_at: _Optional[int] = ..., revision: _Optional[int] = ..., dtype: _Optional[_Union[DType, str]] = ...) -> None: ...
+
+class SampleResponse(_message.Message):
+    __slots__ = ("header", "chunk")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    header: SampleHeader
+    chunk: SampleChunk
+    def __init__(self, header: _Optional[_Union[SampleHeader, _Mapping]] = ..., chunk: _Optional[_Union[SampleChunk, _Mapping]] = ...) -> None: ...
+
+class SampleHeader(_message.Message):
+    __slots__ = ("revision", "spec", "classes", "batch_size")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    spec: DataSpec
+    classes: _containers.RepeatedCompositeFieldContainer[ClassLabel]
+    batch_size: int
+    def __init__(self, revision: _Optional[int] = ..., spec: _Optional[_Union[DataSpec, _Mapping]] = ..., classes: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ..., batch_size: _Optional[int] = ...) -> None: ...
+
+class SampleChunk(_message.Message):
+    __slots__ = ("row", "x", "y")
+    ROW_FIELD_NUMBER: _ClassVar[int]
+    X_FIELD_NUMBER: _ClassVar[int]
+    Y_FIELD_NUMBER: _ClassVar[int]
+    row: int
+    x: bytes
+    y: bytes
+    def __init__(self, row: _Optional[int] = ..., x: _Optional[bytes] = ..., y: _Optional[bytes] = ...) -> None: ...
+
+class ClassifyRequest(_message.Message):
+    __slots__ = ("memory", "spec", "x")
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    X_FIELD_NUMBER: _ClassVar[int]
+    memory: str
+    spec: DataSpec
+    x: bytes
+    def __init__(self, memory: _Optional[str] = ..., spec: _Optional[_Union[DataSpec, _Mapping]] = ..., x: _Optional[bytes] = ...) -> None: ...
+
+class ClassifyResponse(_message.Message):
+    __slots__ = ("classes", "y", "probabilities", "revision")
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    Y_FIELD_NUMBER: _ClassVar[int]
+    PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    classes: _containers.RepeatedCompositeFieldContainer[ClassLabel]
+    y: bytes
+    probabilities: bytes
+    revision: int
+    def __init__(self, classes: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ..., y: _Optional[bytes] = ..., probabilities: _Optional[bytes] = ..., revision: _Optional[int] = ...) -> None: ...
