@@ -1,0 +1,112 @@
+"""What can go wrong in the server, said in the words of its domain.
+
+Each class says who is at fault by its branch: `AskedWrongly` the caller, `Busy` the load, `Broken` the server. What a
+caller sees of them (status code, reason, details) is decided in one place, `interceptors/errors.py`.
+"""
+
+from collections.abc import Iterable
+
+from dgm_core.memory import Label
+
+_LISTED = 20
+
+
+class MemoryServerError(Exception):
+    """The root of the server's own exceptions. The message says what is wrong and what to do."""
+
+
+class AskedWrongly(MemoryServerError):
+    """The caller asked for something that cannot be: repeating the request will not help."""
+
+
+class Busy(MemoryServerError):
+    """The request is fine, but not now. `retry_after` is in seconds."""
+
+    def __init__(self, message: str, retry_after: float = 5.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Broken(MemoryServerError):
+    """The server cannot do what it promised."""
+
+
+class BadRequest(AskedWrongly):
+    """A field of the request is malformed. `field` is its path in the request, for example "header.spec.shape"."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.description = message
+
+
+class UnknownMemory(AskedWrongly):
+    """No memory has this name; the message lists those that exist."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"there is no memory {name!r}; {_known('memories', known)}")
+
+
+class UnknownTask(AskedWrongly):
+    """The memory has no task of this name; the message lists those that exist."""
+
+    def __init__(self, memory: str, task: str, known: Iterable[str]) -> None:
+        super().__init__(f"memory {memory!r} has no task {task!r}; {_known('tasks', known)}")
+
+
+class UnknownClass(AskedWrongly):
+    """No expert in question generates this class; the message lists the classes that can be had."""
+
+    def __init__(self, memory: str, label: Label, known: Iterable[Label]) -> None:
+        super().__init__(f"memory {memory!r} has not learned class {label!r}; {_known('classes', known)}")
+
+
+class UnknownRevision(AskedWrongly):
+    """The memory has no such revision; the message gives the ones that exist."""
+
+    def __init__(self, memory: str, revision: int, known: Iterable[int]) -> None:
+        super().__init__(f"memory {memory!r} has no revision {revision}; {_known('revisions', known)}")
+
+
+class MemoryExists(AskedWrongly):
+    """The name is taken by a memory of another kind, other options or another data spec."""
+
+
+class MemoryMismatch(AskedWrongly):
+    """The memory exists with another kind or other options than the request expects."""
+
+
+class TaskExists(AskedWrongly):
+    """The memory holds a task of this name that learned other data."""
+
+
+class TaskFinished(AskedWrongly):
+    """The task can no longer be cancelled."""
+
+
+class EmptyMemory(AskedWrongly):
+    """Nothing has been learned yet, so there is nothing to sample or classify with."""
+
+
+class TaskTooLarge(AskedWrongly):
+    """This task alone exceeds the ingest budget."""
+
+
+class ServerBusy(Busy):
+    """The ingest budget or the queue is full."""
+
+
+class ShuttingDown(Busy):
+    """The server is draining and admits nothing new."""
+
+
+class CannotStart(Broken):
+    """The server cannot start: its port, data directory or device is not to be had."""
+
+
+def _known(things: str, known: Iterable[object]) -> str:
+    names = [str(name) if isinstance(name, int) else repr(name) for name in known]
+    if not names:
+        return f"it has no {things} yet" if things != "memories" else "there are none yet"
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"the {things} are {', '.join(names[:_LISTED])}{more}"
