@@ -1,0 +1,1 @@
+"""What survives a restart: immutable blobs, and the catalog whose transaction is the commit."""

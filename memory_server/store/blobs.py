@@ -1,0 +1,117 @@
+"""Content-addressed immutable files: `blobs/ab/abcdef...`, named by the SHA-256 of their content."""
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from memory_server.store.errors import CorruptBlob
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_UNFINISHED = ".unfinished"
+
+
+def sync_directory(directory: Path) -> None:
+    """Makes the names in a directory durable: a rename alone may be lost in a power cut."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class BlobStore(Mapping[str, bytes]):
+    """Digest -> bytes. Opening one changes nothing on disk, so a worker may read while the server writes.
+
+    Arguments:
+        directory: where the blobs are; made by the first `put`.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def put(self, content: bytes) -> str:
+        """Stores bytes durably and returns their SHA-256 in hexadecimal. Storing them again changes nothing.
+
+        Raises:
+            OSError: the disk is full or fails; nothing of it is left behind.
+        """
+        digest = hashlib.sha256(content).hexdigest()
+        path = self._path(digest)
+        self._make(path.parent)
+        if not self._intact(path, digest):
+            _write_durably(path, content)
+        sync_directory(path.parent)
+        return digest
+
+    def __getitem__(self, digest: str) -> bytes:
+        """The bytes of a blob. Raises KeyError if there is none, CorruptBlob if they do not match their name."""
+        try:
+            path = self._path(digest)
+            content = path.read_bytes()
+        except (FileNotFoundError, ValueError):
+            raise KeyError(digest) from None
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise CorruptBlob(path)
+        return content
+
+    def __contains__(self, digest: object) -> bool:
+        return isinstance(digest, str) and _DIGEST.fullmatch(digest) is not None and self._path(digest).is_file()
+
+    def __iter__(self) -> Iterator[str]:
+        return (path.name for path in self.directory.glob("??/*") if _DIGEST.fullmatch(path.name))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def delete(self, digests: Iterable[str]) -> None:
+        """Removes blobs; those that are not there are no error."""
+        for digest in digests:
+            self._path(digest).unlink(missing_ok=True)
+
+    def orphans(self, referenced: Collection[str]) -> set[str]:
+        """The blobs that are there but that nothing refers to."""
+        return set(self).difference(referenced)
+
+    def remove_unfinished(self) -> None:
+        """Removes what a killed server was writing. Only the one server that owns the directory may call this."""
+        for path in self.directory.glob(f"??/*{_UNFINISHED}"):
+            path.unlink(missing_ok=True)
+
+    def _path(self, digest: str) -> Path:
+        if not _DIGEST.fullmatch(digest):
+            raise ValueError(f"a blob is named by 64 hexadecimal digits, not {digest!r}")
+        return self.directory / digest[:2] / digest
+
+    def _make(self, directory: Path) -> None:
+        for level in (self.directory, directory):
+            with suppress(FileExistsError):
+                level.mkdir(mode=0o700)
+                sync_directory(level.parent)
+
+    def _intact(self, path: Path, digest: str) -> bool:
+        try:
+            self[digest]
+        except KeyError:
+            return False
+        except CorruptBlob:
+            path.unlink(missing_ok=True)
+            return False
+        return True
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    """Writes beside the final name and renames: a reader sees the whole file or none. Mode 0600."""
+    descriptor, unfinished = tempfile.mkstemp(dir=path.parent, suffix=_UNFINISHED)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(unfinished).rename(path)
+    except BaseException:
+        Path(unfinished).unlink(missing_ok=True)
+        raise

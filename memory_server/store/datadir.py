@@ -1,0 +1,134 @@
+"""A data directory: `LOCK`, `catalog.sqlite` and `blobs/`, owned by one server at a time."""
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+from sqlalchemy.exc import DatabaseError
+
+from dgm_core.memory import Learned, Manifest
+from memory_server.store.blobs import BlobStore, sync_directory
+from memory_server.store.catalog import Catalog, Clock
+from memory_server.store.errors import CommitFailed, DataDirError, NewerFormat
+
+
+class DataDir:
+    """All that the server keeps. Opening one fails what was in flight when the last server stopped and removes debris.
+
+    Arguments:
+        path: the directory; made with mode 0700 if it is not there.
+        clock: the present time.
+
+    Raises:
+        DataDirError: it cannot be used: not writable, in use by another server, of a newer format, or damaged.
+    """
+
+    def __init__(self, path: Path, clock: Clock = time.time) -> None:
+        self.path = path
+        self._lock = _lock(path)
+        # Blobs appear before and vanish after their rows in the catalog; between the two nobody else may look.
+        self._changing = threading.Lock()
+        self.blobs = BlobStore(path / "blobs")
+        try:
+            self.catalog = _catalog(path / "catalog.sqlite", clock)
+            self._recover()
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def commit(self, memory: str, task: str, learned: Learned) -> Manifest:
+        """Stores what a task left behind and returns the revision that holds it.
+
+        Raises:
+            CommitFailed: the disk is full or fails; the memory is as it was.
+            UnknownMemory, UnknownTask: it was deleted meanwhile.
+        """
+        with self._changing:
+            try:
+                for content in learned.blobs.values():
+                    self.blobs.put(content)
+                manifest, unused = self.catalog.commit(memory, task, learned)
+            except BaseException as error:
+                with suppress(OSError, DatabaseError):
+                    self._remove_orphans(learned.blobs)
+                if isinstance(error, OSError | DatabaseError):
+                    raise CommitFailed(_reason(error)) from error
+                raise
+            self.blobs.delete(unused)
+            return manifest
+
+    def delete_memory(self, name: str) -> None:
+        """Removes a memory and every blob that no other needs. Raises UnknownMemory."""
+        with self._changing:
+            self.blobs.delete(self.catalog.delete_memory(name))
+
+    def close(self) -> None:
+        """Closes the catalog and releases the directory to the next server."""
+        self.catalog.close()
+        os.close(self._lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _recover(self) -> None:
+        self.catalog.fail_interrupted()
+        self.blobs.remove_unfinished()
+        self.blobs.delete(self.blobs.orphans(self.catalog.digests()))
+        sync_directory(self.path)
+
+    def _remove_orphans(self, candidates: Iterable[str]) -> None:
+        self.blobs.delete(set(candidates) - self.catalog.digests())
+
+
+def _lock(path: Path) -> int:
+    """Makes the directory and takes its lock, which ends with the descriptor: with this process at the latest."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path / "LOCK", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise DataDirError(
+            f"the data directory {path} cannot be written ({_reason(error)}); "
+            "give this user the right to write there, or choose another with --data-dir"
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.truncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    except BlockingIOError:
+        owner = os.pread(descriptor, 32, 0).decode().strip() or "unknown"
+        os.close(descriptor)
+        raise DataDirError(
+            f"the data directory {path} is in use by another server (process {owner}); "
+            "stop that one, or choose another directory with --data-dir"
+        ) from None
+    except OSError as error:
+        os.close(descriptor)
+        raise DataDirError(f"the data directory {path} cannot be locked ({_reason(error)}); choose another") from error
+    return descriptor
+
+
+def _catalog(path: Path, clock: Clock) -> Catalog:
+    try:
+        return Catalog(path, clock)
+    except NewerFormat as error:
+        raise DataDirError(f"{path.parent}: {error}, or choose another directory with --data-dir") from error
+    except (OSError, DatabaseError) as error:
+        raise DataDirError(
+            f"the catalog {path} cannot be opened ({_reason(error)}); restore it from a backup, "
+            "or choose another directory with --data-dir"
+        ) from error
+
+
+def _reason(error: Exception) -> object:
+    """The cause in the words of the system: without a path, without SQL."""
+    if isinstance(error, DatabaseError):
+        return error.orig
+    return error.strerror if isinstance(error, OSError) and error.strerror else error

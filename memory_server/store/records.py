@@ -1,0 +1,69 @@
+"""What the catalog answers with: frozen records."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from dgm_core.memory import Label, Manifest
+
+
+class TaskState(StrEnum):
+    """The states of a task; the names are those on the wire."""
+
+    QUEUED = "QUEUED"
+    LEARNING = "LEARNING"
+    COMMITTING = "COMMITTING"
+    LEARNED = "LEARNED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def final(self) -> bool:
+        """Whether the task will never change again (unless it is sent anew)."""
+        return self in (TaskState.LEARNED, TaskState.FAILED, TaskState.CANCELLED)
+
+    @property
+    def retryable(self) -> bool:
+        """Whether nothing was kept, so that the same name may be sent again."""
+        return self in (TaskState.FAILED, TaskState.CANCELLED)
+
+
+@dataclass(frozen=True)
+class MemoryRecord:
+    """A memory at its newest revision; `bytes` are those of all blobs that this revision needs."""
+
+    name: str
+    manifest: Manifest
+    bytes: int
+    created_unix_ms: int
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """One task as the catalog knows it.
+
+    Arguments:
+        memory, task: its names.
+        classes: in the order in which they first occurred in its data.
+        count: rows of data.
+        digest: of the data, as the client computed it.
+        state: where it is.
+        error: why it failed and what to do, if it did.
+        quality: reverse accuracy in [0, 1] once learned.
+        steps, learn_seconds: what learning took.
+        revision: the first revision that holds it, 0 while none does.
+        created_unix_ms, finished_unix_ms: admission, and entry into a final state (0 before).
+    """
+
+    memory: str
+    task: str
+    classes: tuple[Label, ...]
+    count: int
+    digest: str
+    state: TaskState = TaskState.QUEUED
+    error: str = ""
+    quality: float | None = None
+    steps: int = 0
+    learn_seconds: float = 0.0
+    revision: int = 0
+    created_unix_ms: int = 0
+    finished_unix_ms: int = 0
