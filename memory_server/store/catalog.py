@@ -11,14 +11,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, delete, event, fu
 from sqlalchemy.engine import RowMapping
 
 from dgm_core.memory import Learned, Manifest
-from memory_server.store.errors import (
-    MemoryExists,
-    NewerFormat,
-    TaskExists,
-    UnknownMemory,
-    UnknownRevision,
-    UnknownTask,
-)
+from memory_server.errors import MemoryExists, TaskExists, UnknownMemory, UnknownRevision, UnknownTask
+from memory_server.store.errors import NewerFormat
 from memory_server.store.records import MemoryRecord, TaskRecord, TaskState
 from memory_server.store.schema import (
     VERSION,
@@ -70,7 +64,7 @@ class Catalog:
         """A new memory at revision 0. Raises MemoryExists if the name is taken."""
         with self._write() as db:
             if _newest(db, name) is not None:
-                raise MemoryExists(name)
+                raise _taken(name)
             self._create(db, name, manifest)
             return _memory(db, name)
 
@@ -193,7 +187,7 @@ class Catalog:
         elif newest is None:
             raise UnknownMemory(name, _names(db))
         elif manifest is not None and _nature(newest) != _nature(manifest):
-            raise MemoryExists(name)
+            raise _taken(name)
 
     def _add_revision(self, db: Connection, name: str, manifest: Manifest, sizes: dict[str, int]) -> None:
         row = {"memory": name, "revision": manifest.revision}
@@ -249,6 +243,10 @@ def _nature(manifest: Manifest) -> tuple[object, ...]:
     return manifest.kind, options, manifest.spec
 
 
+def _taken(name: str) -> MemoryExists:
+    return MemoryExists(f"another memory is named {name!r} already; choose another name, or delete that one first")
+
+
 def _names(db: Connection) -> Sequence[str]:
     return db.scalars(select(memories.c.name).order_by(memories.c.name)).all()
 
@@ -272,7 +270,7 @@ def _revision(db: Connection, name: str, revision: int) -> Manifest:
     of_memory = revisions.c.memory == name
     text = db.scalar(select(revisions.c.manifest).where(of_memory, revisions.c.revision == revision))
     if text is None:
-        known = db.scalars(select(revisions.c.revision).where(of_memory).order_by(revisions.c.revision))
+        known = db.scalars(select(revisions.c.revision).where(of_memory).order_by(revisions.c.revision)).all()
         raise UnknownRevision(name, revision, known)
     return Manifest.from_json(text)
 
@@ -311,7 +309,9 @@ def _update_task(db: Connection, memory: str, task: str, **columns: object) -> T
 
 def _same_data(present: TaskRecord, wanted: TaskRecord) -> TaskRecord:
     if (present.count, present.digest) != (wanted.count, wanted.digest):
-        raise TaskExists(present.memory, present.task)
+        raise TaskExists(
+            f"memory {present.memory!r} has a task {present.task!r} with other data; choose another task name"
+        )
     return present
 
 

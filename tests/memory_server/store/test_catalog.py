@@ -1,0 +1,218 @@
+import sqlite3
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dgm_core.memory import DataSpec, ExpertEntry, Learned, Manifest, TaskEntry
+from memory_server.errors import MemoryExists, TaskExists, UnknownMemory, UnknownRevision, UnknownTask
+from memory_server.store.catalog import INTERRUPTED, Catalog
+from memory_server.store.errors import NewerFormat
+from memory_server.store.records import TaskState
+
+labels = st.integers(-(2**62), 2**62) | st.text(min_size=1, max_size=20)
+entries = st.builds(
+    TaskEntry,
+    task=st.text(min_size=1, max_size=10),
+    blob=st.text("0123456789abcdef", min_size=64, max_size=64),
+    experts=st.lists(
+        st.builds(ExpertEntry, st.just("e" * 64), st.lists(labels, max_size=4).map(tuple), st.just((1, 2))), max_size=3
+    ).map(tuple),
+    quality=st.floats(0, 1),
+    steps=st.integers(0, 10**6),
+    seconds=st.floats(0, 1e6),
+    analysis=st.dictionaries(st.text(max_size=5), st.floats(0, 1) | st.lists(st.integers(), max_size=3), max_size=3),
+)
+
+
+@pytest.fixture
+def catalog(tmp_path):
+    catalog = Catalog(tmp_path / "catalog.sqlite", clock=lambda: 1000.0)
+    yield catalog
+    catalog.close()
+
+
+@pytest.fixture
+def digits(catalog, manifest):
+    catalog.create_memory("digits", manifest)
+    return catalog
+
+
+@given(
+    tasks=st.lists(entries, max_size=4, unique_by=lambda entry: entry.task),
+    shared=st.dictionaries(labels.map(str), st.just("a" * 64)),
+)
+def test_a_manifest_survives_its_text_and_each_commit_adds_one_revision(tasks, shared):
+    manifest = Manifest("dgmw", {"seed": "1"}, DataSpec((3, 32, 32), "uint8"))
+    for revision, entry in enumerate(tasks, start=1):
+        before = manifest.to_json()
+        following = manifest.commit(Learned(entry, shared, {}))
+        assert manifest.to_json() == before
+        assert following.revision == revision
+        assert following.tasks[:-1] == manifest.tasks
+        manifest = following
+        assert Manifest.from_json(manifest.to_json()) == manifest
+    for entry in tasks[:1]:
+        with pytest.raises(ValueError, match="already"):
+            manifest.commit(Learned(entry, {}, {}))
+
+
+def test_a_new_memory_is_empty_at_revision_0(digits, manifest):
+    memory = digits.memory("digits")
+    assert (memory.name, memory.manifest, memory.bytes, memory.created_unix_ms) == ("digits", manifest, 0, 1_000_000)
+
+
+def test_a_taken_name_is_refused(digits, manifest):
+    with pytest.raises(MemoryExists, match="digits"):
+        digits.create_memory("digits", manifest)
+
+
+def test_memories_are_listed_by_name(digits, manifest):
+    digits.create_memory("birds", manifest)
+    assert [memory.name for memory in digits.memories()] == ["birds", "digits"]
+
+
+def test_unknown_names_are_errors_that_carry_the_known_ones(digits, record):
+    digits.admit(record("t0"))
+    with pytest.raises(UnknownMemory, match="digits"):
+        digits.memory("digit")
+    with pytest.raises(UnknownTask, match="t0"):
+        digits.task("digits", "t1")
+    with pytest.raises(UnknownRevision, match=r"3.*0"):
+        digits.manifest("digits", 3)
+    with pytest.raises(UnknownMemory):
+        digits.tasks("digit")
+
+
+def test_the_first_task_makes_its_memory_in_the_same_transaction(catalog, manifest, record):
+    task, admitted = catalog.admit(record("t0"), manifest)
+    assert admitted
+    assert task.state is TaskState.QUEUED
+    assert task.created_unix_ms == 1_000_000
+    assert catalog.manifest("digits") == manifest
+    with pytest.raises(UnknownMemory):
+        catalog.admit(record("t0", memory="birds"))
+
+
+def test_two_first_tasks_may_race_to_make_the_memory_unless_they_differ(digits, manifest, record):
+    other_seed = replace(manifest, options={"seed": "8"})
+    assert digits.admit(record("t0"), other_seed)[1]
+    assert digits.manifest("digits").seed == 7
+    with pytest.raises(MemoryExists):
+        digits.admit(record("t1"), replace(manifest, spec=DataSpec((4,), "float32")))
+
+
+def test_the_same_task_with_the_same_data_is_the_task_that_is_there(digits, record):
+    digits.admit(record("t0"))
+    digits.set_state("digits", "t0", TaskState.LEARNING)
+    task, admitted = digits.admit(record("t0"))
+    assert not admitted
+    assert task.state is TaskState.LEARNING
+    with pytest.raises(TaskExists, match="t0"):
+        digits.admit(record("t0", digest="d1"))
+
+
+@pytest.mark.parametrize("state", [TaskState.FAILED, TaskState.CANCELLED])
+@pytest.mark.parametrize("digest", ["d0", "d1"])
+def test_a_task_of_which_nothing_was_kept_is_queued_anew_behind_the_others(digits, record, state, digest):
+    digits.admit(record("t0"))
+    digits.admit(record("t1"))
+    digits.set_state("digits", "t0", state, "why")
+    task, admitted = digits.admit(record("t0", digest=digest))
+    assert admitted
+    assert (task.state, task.error, task.finished_unix_ms, task.digest) == (TaskState.QUEUED, "", 0, digest)
+    assert [task.task for task in digits.tasks("digits")] == ["t1", "t0"]
+
+
+def test_a_commit_makes_the_revision_visible_and_the_task_learned(digits, record, learn):
+    digits.admit(record("t0"))
+    manifest, unused = digits.commit("digits", "t0", learn("t0", b"four", solver=b"solver"))
+    task = digits.task("digits", "t0")
+    assert (task.state, task.revision, task.quality, task.steps, task.learn_seconds) == ("LEARNED", 1, 0.9, 10, 1.5)
+    assert digits.manifest("digits") == manifest
+    assert digits.manifest("digits", 0).revision == 0
+    assert digits.memory("digits").bytes == len(b"four") + len(b"solver")
+    assert unused == set()
+
+
+def test_a_commit_that_fails_changes_nothing(digits, record, learn, manifest):
+    digits.admit(record("t0"))
+    learned = learn("t0", b"four")
+    with pytest.raises(Exception, match="FOREIGN KEY"):
+        digits.commit("digits", "t0", replace(learned, blobs={}))
+    assert digits.manifest("digits") == manifest
+    assert digits.task("digits", "t0").state is TaskState.QUEUED
+    assert digits.digests() == set()
+
+
+def test_superseded_solvers_stay_for_one_revision_and_task_blobs_for_good(digits, record, learn):
+    released = []
+    for index in range(4):
+        name = f"t{index}"
+        digits.admit(record(name))
+        released.append(digits.commit("digits", name, learn(name, name.encode(), solver=b"solver%d" % index))[1])
+    solvers = [digits.manifest("digits", revision).shared["solver"] for revision in (1, 2, 3, 4)]
+    assert released == [set(), set(), {solvers[0]}, {solvers[1]}]
+    assert digits.digests() == {*solvers[2:], *(task.blob for task in digits.manifest("digits").tasks)}
+
+
+def test_deleting_a_memory_releases_what_no_other_memory_uses(digits, record, learn, manifest):
+    digits.create_memory("birds", manifest)
+    for memory, own in (("digits", b"digits"), ("birds", b"birds")):
+        digits.admit(record("t0", memory=memory))
+        digits.commit(memory, "t0", learn("t0", own, solver=b"the same solver"))
+    own = digits.manifest("digits").tasks[0].blob
+    assert digits.delete_memory("digits") == {own}
+    with pytest.raises(UnknownMemory):
+        digits.tasks("digits")
+    assert len(digits.delete_memory("birds")) == 2
+    assert digits.digests() == set()
+
+
+def test_what_was_in_flight_when_the_server_stopped_has_failed(digits, record):
+    for state in TaskState:
+        digits.admit(record(state.value))
+        digits.set_state("digits", state.value, state)
+    assert digits.fail_interrupted() == 3
+    states = {task.task: (task.state, task.error) for task in digits.tasks("digits")}
+    for name in ("QUEUED", "LEARNING", "COMMITTING"):
+        assert states[name] == (TaskState.FAILED, INTERRUPTED)
+    assert states["LEARNED"] == (TaskState.LEARNED, "")
+
+
+def test_everything_is_there_after_a_restart(tmp_path, manifest, record, learn):
+    first = Catalog(tmp_path / "catalog.sqlite")
+    first.admit(record("t0"), manifest)
+    committed, _ = first.commit("digits", "t0", learn("t0", b"four"))
+    before = first.memory("digits"), first.tasks("digits")
+    first.close()
+    second = Catalog(tmp_path / "catalog.sqlite")
+    assert (second.memory("digits"), second.tasks("digits")) == before
+    assert second.manifest("digits") == committed
+    second.close()
+
+
+def test_a_newer_format_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "catalog.sqlite"
+    Catalog(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE schema_version SET version = 99")
+    db.close()
+    with pytest.raises(NewerFormat, match="99"):
+        Catalog(path)
+
+
+def test_only_the_owner_may_read_the_catalog(digits, tmp_path):
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == {0o600}
+
+
+def test_many_threads_may_admit_at_once_and_each_task_is_admitted_once(digits, record):
+    names = [f"t{index}" for index in range(12)] * 2
+    with ThreadPoolExecutor(8) as pool:
+        admitted = list(pool.map(lambda name: digits.admit(record(name))[1], names))
+    assert sum(admitted) == 12
+    assert len(digits.tasks("digits")) == 12

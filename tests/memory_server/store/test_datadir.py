@@ -1,0 +1,143 @@
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from memory_server.errors import UnknownMemory
+from memory_server.store.datadir import DataDir
+from memory_server.store.errors import CommitFailed, DataDirError
+from memory_server.store.records import TaskState
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from memory_server.errors import UnknownMemory
+from memory_server.store.datadir import DataDir
+data = DataDir(Path(sys.argv[1]))
+print("open", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    return tmp_path / "data"
+
+
+def test_a_new_directory_belongs_to_its_owner_alone(path):
+    with DataDir(path) as data:
+        assert data.catalog.memories() == []
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+
+
+def test_a_commit_stores_the_blobs_and_a_delete_removes_them(path, manifest, record, learn):
+    with DataDir(path) as data:
+        data.catalog.admit(record("t0"), manifest)
+        learned = learn("t0", b"four", solver=b"solver")
+        committed = data.commit("digits", "t0", learned)
+        assert dict(data.blobs) == learned.blobs
+        assert data.catalog.manifest("digits") == committed
+        data.delete_memory("digits")
+        assert len(data.blobs) == 0
+
+
+def test_a_superseded_blob_is_removed_from_the_disk(path, manifest, record, learn):
+    with DataDir(path) as data:
+        for index in range(3):
+            data.catalog.admit(record(f"t{index}"), manifest)
+            data.commit("digits", f"t{index}", learn(f"t{index}", b"%d" % index, solver=b"solver%d" % index))
+        assert set(data.blobs.values()) == {b"0", b"1", b"2", b"solver1", b"solver2"}
+
+
+def test_a_disk_that_fills_while_blobs_are_written_leaves_the_memory_as_it_was(
+    path, manifest, record, learn, monkeypatch
+):
+    with DataDir(path) as data:
+        data.catalog.admit(record("t0"), manifest)
+        put, written = data.blobs.put, []
+
+        def full_after_one(content):
+            if written:
+                raise OSError(28, "No space left on device")
+            written.append(put(content))
+
+        monkeypatch.setattr(data.blobs, "put", full_after_one)
+        with pytest.raises(CommitFailed, match="No space left on device"):
+            data.commit("digits", "t0", learn("t0", b"four", solver=b"solver"))
+        assert len(written) == 1
+        assert len(data.blobs) == 0
+        assert data.catalog.manifest("digits") == manifest
+        assert data.catalog.task("digits", "t0").state is TaskState.QUEUED
+
+
+def test_a_disk_that_fills_in_the_catalog_leaves_the_memory_as_it_was(path, manifest, record, learn, monkeypatch):
+    def full(*_):
+        raise OperationalError("COMMIT", None, sqlite3.OperationalError("database or disk is full"))
+
+    with DataDir(path) as data:
+        data.catalog.admit(record("t0"), manifest)
+        monkeypatch.setattr(data.catalog, "commit", full)
+        with pytest.raises(CommitFailed, match="disk is full; free disk space"):
+            data.commit("digits", "t0", learn("t0", b"four"))
+        assert len(data.blobs) == 0
+
+
+def test_a_failed_commit_keeps_the_blobs_that_others_use(path, manifest, record, learn):
+    with DataDir(path) as data:
+        data.catalog.admit(record("t0"), manifest)
+        data.commit("digits", "t0", learn("t0", b"same"))
+        with pytest.raises(UnknownMemory):
+            data.commit("birds", "t0", learn("t0", b"same"))
+        assert list(data.blobs.values()) == [b"same"]
+
+
+def test_opening_removes_debris_and_fails_what_was_in_flight(path, manifest, record):
+    with DataDir(path) as data:
+        data.catalog.admit(record("t0"), manifest)
+        digest = data.blobs.put(b"orphan")
+        (path / "blobs" / digest[:2] / "half.unfinished").write_bytes(b"x")
+    with DataDir(path) as data:
+        assert not [found for found in (path / "blobs").rglob("*") if found.is_file()]
+        assert data.catalog.task("digits", "t0").state is TaskState.FAILED
+
+
+def test_a_directory_in_use_names_the_process_and_is_free_once_that_dies(path):
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "open\n"
+        with pytest.raises(DataDirError, match=rf"in use by another server \(process {holder.pid}\)"):
+            DataDir(path)
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+    DataDir(path).close()
+
+
+def test_a_failed_opening_releases_the_lock(path):
+    with DataDir(path):
+        pass
+    with sqlite3.connect(path / "catalog.sqlite") as db:
+        db.execute("UPDATE schema_version SET version = 99")
+    for _ in range(2):
+        with pytest.raises(DataDirError, match=r"format 99.*newer memory-server"):
+            DataDir(path)
+    db.close()
+
+
+def test_a_damaged_catalog_says_so(path):
+    path.mkdir()
+    (path / "catalog.sqlite").write_bytes(b"this is no database" * 100)
+    with pytest.raises(DataDirError, match="restore it from a backup"):
+        DataDir(path)
+
+
+@pytest.mark.parametrize("parent", ["file", "/proc"])
+def test_a_directory_that_cannot_be_written_says_what_to_do(tmp_path, parent):
+    (tmp_path / "file").touch()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(DataDirError, match=r"cannot be written.*--data-dir"):
+        DataDir(tmp_path / parent / "data")
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
