@@ -1,0 +1,72 @@
+"""Frozen experts: a generator whose effective weights are materialised and whose norms are folded in."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from dgm_core.blobs import pack
+from dgm_core.memory import DataSpec, Expert, Label
+from dgm_core.networks.generators import ChainGenerator
+
+GENERATE_BATCH = 256
+
+
+class FrozenExpert(Expert):
+    """An expert made from a trained generator.
+
+    Arguments:
+        network: in evaluation mode, norms folded.
+        classes: what it generates, in the order of its embedding.
+        noise_dim: length of z.
+    """
+
+    def __init__(self, network: ChainGenerator, classes: tuple[Label, ...], noise_dim: int) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.classes, self.noise_dim = classes, noise_dim
+        self.digest = content_digest(network.state_dict(), {"classes": list(classes), "noise_dim": noise_dim})
+        self.nbytes = sum(t.numel() * t.element_size() for t in network.state_dict().values())
+
+    @torch.inference_mode()
+    def generate(self, z: Float[Tensor, "batch noise"], c: Int[Tensor, " batch"]) -> Float[Tensor, "batch *shape"]:
+        """Examples for noise z and class indices c: images in [-1, 1], vectors in the scale of their data."""
+        x: Tensor = self.network(z, c)
+        return x
+
+    def to(self, device: torch.device) -> Self:
+        """The same expert, moved to a device."""
+        self.network.to(device)
+        return self
+
+
+def content_digest(tensors: Mapping[str, Tensor], about: Mapping[str, object]) -> str:
+    """SHA-256 over tensors and description: equal exactly when both are."""
+    return hashlib.sha256(pack({name: t.cpu() for name, t in tensors.items()}, about)).hexdigest()
+
+
+@torch.inference_mode()
+def draw(
+    expert: Expert, label: Label, n: int, spec: DataSpec, device: torch.device, generator: torch.Generator
+) -> Tensor:
+    """n samples of one class in their stored dtype: uint8 images, or float32 vectors.
+
+    Arguments:
+        expert: on `device`.
+        generator: of the noise, on the CPU.
+    """
+    parts = []
+    for size in [GENERATE_BATCH] * (n // GENERATE_BATCH) + [n % GENERATE_BATCH]:
+        z = torch.randn(size, expert.noise_dim, generator=generator).to(device)
+        c = torch.full((size,), expert.classes.index(label), dtype=torch.int64, device=device)
+        parts.append(to_storage(expert.generate(z, c), spec))
+    return torch.cat(parts)
+
+
+def to_storage(x: Float[Tensor, "batch *shape"], spec: DataSpec) -> Tensor:
+    """[-1, 1] to uint8 for images; vectors stay as they are."""
+    return x.clamp(-1, 1).mul(127.5).add(127.5).round().to(torch.uint8) if spec.is_image else x
+
+

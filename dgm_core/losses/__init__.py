@@ -1,0 +1,1 @@
+"""Adversarial losses and penalties: pure functions, tensors in and a scalar out."""

@@ -1,0 +1,1 @@
+"""Masks over shared weights: gates, annealing, reservation, sparsity, expansion."""

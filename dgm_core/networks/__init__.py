@@ -1,0 +1,1 @@
+"""Networks: they know shapes and layers, and nothing of masks, tasks or training."""

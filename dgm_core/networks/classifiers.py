@@ -1,0 +1,47 @@
+"""Classifiers: the task solver of a memory and the judge of reverse accuracy."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dgm_core.memory import DataSpec
+
+IMAGE_WIDTHS = (32, 64)
+VECTOR_WIDTH = 128
+
+
+class Classifier(nn.Module):
+    """Logits over classes for x in the network's range: images in [-1, 1], vectors standardised per feature.
+
+    Arguments:
+        spec: of one example.
+        classes: how many.
+    """
+
+    def __init__(self, spec: DataSpec, classes: int) -> None:
+        super().__init__()
+        self.layers = _image_layers(spec, classes) if spec.is_image else _vector_layers(spec, classes)
+
+    def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch classes"]:
+        logits: Tensor = self.layers(x)
+        return logits
+
+
+def _image_layers(spec: DataSpec, classes: int) -> nn.Sequential:
+    channels = spec.shape[0]
+    layers: list[nn.Module] = []
+    for width in IMAGE_WIDTHS:
+        layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)]
+        channels = width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Dropout(0.25), nn.Linear(16 * channels, classes))
+
+
+def _vector_layers(spec: DataSpec, classes: int) -> nn.Sequential:
+    (features,) = spec.shape
+    return nn.Sequential(
+        nn.BatchNorm1d(features),
+        nn.Linear(features, VECTOR_WIDTH),
+        nn.BatchNorm1d(VECTOR_WIDTH),
+        nn.ReLU(),
+        nn.Dropout(0.25),
+        nn.Linear(VECTOR_WIDTH, classes),
+    )

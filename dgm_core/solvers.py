@@ -1,0 +1,39 @@
+"""The task solver as a blob: a classifier with a single head over all classes learned so far."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dgm_core.blobs import pack, unpack
+from dgm_core.memory import DataSpec, Label, Solver
+from dgm_core.networks.classifiers import Classifier
+from dgm_core.training.classifying import logits
+
+
+class ClassifierSolver(Solver):
+    """A trained classifier and what its outputs mean.
+
+    Arguments:
+        spec: of one example.
+        network: in evaluation mode.
+        classes: one per output.
+    """
+
+    def __init__(self, spec: DataSpec, network: Classifier, classes: tuple[Label, ...]) -> None:
+        self.spec, self.network, self.classes = spec, network.eval(), classes
+
+    def probabilities(self, x: Tensor) -> Float[Tensor, "batch classes"]:
+        """Class probabilities of x, uint8 (n, C, H, W) or float32 (n, F)."""
+        return torch.softmax(logits(self.network, x), dim=1)
+
+    def pack(self) -> bytes:
+        """The blob of this solver."""
+        return pack({k: v.cpu() for k, v in self.network.state_dict().items()}, {"classes": list(self.classes)})
+
+    @classmethod
+    def unpack(cls, spec: DataSpec, blob: bytes) -> "ClassifierSolver":
+        """The inverse of `pack`."""
+        tensors, about = unpack(blob)
+        network = Classifier(spec, len(about["classes"]))
+        network.load_state_dict(tensors)
+        return cls(spec, network, tuple(about["classes"]))

@@ -1,0 +1,1 @@
+"""Training: one adversarial step, one task loop, averaging, classifiers."""

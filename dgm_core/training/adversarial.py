@@ -1,0 +1,175 @@
+"""Adversarial training of one task: anneal the gates, harden, fine-tune on hard masks, settle."""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from dgm_core.masking.annealing import Annealing
+from dgm_core.masking.masked import MaskedGenerator
+from dgm_core.masking.sparsity import scarcity
+from dgm_core.memory import Budget, TrainingDiverged
+from dgm_core.networks.discriminators import Discriminator
+from dgm_core.training.averaging import Average
+from dgm_core.training.batches import BalancedBatches
+from dgm_core.training.clock import Clock, affordable_steps
+from dgm_core.training.recipes import Recipe
+
+PROBE_STEPS = 20
+NORM_BATCHES = 40
+
+
+class AdversarialStep:
+    """One step of the game: `critic_steps` of the discriminator, one of the generator.
+
+    Arguments:
+        g: the generator behind its masks.
+        d: the discriminator.
+        recipe: losses, learning rates, batch size.
+        noise_dim: length of z.
+    """
+
+    def __init__(self, g: MaskedGenerator, d: Discriminator, recipe: Recipe, noise_dim: int) -> None:
+        self.g, self.d, self.recipe, self.noise_dim = g, d, recipe, noise_dim
+        self.objective = recipe.objective()
+        self.price = recipe.reservation * scarcity(g.reserved)
+        # Fresh optimisers per task, without weight decay: state or decay carried over would move reserved weights.
+        self.optimise_g = torch.optim.Adam(
+            [
+                {"params": [*g.weights.values(), *g.own]},
+                {"params": list(g.embeddings.values()), "lr": recipe.lr_e},
+            ],
+            lr=recipe.lr_g,
+            betas=recipe.betas,
+            fused=True,
+        )
+        self.optimise_d = torch.optim.Adam(d.parameters(), lr=recipe.lr_d, betas=recipe.betas, fused=True)
+
+    def __call__(self, batches: BalancedBatches) -> tuple[Tensor, Tensor]:
+        """Losses (critic, generator) of this step, detached and still on the device."""
+        for _ in range(self.recipe.critic_steps):
+            critic = self._critic(batches)
+        return critic, self._generator(batches)
+
+    def _critic(self, batches: BalancedBatches) -> Tensor:
+        real, c_real = batches.draw(self.recipe.batch)
+        with torch.no_grad():
+            fake = self.g(self._noise(real), c_real)
+        loss = self.objective.critic_loss(self.d, real, fake, c_real, c_real)
+        self.optimise_d.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimise_d.step()
+        return loss.detach()
+
+    def _generator(self, batches: BalancedBatches) -> Tensor:
+        c = torch.randint(len(batches.counts), (self.recipe.batch,), device=batches.counts.device)
+        with frozen(self.d):
+            fake, cost = self.g.with_cost(self._noise(c), c)
+            loss = self.objective.generator_loss(self.d, fake, c) + self.price * cost
+            self.optimise_g.zero_grad(set_to_none=True)
+            loss.backward()
+        self.g.before_step()
+        self.optimise_g.step()
+        return loss.detach()
+
+    def _noise(self, like: Tensor) -> Tensor:
+        return torch.randn(like.shape[0], self.noise_dim, device=like.device)
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Saves the gradients that nobody asked for while the other side learns."""
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        network.requires_grad_(True)
+
+
+def train_generator(
+    g: MaskedGenerator,
+    d: Discriminator,
+    batches: BalancedBatches,
+    recipe: Recipe,
+    noise_dim: int,
+    budget: Budget,
+    clock: Clock,
+) -> int:
+    """Trains the masks and weights of one task and leaves `g` hard, averaged and settled.
+
+    Returns:
+        the number of steps taken.
+    Raises:
+        TrainingDiverged: a loss became NaN or infinite.
+    """
+    step = AdversarialStep(g, d, recipe, noise_dim)
+    wanted = budget.steps or recipe.steps(len(batches.x), len(batches.counts))
+    probe = min(PROBE_STEPS, wanted)
+    clock.tick("generator", 0, wanted)
+    started = time.monotonic()
+    for _ in range(probe):
+        step(batches)
+    limit = min((s for s in (budget.seconds, recipe.seconds) if s is not None), default=None)
+    steps = affordable_steps(wanted, probe, time.monotonic() - started, limit)
+    hard_from = max(probe, round(recipe.hard_at * steps))
+    annealing = Annealing(hard_from, epochs=max(1, min(20, hard_from // 20)), s_max=recipe.s_max)
+
+    average = None
+    for i in range(probe, steps):
+        if i < hard_from:
+            g.slope = annealing.slope(i)
+        elif g.hard is None:
+            g.harden()
+            average = _average(g, recipe)
+        critic, generator = step(batches)
+        if average is not None:
+            average.update()
+        if clock.due():
+            metrics = _metrics(g, critic, generator)
+            clock.tick("generator", i, steps, lambda metrics=metrics: metrics)  # type: ignore[misc]
+    if g.hard is None:
+        g.harden()
+    if average is not None:
+        average.apply()
+    if moved := g.settle():
+        raise TrainingDiverged(f"{moved} reserved weights moved during training; this is a defect, please report it")
+    reestimate_norms(g, batches, recipe.batch, noise_dim)
+    clock.tick("generator", steps, steps)
+    return steps
+
+
+def _average(g: MaskedGenerator, recipe: Recipe) -> Average | None:
+    if not recipe.ema:
+        return None
+    return Average(dict(g.network.named_parameters()), g.trainable(), recipe.ema)
+
+
+def _metrics(g: MaskedGenerator, critic: Tensor, generator: Tensor) -> dict[str, float]:
+    metrics = {"critic_loss": float(critic), "generator_loss": float(generator), "slope": g.slope}
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise TrainingDiverged(f"{name} became {value}; send the task again, or check its data for constant features")
+    occupied = g.occupancy()
+    metrics["mask_occupancy"] = sum(occupied.values()) / len(occupied)
+    return metrics
+
+
+@torch.no_grad()
+def reestimate_norms(g: MaskedGenerator, batches: BalancedBatches, batch: int, noise_dim: int) -> None:
+    """Measures the batch norms' statistics anew, with the weights that will be committed."""
+    norms = [module for module in g.network.modules() if isinstance(module, _BatchNorm)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over all batches
+    classes = len(batches.counts)
+    device = batches.counts.device
+    for _ in range(NORM_BATCHES):
+        c = torch.arange(4 * batch, device=device) % classes
+        g(torch.randn(4 * batch, noise_dim, device=device), c)
+    g.network.eval()
+
+

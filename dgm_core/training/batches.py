@@ -1,0 +1,60 @@
+"""Batches from data that lives on the device: no loader, no copy, no host synchronisation."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from dgm_core.memory import TaskData
+
+
+def to_range(x: Tensor) -> Float[Tensor, "batch *shape"]:
+    """uint8 images to [-1, 1]; vectors stay as they are."""
+    return x.float().div(127.5).sub(1) if x.dtype == torch.uint8 else x
+
+
+class BalancedBatches:
+    """Draws examples with replacement, every class equally often.
+
+    Arguments:
+        x: uint8 (n, C, H, W) or float32 (n, F), on the device.
+        y: class indices.
+        classes: how many there are; each must occur.
+    """
+
+    def __init__(self, x: Tensor, y: Int[Tensor, " n"], classes: int) -> None:
+        self.x = x
+        self.order = torch.argsort(y, stable=True)
+        self.counts = torch.bincount(y, minlength=classes)
+        self.starts = self.counts.cumsum(0) - self.counts
+
+    def draw(self, n: int) -> tuple[Float[Tensor, "n *shape"], Int[Tensor, " n"]]:
+        """n examples in the network's range, and their classes."""
+        device = self.counts.device
+        c = torch.randint(len(self.counts), (n,), device=device)
+        within = (torch.rand(n, device=device, dtype=torch.float64) * self.counts[c]).long()
+        return to_range(self.x[self.order[self.starts[c] + within]]), c
+
+
+def split(data: TaskData, held_out: float, generator: torch.Generator) -> tuple[TaskData, TaskData]:
+    """Two disjoint parts, the second with a share `held_out` of every class, at least one example of each."""
+    shuffled = torch.randperm(len(data), generator=generator)
+    order = shuffled[torch.argsort(data.y.cpu()[shuffled], stable=True)]
+    test = torch.cat([part[: max(1, round(held_out * len(part)))] for part in _by_class(order, data)])
+    train = torch.cat([part[max(1, round(held_out * len(part))) :] for part in _by_class(order, data)])
+    return _take(data, train), _take(data, test)
+
+
+def standardisation(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation per feature of vectors; constants get a deviation of 1."""
+    deviation, mean = torch.std_mean(x, dim=0, correction=0)
+    return mean, torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation))
+
+
+def _by_class(order: Tensor, data: TaskData) -> list[Tensor]:
+    counts = torch.bincount(data.y.cpu(), minlength=len(data.classes)).tolist()
+    return list(order.split(counts))
+
+
+def _take(data: TaskData, rows: Tensor) -> TaskData:
+    rows = rows.to(data.x.device)
+    return TaskData(data.x[rows], data.y[rows], data.classes)

@@ -1,0 +1,67 @@
+"""Training classifiers: the task solver on real examples and replay, the judge of reverse accuracy on replay alone."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from dgm_core.memory import DataSpec
+from dgm_core.networks.classifiers import Classifier
+from dgm_core.training.batches import BalancedBatches, to_range
+
+BATCH = 128
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Labelled examples.
+
+    Arguments:
+        x: uint8 (n, C, H, W) or float32 (n, F).
+        y: int64 (n,), indices into all classes.
+    """
+
+    x: Tensor
+    y: Int[Tensor, " n"]
+
+
+def train_classifier(
+    spec: DataSpec, classes: int, pools: Sequence[Pool], steps: int, on_step: Callable[[int], None]
+) -> Classifier:
+    """A classifier trained on all pools together, every class equally often.
+
+    Arguments:
+        spec: of one example.
+        classes: length of the single head.
+        pools: where examples come from; together they cover every class.
+        steps: of `BATCH` examples.
+        on_step: called before every step with its number.
+    """
+    x, y = torch.cat([pool.x for pool in pools]), torch.cat([pool.y for pool in pools])
+    batches = BalancedBatches(x, y, classes)
+    network = Classifier(spec, classes).to(x.device).train()
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=4e-3, total_steps=max(steps, 2))
+    for step in range(steps):
+        on_step(step)
+        examples, labels = batches.draw(BATCH)
+        loss = F.cross_entropy(network(examples), labels)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    return network.eval()
+
+
+@torch.inference_mode()
+def logits(network: Classifier, x: Tensor, batch: int = 1024) -> Float[Tensor, "n classes"]:
+    """Logits of x in its stored dtype, in evaluation mode."""
+    return torch.cat([network(to_range(part)) for part in x.split(batch)])
+
+
+def accuracy(network: Classifier, pool: Pool) -> float:
+    """Share of the pool that is labelled correctly, in [0, 1]."""
+    return float((logits(network, pool.x).argmax(dim=1) == pool.y).float().mean())
