@@ -13,7 +13,7 @@ from sqlalchemy.engine import RowMapping
 from dgm_core.memory import Learned, Manifest
 from memory_server.errors import MemoryExists, TaskExists, UnknownMemory, UnknownRevision, UnknownTask
 from memory_server.store.errors import NewerFormat
-from memory_server.store.records import MemoryRecord, TaskRecord, TaskState
+from memory_server.store.records import Committed, MemoryRecord, TaskRecord, TaskState
 from memory_server.store.schema import (
     VERSION,
     blobs,
@@ -138,13 +138,10 @@ class Catalog:
             _task(db, memory, task)
             return _update_task(db, memory, task, state=state.value, error=error, finished_unix_ms=finished)
 
-    def commit(self, memory: str, task: str, learned: Learned) -> tuple[Manifest, set[str]]:
+    def commit(self, memory: str, task: str, learned: Learned) -> Committed:
         """Makes the next revision visible and the task LEARNED, both or neither.
 
-        The blobs of `learned` must be stored already.
-
-        Returns:
-            The new revision, and the digests that nothing refers to any more: shared blobs two revisions old.
+        The blobs of `learned` must be stored already. Shared blobs two revisions old are let go.
 
         Raises:
             UnknownMemory, UnknownTask: it was deleted meanwhile.
@@ -155,8 +152,8 @@ class Catalog:
             sizes = {digest: len(content) for digest, content in learned.blobs.items()}
             self._add_revision(db, memory, manifest, sizes)
             _forget_superseded(db, memory, manifest.revision)
-            _update_task(db, memory, task, **_learned_columns(learned, manifest.revision, self._now()))
-            return manifest, _drop_unreferenced(db)
+            record = _update_task(db, memory, task, **_learned_columns(learned, manifest.revision, self._now()))
+            return Committed(manifest, record, frozenset(_drop_unreferenced(db)))
 
     def fail_interrupted(self) -> int:
         """Fails the tasks that a stopped server left in flight; returns how many there were."""

@@ -11,10 +11,11 @@ from typing import Self
 
 from sqlalchemy.exc import DatabaseError
 
-from dgm_core.memory import Learned, Manifest
+from dgm_core.memory import Learned
 from memory_server.store.blobs import BlobStore, sync_directory
 from memory_server.store.catalog import Catalog, Clock
 from memory_server.store.errors import CommitFailed, DataDirError, NewerFormat
+from memory_server.store.records import Committed
 
 
 class DataDir:
@@ -41,8 +42,8 @@ class DataDir:
             os.close(self._lock)
             raise
 
-    def commit(self, memory: str, task: str, learned: Learned) -> Manifest:
-        """Stores what a task left behind and returns the revision that holds it.
+    def commit(self, memory: str, task: str, learned: Learned) -> Committed:
+        """Stores what a task left behind: afterwards the next revision holds it and the task is LEARNED.
 
         Raises:
             CommitFailed: the disk is full or fails; the memory is as it was.
@@ -52,15 +53,15 @@ class DataDir:
             try:
                 for content in learned.blobs.values():
                     self.blobs.put(content)
-                manifest, unused = self.catalog.commit(memory, task, learned)
+                committed = self.catalog.commit(memory, task, learned)
             except BaseException as error:
                 with suppress(OSError, DatabaseError):
                     self._remove_orphans(learned.blobs)
                 if isinstance(error, OSError | DatabaseError):
                     raise CommitFailed(_reason(error)) from error
                 raise
-            self.blobs.delete(unused)
-            return manifest
+            self.blobs.delete(committed.unused)
+            return committed
 
     def delete_memory(self, name: str) -> None:
         """Removes a memory and every blob that no other needs. Raises UnknownMemory."""

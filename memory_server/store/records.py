@@ -67,3 +67,12 @@ class TaskRecord:
     revision: int = 0
     created_unix_ms: int = 0
     finished_unix_ms: int = 0
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What a commit did: the new revision, the task as it is now, and the digests that nothing refers to any more."""
+
+    manifest: Manifest
+    task: TaskRecord
+    unused: frozenset[str]

@@ -129,13 +129,14 @@ def test_a_task_of_which_nothing_was_kept_is_queued_anew_behind_the_others(digit
 
 def test_a_commit_makes_the_revision_visible_and_the_task_learned(digits, record, learn):
     digits.admit(record("t0"))
-    manifest, unused = digits.commit("digits", "t0", learn("t0", b"four", solver=b"solver"))
+    committed = digits.commit("digits", "t0", learn("t0", b"four", solver=b"solver"))
     task = digits.task("digits", "t0")
+    assert committed.task == task
     assert (task.state, task.revision, task.quality, task.steps, task.learn_seconds) == ("LEARNED", 1, 0.9, 10, 1.5)
-    assert digits.manifest("digits") == manifest
+    assert digits.manifest("digits") == committed.manifest
     assert digits.manifest("digits", 0).revision == 0
     assert digits.memory("digits").bytes == len(b"four") + len(b"solver")
-    assert unused == set()
+    assert committed.unused == set()
 
 
 def test_a_commit_that_fails_changes_nothing(digits, record, learn, manifest):
@@ -153,7 +154,7 @@ def test_superseded_solvers_stay_for_one_revision_and_task_blobs_for_good(digits
     for index in range(4):
         name = f"t{index}"
         digits.admit(record(name))
-        released.append(digits.commit("digits", name, learn(name, name.encode(), solver=b"solver%d" % index))[1])
+        released.append(digits.commit("digits", name, learn(name, name.encode(), solver=b"solver%d" % index)).unused)
     solvers = [digits.manifest("digits", revision).shared["solver"] for revision in (1, 2, 3, 4)]
     assert released == [set(), set(), {solvers[0]}, {solvers[1]}]
     assert digits.digests() == {*solvers[2:], *(task.blob for task in digits.manifest("digits").tasks)}
@@ -186,12 +187,12 @@ def test_what_was_in_flight_when_the_server_stopped_has_failed(digits, record):
 def test_everything_is_there_after_a_restart(tmp_path, manifest, record, learn):
     first = Catalog(tmp_path / "catalog.sqlite")
     first.admit(record("t0"), manifest)
-    committed, _ = first.commit("digits", "t0", learn("t0", b"four"))
+    committed = first.commit("digits", "t0", learn("t0", b"four"))
     before = first.memory("digits"), first.tasks("digits")
     first.close()
     second = Catalog(tmp_path / "catalog.sqlite")
     assert (second.memory("digits"), second.tasks("digits")) == before
-    assert second.manifest("digits") == committed
+    assert second.manifest("digits") == committed.manifest
     second.close()
 
 

@@ -41,7 +41,7 @@ def test_a_commit_stores_the_blobs_and_a_delete_removes_them(path, manifest, rec
         learned = learn("t0", b"four", solver=b"solver")
         committed = data.commit("digits", "t0", learned)
         assert dict(data.blobs) == learned.blobs
-        assert data.catalog.manifest("digits") == committed
+        assert data.catalog.manifest("digits") == committed.manifest
         data.delete_memory("digits")
         assert len(data.blobs) == 0
 

@@ -1,0 +1,115 @@
+"""Admission of raw data: a budget of bytes and of tasks that the server holds in memory at one time."""
+
+import threading
+import time
+from collections.abc import Callable
+
+from memory_server.errors import ServerBusy, TaskTooLarge
+
+Clock = Callable[[], float]
+"""Seconds from any origin, never going back."""
+
+_UNKNOWN_HOLD = 30.0
+_SOONEST = 1.0
+
+
+class IngestBudget:
+    """What all unlearned tasks may hold together. Safe to call from any thread.
+
+    Arguments:
+        limit: bytes of raw data.
+        max_queue: tasks that may be arriving, queued or learning at one time.
+        clock: the present time.
+    """
+
+    def __init__(self, limit: int, max_queue: int, clock: Clock = time.monotonic) -> None:
+        self.limit = limit
+        self.max_queue = max_queue
+        self._clock = clock
+        self._guard = threading.Lock()
+        self._held: list[Reservation] = []
+        self._typical_hold = _UNKNOWN_HOLD
+
+    @property
+    def used(self) -> int:
+        """Bytes that are reserved now."""
+        with self._guard:
+            return self._used()
+
+    def reserve(self) -> "Reservation":
+        """Admits one more task, of which nothing has arrived yet. Raises ServerBusy while the queue is full."""
+        with self._guard:
+            if len(self._held) >= self.max_queue:
+                raise ServerBusy(f"the queue is full: {self.max_queue} tasks are waiting or learning", self._wait(0))
+            reservation = Reservation(self, self._clock())
+            self._held.append(reservation)
+            return reservation
+
+    def _grow(self, reservation: "Reservation", nbytes: int) -> None:
+        with self._guard:
+            if reservation.nbytes + nbytes > self.limit:
+                raise TaskTooLarge(
+                    f"this task needs more than the {self.limit} bytes that the server holds of unlearned data; "
+                    "split it into smaller tasks, or start the server with a larger ingest budget"
+                )
+            excess = self._used() + nbytes - self.limit
+            if excess > 0:
+                raise ServerBusy(
+                    f"{self._used()} of {self.limit} bytes of unlearned data are in use", self._wait(excess)
+                )
+            reservation.nbytes += nbytes
+
+    def _release(self, reservation: "Reservation") -> None:
+        with self._guard:
+            if reservation in self._held:
+                self._held.remove(reservation)
+                held = self._clock() - reservation.since
+                self._typical_hold += 0.3 * (held - self._typical_hold)
+
+    def _used(self) -> int:
+        return sum(reservation.nbytes for reservation in self._held)
+
+    def _wait(self, nbytes: int) -> float:
+        """Seconds until a place, and that many bytes, are likely to be free."""
+        free, wait = -1, _SOONEST
+        for seconds, size in sorted((self._seconds_left(held), held.nbytes) for held in self._held):
+            if free >= nbytes:
+                break
+            free, wait = max(free, 0) + size, seconds
+        return max(wait, _SOONEST)
+
+    def _seconds_left(self, reservation: "Reservation") -> float:
+        return (reservation.until or reservation.since + self._typical_hold) - self._clock()
+
+
+class Reservation:
+    """One task's part of the budget; grows as its data arrives.
+
+    Attributes:
+        nbytes: how much it holds.
+        since: when it was admitted.
+        until: when it is expected to be released, None while unknown.
+    """
+
+    def __init__(self, budget: IngestBudget, since: float) -> None:
+        self._budget = budget
+        self.since = since
+        self.nbytes = 0
+        self.until: float | None = None
+
+    def grow(self, nbytes: int) -> None:
+        """Takes more bytes, all or none.
+
+        Raises:
+            ServerBusy: others hold them now.
+            TaskTooLarge: this task alone exceeds the budget.
+        """
+        self._budget._grow(self, nbytes)
+
+    def expect(self, seconds: float) -> None:
+        """Notes that it will be released in about that time, which is what a refused client is told to wait."""
+        self.until = self._budget._clock() + seconds
+
+    def release(self) -> None:
+        """Gives everything back; doing it again changes nothing."""
+        self._budget._release(self)

@@ -1,0 +1,51 @@
+"""Why a task was not learned, besides what the memory itself raises."""
+
+import signal
+
+from memory_server.errors import Broken
+
+_CAUSES = {
+    signal.SIGKILL: "most likely the machine ran out of memory: send fewer rows or give the server more memory",
+    signal.SIGSEGV: "a library crashed: report it with the server's log",
+    signal.SIGABRT: "a library gave up: report it with the server's log",
+    signal.SIGBUS: "memory was lost while in use: check the machine's memory and shared memory limits",
+}
+
+
+class WorkerDied(Broken):
+    """The worker process ended without an answer. The memory is as it was.
+
+    Arguments:
+        status: as `subprocess` gives it: an exit status, or minus the number of a signal.
+    """
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+        super().__init__(f"the worker process {_how(status)}; nothing was kept, send the task again")
+
+
+class OutOfMemory(Broken):
+    """Learning needed more memory than there is."""
+
+    def __init__(self) -> None:
+        super().__init__("learning ran out of memory; send fewer rows, or give the server or its device more memory")
+
+
+class LearningFailed(Broken):
+    """Learning failed in a way that nobody foresaw."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(
+            f"learning failed with {kind}: {message}; nothing was kept, report this to the server's operator"
+        )
+
+
+def _how(status: int) -> str:
+    if status >= 0:
+        return f"ended with exit status {status} (see the server's log)"
+    try:
+        number = signal.Signals(-status)
+    except ValueError:
+        return f"was killed by signal {-status}"
+    cause = _CAUSES.get(number)
+    return f"was killed by {number.name}" + (f" ({cause})" if cause else "")

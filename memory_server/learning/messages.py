@@ -1,0 +1,108 @@
+"""What server and worker tell each other, as frames."""
+
+from dataclasses import asdict, dataclass, replace
+
+from dgm_core.memory import (
+    Budget,
+    CannotLearn,
+    Label,
+    Learned,
+    Manifest,
+    Progress,
+    QualityTooLow,
+    TrainingDiverged,
+)
+from memory_server.learning.errors import LearningFailed, OutOfMemory
+from memory_server.learning.frames import Frame
+
+
+@dataclass(frozen=True)
+class Job:
+    """One task to learn.
+
+    Arguments:
+        manifest: the revision to learn upon.
+        task: its name.
+        classes: its labels, which y indexes.
+        count: rows of data.
+        budget: what it may take.
+    """
+
+    manifest: Manifest
+    task: str
+    classes: tuple[Label, ...]
+    count: int
+    budget: Budget
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a local worker finds what it needs.
+
+    Arguments:
+        blobs: directory of the blob store, which it only reads.
+        x_fd, y_fd: inherited memfds: x in the dtype of the memory, y int32.
+        device: as torch names it.
+        threads: for torch on the CPU.
+    """
+
+    blobs: str
+    x_fd: int
+    y_fd: int
+    device: str
+    threads: int
+
+
+def job_frame(job: Job, place: Place) -> Frame:
+    """Server to worker, once."""
+    body = {"manifest": job.manifest.to_json(), "task": job.task, "classes": job.classes, "count": job.count}
+    return Frame("job", body | {"budget": asdict(job.budget), "place": asdict(place)})
+
+
+def read_job(frame: Frame) -> tuple[Job, Place]:
+    """The inverse of `job_frame`."""
+    raw = frame.body
+    manifest = Manifest.from_json(raw["manifest"])
+    job = Job(manifest, raw["task"], tuple(raw["classes"]), raw["count"], Budget(**raw["budget"]))
+    return job, Place(**raw["place"])
+
+
+def progress_frame(progress: Progress) -> Frame:
+    """Worker to server, any number of times."""
+    return Frame("progress", {**asdict(progress), "metrics": dict(progress.metrics)})
+
+
+def read_progress(frame: Frame) -> Progress:
+    """The inverse of `progress_frame`."""
+    return Progress(**frame.body)
+
+
+def learned_frame(manifest: Manifest, learned: Learned) -> Frame:
+    """Worker to server, last: the new part of the manifest as text, the blobs as payloads."""
+    added = replace(manifest, tasks=(learned.entry,), shared=learned.shared)
+    return Frame("learned", {"added": added.to_json(), "digests": list(learned.blobs)}, tuple(learned.blobs.values()))
+
+
+def read_learned(frame: Frame) -> Learned:
+    """The inverse of `learned_frame`."""
+    added = Manifest.from_json(frame.body["added"])
+    return Learned(added.tasks[0], added.shared, dict(zip(frame.body["digests"], frame.payloads, strict=True)))
+
+
+def error_frame(error: Exception) -> Frame:
+    """Worker to server, last: the class and message of what went wrong, no data and no traceback."""
+    field = error.field if isinstance(error, CannotLearn) else ""
+    return Frame("error", {"kind": type(error).__name__, "message": str(error), "field": field})
+
+
+def read_error(frame: Frame) -> Exception:
+    """The exception that an `error_frame` tells of, to be raised in the server."""
+    kind, message = frame.body["kind"], frame.body["message"]
+    if kind == CannotLearn.__name__:
+        return CannotLearn(frame.body["field"], message)
+    if kind in ("MemoryError", "OutOfMemoryError"):
+        return OutOfMemory()
+    for known in (QualityTooLow, TrainingDiverged):
+        if kind == known.__name__:
+            return known(message)
+    return LearningFailed(kind, message)
