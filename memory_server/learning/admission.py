@@ -54,29 +54,31 @@ class IngestBudget:
                 )
             excess = self._used() + nbytes - self.limit
             if excess > 0:
-                raise ServerBusy(
-                    f"{self._used()} of {self.limit} bytes of unlearned data are in use", self._wait(excess)
-                )
+                wait = self._wait(excess, besides=reservation)
+                raise ServerBusy(f"{self._used()} of {self.limit} bytes of unlearned data are in use", wait)
             reservation.nbytes += nbytes
 
     def _release(self, reservation: "Reservation") -> None:
         with self._guard:
-            if reservation in self._held:
-                self._held.remove(reservation)
+            if reservation not in self._held:
+                return
+            self._held.remove(reservation)
+            if reservation.until is not None:  # an upload that never became a task says nothing about tasks
                 held = self._clock() - reservation.since
                 self._typical_hold += 0.3 * (held - self._typical_hold)
 
     def _used(self) -> int:
         return sum(reservation.nbytes for reservation in self._held)
 
-    def _wait(self, nbytes: int) -> float:
-        """Seconds until a place, and that many bytes, are likely to be free."""
-        free, wait = -1, _SOONEST
-        for seconds, size in sorted((self._seconds_left(held), held.nbytes) for held in self._held):
+    def _wait(self, nbytes: int, besides: "Reservation | None" = None) -> float:
+        """Seconds until others are likely to have freed a place and that many bytes."""
+        held = [(self._seconds_left(other), other.nbytes) for other in self._held if other is not besides]
+        free, wait = 0, _SOONEST
+        for seconds, size in sorted(held):
+            free, wait = free + size, max(seconds, _SOONEST)
             if free >= nbytes:
                 break
-            free, wait = max(free, 0) + size, seconds
-        return max(wait, _SOONEST)
+        return wait
 
     def _seconds_left(self, reservation: "Reservation") -> float:
         return (reservation.until or reservation.since + self._typical_hold) - self._clock()

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from typing import Any, TypeVar
 
 import structlog
@@ -10,7 +10,7 @@ import structlog
 from dgm_core.memory import Budget, CannotLearn, Learned, Manifest, Progress, QualityTooLow, TrainingDiverged
 from memory_server.errors import MemoryServerError, ShuttingDown, TaskFinished
 from memory_server.learning.buffer import IngestBuffer
-from memory_server.learning.errors import LearningFailed
+from memory_server.learning.errors import LearningFailed, WorkerDied
 from memory_server.learning.executor import Executor
 from memory_server.learning.messages import Job
 from memory_server.learning.schedule import Schedule
@@ -26,8 +26,28 @@ Key = tuple[str, str]
 OnCommit = Callable[[str, Manifest], None]
 """Called on the event loop with each new revision, before the task is seen as LEARNED."""
 
-_FORESEEN = (MemoryServerError, CannotLearn, QualityTooLow, TrainingDiverged)
+_REASONS: dict[type[Exception], str] = {
+    QualityTooLow: "QUALITY_TOO_LOW",
+    TrainingDiverged: "TRAINING_DIVERGED",
+    CannotLearn: "CANNOT_LEARN",
+    WorkerDied: "WORKER_DIED",
+}
+"""What failed -> the name that the wire has for it."""
+
 _TYPICAL_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class _End:
+    """How a task ends that is not learned."""
+
+    state: TaskState
+    error: str = ""
+    error_reason: str = ""
+
+
+_CANCELLED = _End(TaskState.CANCELLED)
+_SERVER_STOPPED = _End(TaskState.FAILED, INTERRUPTED)
 
 
 @dataclass(eq=False)
@@ -39,8 +59,8 @@ class _Entry:
     budget: Budget
     runner: asyncio.Task[None] | None = None
     learning: asyncio.Task[Learned] | None = None
-    verdict: tuple[TaskState, str] | None = None  # decided from outside: cancelled, or failed by a shutdown
-    recorded: bool = True  # False: the catalog could not be told of the end
+    verdict: _End | None = None  # decided from outside: cancelled, or failed by a shutdown
+    unrecorded: _End | None = None  # an end of which the catalog could not be told
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -146,7 +166,7 @@ class TaskQueue:
         """Admits nothing more, stops the workers, wipes all data, fails what was not learned; a commit is finished."""
         self._closing = True
         async with self._changing:
-            await self._stop_all(list(self._entries.values()), TaskState.FAILED, INTERRUPTED)
+            await self._stop_all(list(self._entries.values()), _SERVER_STOPPED)
         await asyncio.gather(*self._unfinished, return_exceptions=True)
 
     # Changes, one at a time
@@ -181,7 +201,7 @@ class TaskQueue:
         async with self._changing:
             entry = self._entries.get((memory, task))
             if entry is not None and entry.record.state is not TaskState.COMMITTING:
-                await self._stop(entry, TaskState.CANCELLED, "")
+                await self._stop(entry, _CANCELLED)
             status = await self.status(memory, task) if entry is None else entry.live.value
         if status.record.state is TaskState.CANCELLED:
             return status
@@ -192,24 +212,24 @@ class TaskQueue:
     async def _delete(self, memory: str) -> None:
         async with self._changing:
             entries = [entry for entry in self._entries.values() if entry.record.memory == memory]
-            await self._stop_all(entries, TaskState.CANCELLED, "")
+            await self._stop_all(entries, _CANCELLED)
             await asyncio.to_thread(self._store.delete_memory, memory)
             for entry in entries:
                 self._entries.pop(entry.key, None)
 
-    async def _stop_all(self, entries: list[_Entry], state: TaskState, error: str) -> None:
+    async def _stop_all(self, entries: list[_Entry], end: _End) -> None:
         for entry in reversed(entries):  # the last first, or the next one would start
-            await self._stop(entry, state, error)
+            await self._stop(entry, end)
 
-    async def _stop(self, entry: _Entry, state: TaskState, error: str) -> None:
+    async def _stop(self, entry: _Entry, end: _End) -> None:
         """Brings a task to a final state: the given one, or LEARNED if its commit has begun."""
-        entry.verdict = (state, error)
+        entry.verdict = end
         if entry.done.is_set():
             return
         if entry.runner is None:
             self._schedule.remove(entry.record.memory, entry)
             await asyncio.to_thread(entry.buffer.wipe)
-            self._finish(entry, await self._record(entry, state, error))
+            self._finish(entry, await self._record(entry, end))
         elif entry.learning is not None:
             entry.learning.cancel()
         await entry.done.wait()
@@ -230,9 +250,9 @@ class TaskQueue:
             learned = await self._learn(entry)
             record = await self._commit(entry, learned)
         except asyncio.CancelledError:
-            record = await self._record(entry, *(entry.verdict or (TaskState.FAILED, INTERRUPTED)))
+            record = await self._record(entry, entry.verdict or _SERVER_STOPPED)
         except Exception as error:
-            record = await self._record(entry, TaskState.FAILED, _why(error, entry))
+            record = await self._record(entry, _failure(error, entry))
         del self._running[record.memory]
         self._finish(entry, record)
         self._dispatch()
@@ -265,18 +285,18 @@ class TaskQueue:
         entry.live.set(TaskStatus(replace(entry.record, state=state)))
         await asyncio.to_thread(self._store.catalog.set_state, *entry.key, state)
 
-    async def _record(self, entry: _Entry, state: TaskState, error: str) -> TaskRecord:
+    async def _record(self, entry: _Entry, end: _End) -> TaskRecord:
         try:
-            return await asyncio.to_thread(self._store.catalog.set_state, *entry.key, state, error)
+            return await asyncio.to_thread(self._store.catalog.set_state, *entry.key, *astuple(end))
         except Exception as failure:  # A task must end for those who wait, even if the disk is full.
             memory, task = entry.key
             structlog.get_logger().error("a task's end was not recorded", memory=memory, task=task, error=repr(failure))
-            entry.recorded = False
-            return replace(entry.record, state=state, error=error)
+            entry.unrecorded = end
+            return replace(entry.record, **asdict(end))
 
     def _finish(self, entry: _Entry, record: TaskRecord) -> None:
         entry.live.set(TaskStatus(record))
-        if entry.recorded:
+        if entry.unrecorded is None:
             del self._entries[entry.key]
         entry.done.set()
         self._announce()
@@ -284,8 +304,8 @@ class TaskQueue:
     async def _record_late(self, key: Key) -> None:
         """Records the end of a task that could not be recorded when it came, as on a full disk."""
         entry = self._entries.get(key)
-        if entry is not None and not entry.recorded:
-            await asyncio.to_thread(self._store.catalog.set_state, *key, entry.record.state, entry.record.error)
+        if entry is not None and entry.unrecorded is not None:
+            await asyncio.to_thread(self._store.catalog.set_state, *key, *astuple(entry.unrecorded))
             del self._entries[key]
 
     # What others see
@@ -328,10 +348,11 @@ class TaskQueue:
         return await asyncio.shield(task)
 
 
-def _why(error: Exception, entry: _Entry) -> str:
+def _failure(error: Exception, entry: _Entry) -> _End:
     """What the task's owner is told. Unforeseen errors are logged by class and message: locals might hold data."""
-    if isinstance(error, _FORESEEN):
-        return str(error)
+    reason = next((name for kind, name in _REASONS.items() if isinstance(error, kind)), "")
+    if reason or isinstance(error, MemoryServerError):
+        return _End(TaskState.FAILED, str(error), reason)
     memory, task = entry.key
     structlog.get_logger().error("a task failed unexpectedly", memory=memory, task=task, error=repr(error))
-    return str(LearningFailed(type(error).__name__, str(error)))
+    return _End(TaskState.FAILED, str(LearningFailed(type(error).__name__, str(error))))

@@ -130,13 +130,16 @@ class Catalog:
             query = select(tasks).where(tasks.c.memory == memory).order_by(tasks.c.position)
             return [_task_record(row) for row in db.execute(query).mappings()]
 
-    def set_state(self, memory: str, task: str, state: TaskState, error: str = "") -> TaskRecord:
+    def set_state(
+        self, memory: str, task: str, state: TaskState, error: str = "", error_reason: str = ""
+    ) -> TaskRecord:
         """Moves a task to another state; a final one is stamped with the time. Raises UnknownMemory, UnknownTask."""
+        columns = {"state": state.value, "error": error, "error_reason": error_reason}
         finished = self._now() if state.final else 0
         with self._write() as db:
             _existing(db, memory)
             _task(db, memory, task)
-            return _update_task(db, memory, task, state=state.value, error=error, finished_unix_ms=finished)
+            return _update_task(db, memory, task, **columns, finished_unix_ms=finished)
 
     def commit(self, memory: str, task: str, learned: Learned) -> Committed:
         """Makes the next revision visible and the task LEARNED, both or neither.

@@ -48,6 +48,7 @@ class TaskRecord:
         digest: of the data, as the client computed it.
         state: where it is.
         error: why it failed and what to do, if it did.
+        error_reason: the same for machines, as on the wire; empty if the wire has no name for it.
         quality: reverse accuracy in [0, 1] once learned.
         steps, learn_seconds: what learning took.
         revision: the first revision that holds it, 0 while none does.
@@ -61,6 +62,7 @@ class TaskRecord:
     digest: str
     state: TaskState = TaskState.QUEUED
     error: str = ""
+    error_reason: str = ""
     quality: float | None = None
     steps: int = 0
     learn_seconds: float = 0.0

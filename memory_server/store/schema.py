@@ -67,6 +67,7 @@ tasks = Table(
     Column("count", BigInteger, nullable=False),
     Column("digest", String, nullable=False),
     Column("error", Text, nullable=False),
+    Column("error_reason", String, nullable=False),
     Column("quality", Float),
     Column("steps", BigInteger, nullable=False),
     Column("learn_seconds", Float, nullable=False),

@@ -1,0 +1,113 @@
+import asyncio
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dgm_core.memories import load_memory
+from dgm_core.memory import Budget, CannotLearn, Manifest
+from memory_server.learning.errors import WorkerDied
+from memory_server.learning.executor import LocalProcessExecutor
+from memory_server.learning.messages import Job
+
+ENDLESS = Budget(steps=10_000_000)
+SERVER = Path(__file__).with_name("dying_server.py")
+
+
+@pytest.fixture
+def executor(store) -> LocalProcessExecutor:
+    return LocalProcessExecutor(store.blobs.directory)
+
+
+def job(manifest: Manifest, budget: Budget = ENDLESS, task: str = "t0") -> Job:
+    return Job(manifest, task, ("cat", "dog"), 40, budget)
+
+
+async def learning(executor, manifest, buffer) -> asyncio.Task:
+    """A task that has reported its first progress and would go on for hours."""
+    started = asyncio.Event()
+    task = asyncio.create_task(executor.learn(job(manifest), buffer, lambda _: started.set()))
+    await asyncio.wait({task, asyncio.create_task(started.wait())}, return_when=asyncio.FIRST_COMPLETED)
+    assert not task.done()
+    return task
+
+
+async def test_a_worker_learns_reports_and_leaves_nothing_running(executor, manifest, rows, store, workers):
+    phases = []
+    with rows() as buffer:
+        learned = await executor.learn(job(manifest, Budget(steps=10)), buffer, lambda p: phases.append(p.phase))
+    assert workers() == []
+    assert list(dict.fromkeys(phases)) == ["generator", "quality", "solver"]
+    assert learned.entry.classes == ("cat", "dog")
+    for content in learned.blobs.values():
+        store.blobs.put(content)
+    after = manifest.commit(learned)
+    expert = load_memory(after, store.blobs).expert(learned.entry.experts[0].digest)
+    assert expert.classes == ("cat", "dog")
+
+
+async def test_data_that_does_not_suit_the_memory_is_refused_with_its_field(executor, manifest, rows):
+    with rows(4) as buffer:
+        too_few = Job(manifest, "t0", ("cat", "dog"), 4, Budget(steps=10))
+        with pytest.raises(CannotLearn, match="examples") as refused:
+            await executor.learn(too_few, buffer, lambda _: None)
+    assert refused.value.field == "count"
+
+
+async def test_a_killed_worker_is_told_by_its_signal(executor, manifest, rows, workers):
+    with rows() as buffer:
+        task = await learning(executor, manifest, buffer)
+        (worker,) = workers()
+        worker.send_signal(signal.SIGKILL)
+        with pytest.raises(WorkerDied, match="SIGKILL"):
+            await asyncio.wait_for(task, 5)
+
+
+async def test_a_cancelled_worker_is_gone_within_two_seconds(executor, manifest, rows, workers):
+    with rows() as buffer:
+        task = await learning(executor, manifest, buffer)
+        before = time.monotonic()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert time.monotonic() - before < 2.0
+        assert workers() == []
+
+
+async def test_a_worker_cancelled_while_it_starts_is_gone_too(executor, manifest, rows, workers):
+    with rows() as buffer:
+        task = asyncio.create_task(executor.learn(job(manifest), buffer, lambda _: None))
+        while not workers():
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert workers() == []
+
+
+async def test_a_worker_steps_back_behind_the_server_and_ignores_ctrl_c(executor, manifest, rows, workers):
+    with rows() as buffer:
+        task = await learning(executor, manifest, buffer)
+        (worker,) = workers()
+        assert worker.nice() > psutil.Process().nice()
+        assert worker.rlimit(psutil.RLIMIT_CORE) == (0, 0)
+        worker.send_signal(signal.SIGINT)
+        await asyncio.sleep(0.2)
+        assert worker.is_running()
+        task.cancel()
+        await asyncio.wait({task})
+
+
+@pytest.mark.parametrize("when", ["starting", "learning"])
+def test_a_worker_whose_server_is_killed_is_gone_within_two_seconds(when, tmp_path):
+    server = subprocess.Popen([sys.executable, str(SERVER), str(tmp_path / "data"), when], stdout=subprocess.PIPE)
+    with server:
+        worker = psutil.Process(int(server.stdout.readline()))
+        assert worker.is_running()
+        server.send_signal(signal.SIGKILL)
+        worker.wait(2)
+    assert not worker.is_running()

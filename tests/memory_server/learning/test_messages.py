@@ -1,0 +1,74 @@
+import pytest
+
+from dgm_core.memory import (
+    Budget,
+    CannotLearn,
+    ExpertEntry,
+    Learned,
+    Progress,
+    QualityTooLow,
+    TaskEntry,
+    TrainingDiverged,
+)
+from memory_server.learning.errors import LearningFailed, OutOfMemory, WorkerDied
+from memory_server.learning.messages import (
+    Job,
+    Place,
+    error_frame,
+    job_frame,
+    learned_frame,
+    progress_frame,
+    read_error,
+    read_job,
+    read_learned,
+    read_progress,
+)
+
+
+def test_a_job_arrives_as_it_was_sent(manifest):
+    job = Job(manifest, "t0", ("cat", "dog"), 40, Budget(steps=10, min_quality=0.5))
+    place = Place("/data/blobs", 5, 6, "cpu", 1)
+    assert read_job(job_frame(job, place)) == (job, place)
+
+
+@pytest.mark.parametrize("seconds_left", [None, 3.5])
+def test_progress_arrives_as_it_was_sent(seconds_left):
+    progress = Progress("solver", 3, 10, 0.9, seconds_left, {"loss": 0.25})
+    assert read_progress(progress_frame(progress)) == progress
+
+
+@pytest.mark.parametrize("classes", [(3, 1), ("cat", "dog")])
+def test_what_was_learned_arrives_as_it_was_sent(manifest, classes):
+    entry = TaskEntry("t1", "a" * 64, (ExpertEntry("e" * 64, classes, (5, 6)),), 0.75, 10, 1.5, {"used": [1, 2]})
+    learned = Learned(entry, {"solver": "b" * 64}, {"a" * 64: b"weights", "b" * 64: b""})
+    later = manifest.commit(Learned(TaskEntry("t0", "c" * 64, (), 1.0, 1, 1.0), {"other": "d" * 64}, {}))
+    assert read_learned(learned_frame(later, learned)) == learned
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (QualityTooLow("0.2 < 0.5"), QualityTooLow),
+        (TrainingDiverged("loss is nan"), TrainingDiverged),
+        (MemoryError(), OutOfMemory),
+        (KeyError("weights"), LearningFailed),
+    ],
+)
+def test_an_error_arrives_as_its_kind(error, kind):
+    arrived = read_error(error_frame(error))
+    assert type(arrived) is kind
+    assert kind in (OutOfMemory, LearningFailed) or str(arrived) == str(error)
+
+
+def test_data_that_does_not_suit_names_its_field():
+    arrived = read_error(error_frame(CannotLearn("y", "one class is missing")))
+    assert isinstance(arrived, CannotLearn)
+    assert (arrived.field, str(arrived)) == ("y", "one class is missing")
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [(-9, "SIGKILL.*memory"), (-11, "SIGSEGV"), (3, "exit status 3"), (-40, "signal 40")]
+)
+def test_a_dead_worker_is_told_by_its_signal_or_exit_status(status, said):
+    with pytest.raises(WorkerDied, match=said):
+        raise WorkerDied(status)

@@ -1,0 +1,447 @@
+import asyncio
+import hashlib
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from dgm_core.memory import Budget, ExpertEntry, Learned, Manifest, Progress, QualityTooLow, TaskEntry
+from memory_server.errors import ServerBusy, ShuttingDown, TaskExists, TaskFinished, UnknownMemory, UnknownTask
+from memory_server.learning.executor import LocalProcessExecutor
+from memory_server.learning.messages import Job
+from memory_server.learning.queue import TaskQueue
+from memory_server.learning.status import TaskStatus
+from memory_server.store.catalog import INTERRUPTED
+from memory_server.store.records import TaskRecord, TaskState
+
+NOTHING = Budget()
+
+
+@dataclass
+class Teacher:
+    """An executor that the test conducts: each task learns until it is told how it ends."""
+
+    started: list[str] = field(default_factory=list)
+    lessons: dict[str, asyncio.Future] = field(default_factory=dict)
+    reports: dict[str, Callable[[Progress], None]] = field(default_factory=dict)
+
+    async def learn(self, job: Job, data, report) -> Learned:
+        assert os.fstat(data.x_fd).st_size == job.count * 64
+        self.reports[job.task] = report
+        self.lessons[job.task] = asyncio.get_running_loop().create_future()
+        self.started.append(job.task)
+        return await self.lessons[job.task]
+
+    async def teaches(self, task: str) -> None:
+        async with asyncio.timeout(10):
+            while task not in self.lessons:
+                await asyncio.sleep(0.001)
+
+    async def succeed(self, task: str) -> None:
+        await self.teaches(task)
+        self.lessons.pop(task).set_result(learned(task))
+
+    async def fail(self, task: str, error: Exception) -> None:
+        await self.teaches(task)
+        self.lessons.pop(task).set_exception(error)
+
+
+def learned(task: str) -> Learned:
+    blob = hashlib.sha256(task.encode()).hexdigest()
+    entry = TaskEntry(task, blob, (ExpertEntry("e" * 64, (0, 1), (20, 20)),), 0.9, 10, 2.0)
+    return Learned(entry, {}, {blob: task.encode()})
+
+
+@pytest.fixture
+def commits() -> list[tuple[str, Manifest]]:
+    return []
+
+
+@pytest.fixture
+def teacher() -> Teacher:
+    return Teacher()
+
+
+@pytest.fixture
+async def queue(store, teacher, commits):
+    queue = TaskQueue(store, teacher, lambda memory, manifest: commits.append((memory, manifest)), heartbeat=0.05)
+    yield queue
+    await queue.close()
+
+
+@pytest.fixture
+async def real_queue(store, commits):
+    executor = LocalProcessExecutor(store.blobs.directory)
+    queue = TaskQueue(store, executor, lambda memory, manifest: commits.append((memory, manifest)))
+    yield queue
+    await queue.close()
+
+
+@pytest.fixture
+def submit(manifest, rows):
+    """Sends a task of 40 rows and returns its status and its buffer."""
+
+    async def submit(queue, task, memory="digits", digest="d0", budget=NOTHING) -> tuple[TaskStatus, object]:
+        buffer = rows()
+        record = TaskRecord(memory, task, (0, 1), 40, digest)
+        return await queue.submit(record, buffer, budget, manifest), buffer
+
+    return submit
+
+
+async def finished(queue: TaskQueue, task: str, memory: str = "digits") -> TaskStatus:
+    async with asyncio.timeout(60):
+        *_, last = [status async for status in queue.watch(memory, task)]
+    return last
+
+
+async def seen(queue: TaskQueue, task: str, state: TaskState) -> None:
+    async with asyncio.timeout(60):
+        async for status in queue.watch("digits", task):
+            if status.record.state is state:
+                return
+
+
+# States
+
+
+async def test_a_task_is_queued_learned_committed_and_its_data_wiped(queue, teacher, submit, store, commits):
+    status, buffer = await submit(queue, "t0")
+    assert status.record.state is TaskState.QUEUED
+    await teacher.succeed("t0")
+    last = await finished(queue, "t0")
+    assert (last.record.state, last.record.quality, last.record.revision) == (TaskState.LEARNED, 0.9, 1)
+    assert commits == [("digits", store.catalog.manifest("digits"))]
+    assert list(store.blobs.values()) == [b"t0"]
+    assert buffer.wiped
+
+
+async def test_progress_is_seen_by_those_who_watch(queue, teacher, submit):
+    await submit(queue, "t0")
+    await teacher.teaches("t0")
+    progress = Progress("generator", 3, 10, 0.3, seconds_left=12.0)
+    teacher.reports["t0"](progress)
+    assert await anext(queue.watch("digits", "t0")) == await queue.status("digits", "t0")
+    assert (await queue.status("digits", "t0")).progress == progress
+
+
+async def test_a_waiting_task_says_what_it_waits_for(queue, teacher, submit):
+    for task in ("t0", "t1", "t2"):
+        await submit(queue, task)
+    assert (await queue.status("digits", "t1")).waiting_for == "queued behind task t0 of memory digits"
+    assert (await queue.status("digits", "t2")).waiting_for == "queued behind task t1 of memory digits"
+    await queue.cancel("digits", "t1")
+    assert (await queue.status("digits", "t2")).waiting_for == "queued behind task t0 of memory digits"
+    await teacher.succeed("t0")
+    await teacher.teaches("t2")
+    assert (await queue.status("digits", "t2")).waiting_for == ""
+
+
+async def test_memories_take_turns_and_the_tasks_of_each_keep_their_order(queue, teacher, submit):
+    for task, memory in (("a0", "a"), ("a1", "a"), ("a2", "a"), ("b0", "b"), ("b1", "b")):
+        await submit(queue, task, memory=memory)
+    for task in ("a0", "a1", "b0", "a2", "b1"):
+        await teacher.succeed(task)
+    await finished(queue, "b1", "b")
+    assert teacher.started == ["a0", "a1", "b0", "a2", "b1"]
+
+
+async def test_tasks_of_different_memories_may_learn_at_one_time_but_never_two_of_one(store, teacher, submit):
+    queue = TaskQueue(store, teacher, lambda *_: None, parallel=2)
+    for task, memory in (("a0", "a"), ("a1", "a"), ("b0", "b")):
+        await submit(queue, task, memory=memory)
+    await teacher.teaches("b0")
+    assert teacher.started == ["a0", "b0"]
+    await teacher.succeed("a0")
+    await teacher.teaches("a1")
+    await queue.close()
+
+
+async def test_all_tasks_are_listed_in_the_order_of_admission(queue, teacher, submit):
+    for task in ("t0", "t1"):
+        await submit(queue, task)
+    await teacher.succeed("t0")
+    await finished(queue, "t0")
+    states = [(status.record.task, status.record.state.final) for status in await queue.tasks("digits")]
+    assert states == [("t0", True), ("t1", False)]
+
+
+async def test_an_unchanged_status_is_repeated_while_a_task_waits(queue, submit):
+    await submit(queue, "t0")
+    await submit(queue, "t1")
+    watcher = queue.watch("digits", "t1")
+    statuses = [await anext(watcher) for _ in range(4)]
+    assert {status.record.state for status in statuses} == {TaskState.QUEUED}
+    await watcher.aclose()
+
+
+async def test_unknown_names_are_refused(queue, submit):
+    await submit(queue, "t0")
+    with pytest.raises(UnknownTask, match="t0"):
+        await queue.status("digits", "t9")
+    with pytest.raises(UnknownTask):
+        await anext(queue.watch("digits", "t9"))
+    with pytest.raises(UnknownMemory):
+        await queue.tasks("birds")
+    with pytest.raises(UnknownTask):
+        await queue.cancel("digits", "t9")
+
+
+# Repeated requests
+
+
+async def test_the_same_task_sent_twice_at_once_is_learned_once(queue, teacher, submit):
+    (_, first), (_, second) = await asyncio.gather(submit(queue, "t0"), submit(queue, "t0"))
+    assert sorted((first.wiped, second.wiped)) == [False, True]
+    await teacher.succeed("t0")
+    await finished(queue, "t0")
+    status, third = await submit(queue, "t0")
+    assert status.record.state is TaskState.LEARNED
+    assert third.wiped
+    assert teacher.started == ["t0"]
+
+
+async def test_other_data_under_the_same_name_is_refused_and_wiped(queue, submit, rows):
+    await submit(queue, "t0")
+    buffer = rows()
+    with pytest.raises(TaskExists):
+        await queue.submit(TaskRecord("digits", "t0", (0, 1), 40, "other"), buffer, NOTHING)
+    assert buffer.wiped
+
+
+async def test_a_task_that_failed_may_be_sent_again(queue, teacher, submit):
+    await submit(queue, "t0")
+    await teacher.fail("t0", QualityTooLow("0.2 is below 0.5"))
+    assert (await finished(queue, "t0")).record.error_reason == "QUALITY_TOO_LOW"
+    status, _ = await submit(queue, "t0")
+    assert (status.record.state, status.record.error) == (TaskState.QUEUED, "")
+    await teacher.succeed("t0")
+    assert (await finished(queue, "t0")).record.state is TaskState.LEARNED
+
+
+async def test_a_task_is_admitted_even_if_the_client_goes_away_meanwhile(queue, teacher, submit, store):
+    going = asyncio.create_task(submit(queue, "t0"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    going.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await going
+    await teacher.succeed("t0")
+    assert (await finished(queue, "t0")).record.state is TaskState.LEARNED
+
+
+# Failures
+
+
+async def test_a_failed_task_leaves_the_memory_as_it_was_and_the_next_one_learns(
+    queue, teacher, submit, store, manifest
+):
+    _, buffer = await submit(queue, "t0")
+    await submit(queue, "t1")
+    await teacher.fail("t0", RuntimeError("boom"))
+    last = await finished(queue, "t0")
+    assert last.record.state is TaskState.FAILED
+    assert "RuntimeError: boom" in last.record.error
+    assert buffer.wiped
+    assert store.catalog.manifest("digits") == manifest
+    await teacher.succeed("t1")
+    assert (await finished(queue, "t1")).record.revision == 1
+
+
+async def test_a_full_disk_fails_the_task_and_leaves_the_memory_as_it_was(queue, teacher, submit, store, monkeypatch):
+    def full(_content):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.blobs, "put", full)
+        await submit(queue, "t0")
+        await teacher.succeed("t0")
+        last = await finished(queue, "t0")
+    assert last.record.state is TaskState.FAILED
+    assert "No space left on device" in last.record.error
+    assert store.catalog.manifest("digits").revision == 0
+    await submit(queue, "t0")
+    await teacher.succeed("t0")
+    assert (await finished(queue, "t0")).record.state is TaskState.LEARNED
+
+
+async def test_a_task_ends_for_its_watchers_even_if_the_catalog_cannot_be_written(
+    queue, teacher, submit, store, monkeypatch
+):
+    await submit(queue, "t0")
+    await teacher.teaches("t0")
+
+    def full(*_):
+        raise OperationalError("UPDATE", None, sqlite3.OperationalError("database or disk is full"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.catalog, "set_state", full)
+        await teacher.fail("t0", QualityTooLow("0.2 is below 0.5"))
+        assert (await finished(queue, "t0")).record.state is TaskState.FAILED
+    assert (await queue.status("digits", "t0")).record.error == "0.2 is below 0.5"
+    assert store.catalog.task("digits", "t0").state is TaskState.LEARNING
+    status, _ = await submit(queue, "t0")
+    assert status.record.state is TaskState.QUEUED
+
+
+async def test_a_commit_that_nobody_can_be_told_of_is_a_commit(store, teacher, submit):
+    def deaf(*_):
+        raise RuntimeError("no one listens")
+
+    queue = TaskQueue(store, teacher, deaf)
+    await submit(queue, "t0")
+    await teacher.succeed("t0")
+    assert (await finished(queue, "t0")).record.state is TaskState.LEARNED
+    await queue.close()
+
+
+# Ends from outside
+
+
+async def test_cancelling_wipes_the_data_of_a_queued_and_of_a_learning_task(queue, teacher, submit, admission):
+    _, first = await submit(queue, "t0")
+    _, second = await submit(queue, "t1")
+    await teacher.teaches("t0")
+    for task in ("t1", "t0"):
+        assert (await queue.cancel("digits", task)).record.state is TaskState.CANCELLED
+    assert first.wiped
+    assert second.wiped
+    assert admission.used == 0
+    assert (await queue.cancel("digits", "t0")).record.state is TaskState.CANCELLED
+
+
+async def test_a_task_that_is_about_to_start_can_be_cancelled(queue, teacher, submit):
+    _, buffer = await submit(queue, "t0")
+    assert (await queue.cancel("digits", "t0")).record.state is TaskState.CANCELLED
+    assert buffer.wiped
+    assert teacher.started == []
+
+
+async def test_a_learned_task_can_no_longer_be_cancelled(queue, teacher, submit):
+    await submit(queue, "t0")
+    await teacher.succeed("t0")
+    await finished(queue, "t0")
+    with pytest.raises(TaskFinished, match="LEARNED"):
+        await queue.cancel("digits", "t0")
+
+
+async def test_a_commit_that_has_begun_is_neither_cancelled_nor_lost_in_a_shutdown(
+    queue, teacher, submit, store, monkeypatch
+):
+    commit, release = store.commit, asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def slow(*arguments):
+        asyncio.run_coroutine_threadsafe(release.wait(), loop).result(10)
+        return commit(*arguments)
+
+    monkeypatch.setattr(store, "commit", slow)
+    await submit(queue, "t0")
+    await teacher.succeed("t0")
+    await seen(queue, "t0", TaskState.COMMITTING)
+    with pytest.raises(TaskFinished, match="COMMITTING"):
+        await queue.cancel("digits", "t0")
+    closing = asyncio.create_task(queue.close())
+    await asyncio.sleep(0.05)
+    assert not closing.done()
+    release.set()
+    await closing
+    assert store.catalog.task("digits", "t0").state is TaskState.LEARNED
+
+
+async def test_deleting_a_memory_stops_its_tasks_and_spares_the_others(queue, teacher, submit, store):
+    _, first = await submit(queue, "t0")
+    _, second = await submit(queue, "t1")
+    await submit(queue, "b0", memory="birds")
+    await teacher.teaches("t0")
+    watching = asyncio.create_task(finished(queue, "t0"))
+    await asyncio.sleep(0)
+    await queue.delete("digits")
+    assert first.wiped
+    assert second.wiped
+    assert (await watching).record.state is TaskState.CANCELLED
+    with pytest.raises(UnknownMemory):
+        await queue.status("digits", "t0")
+    with pytest.raises(UnknownMemory):
+        await queue.delete("digits")
+    await teacher.succeed("b0")
+    assert (await finished(queue, "b0", "birds")).record.state is TaskState.LEARNED
+
+
+async def test_a_shutdown_wipes_everything_and_fails_what_was_not_learned(queue, teacher, submit, store, rows):
+    buffers = [(await submit(queue, task))[1] for task in ("t0", "t1")]
+    await teacher.teaches("t0")
+    await queue.close()
+    assert all(buffer.wiped for buffer in buffers)
+    assert [(task.state, task.error) for task in store.catalog.tasks("digits")] == [(TaskState.FAILED, INTERRUPTED)] * 2
+    late = rows()
+    with pytest.raises(ShuttingDown):
+        await queue.submit(TaskRecord("digits", "t2", (0, 1), 40, "d0"), late, NOTHING)
+    assert late.wiped
+
+
+async def test_a_refused_client_is_told_to_wait_as_long_as_the_work_takes(queue, teacher, submit, admission):
+    await submit(queue, "t0", budget=Budget(seconds=20))
+    await submit(queue, "t1", budget=Budget(seconds=30))
+    await teacher.teaches("t0")
+    teacher.reports["t0"](Progress("generator", 3, 10, 0.3, seconds_left=12.0))
+    for _ in range(14):
+        admission.reserve().expect(1000)
+    with pytest.raises(ServerBusy) as busy:
+        admission.reserve()
+    assert busy.value.retry_after == pytest.approx(12, abs=1)
+    await queue.cancel("digits", "t0")
+    admission.reserve().expect(1000)
+    with pytest.raises(ServerBusy) as busy:
+        admission.reserve()
+    assert busy.value.retry_after == pytest.approx(30, abs=1)
+
+
+# With real workers
+
+
+async def test_two_tasks_are_learned_by_real_workers(real_queue, submit, store, commits):
+    for task in ("t0", "t1"):
+        await submit(real_queue, task, budget=Budget(steps=10))
+    states = []
+    async with asyncio.timeout(120):
+        async for status in real_queue.watch("digits", "t1"):
+            states.append(status.record.state)
+    assert list(dict.fromkeys(states))[:2] == [TaskState.QUEUED, TaskState.LEARNING]
+    assert states[-1] is TaskState.LEARNED
+    manifest = store.catalog.manifest("digits")
+    assert [entry.task for entry in manifest.tasks] == ["t0", "t1"]
+    assert set(manifest.digests) <= set(store.blobs)
+    assert commits[-1] == ("digits", manifest)
+
+
+async def test_a_killed_worker_fails_its_task_alone(real_queue, submit, workers):
+    _, buffer = await submit(real_queue, "t0", budget=Budget(steps=10_000_000))
+    await submit(real_queue, "t1", budget=Budget(steps=10))
+    await seen(real_queue, "t0", TaskState.LEARNING)
+    while not workers():
+        await asyncio.sleep(0.01)
+    workers()[0].send_signal(signal.SIGKILL)
+    last = await finished(real_queue, "t0")
+    assert (last.record.state, last.record.error_reason) == (TaskState.FAILED, "WORKER_DIED")
+    assert "SIGKILL" in last.record.error
+    assert buffer.wiped
+    assert (await finished(real_queue, "t1")).record.state is TaskState.LEARNED
+
+
+async def test_cancelling_a_learning_task_takes_less_than_two_seconds(real_queue, submit, workers):
+    _, buffer = await submit(real_queue, "t0", budget=Budget(steps=10_000_000))
+    async with asyncio.timeout(60):
+        async for status in real_queue.watch("digits", "t0"):
+            if status.progress is not None:
+                break
+    before = time.monotonic()
+    assert (await real_queue.cancel("digits", "t0")).record.state is TaskState.CANCELLED
+    assert time.monotonic() - before < 2.0
+    assert buffer.wiped
+    assert workers() == []

@@ -1,0 +1,50 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memory_server.learning.schedule import Schedule
+
+arrivals = st.lists(st.sampled_from("abc"), max_size=20)
+
+
+def scheduled(memories: list[str]) -> Schedule[tuple[str, int]]:
+    schedule: Schedule[tuple[str, int]] = Schedule()
+    for position, memory in enumerate(memories):
+        schedule.add(memory, (memory, position))
+    return schedule
+
+
+@given(memories=arrivals)
+def test_tasks_start_in_the_foreseen_order_and_those_of_one_memory_in_theirs(memories):
+    schedule = scheduled(memories)
+    foreseen = schedule.order()
+    started = []
+    while (item := schedule.next(busy=())) is not None:
+        started.append(item)
+    assert started == foreseen
+    assert len(started) == len(memories)
+    for memory in "abc":
+        positions = [position for name, position in started if name == memory]
+        assert positions == sorted(positions)
+
+
+@given(memories=arrivals)
+def test_no_memory_waits_for_more_than_one_task_of_each_other(memories):
+    starts = [name for name, _ in scheduled(memories).order()]
+    for memory in set(memories):
+        ahead = starts[: starts.index(memory)]
+        assert len(ahead) == len(set(ahead))
+
+
+def test_a_busy_memory_is_passed_over_and_keeps_its_turn():
+    schedule = scheduled(["a", "b", "a"])
+    assert schedule.next(busy={"a"}) == ("b", 1)
+    assert schedule.next(busy={"a"}) is None
+    assert schedule.next(busy=()) == ("a", 0)
+
+
+def test_a_removed_task_does_not_start():
+    schedule = scheduled(["a", "a"])
+    schedule.remove("a", ("a", 0))
+    assert schedule.order() == [("a", 1)]
+    schedule.remove("a", ("a", 1))
+    assert schedule.next(busy=()) is None
