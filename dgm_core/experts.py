@@ -68,5 +68,3 @@ def draw(
 def to_storage(x: Float[Tensor, "batch *shape"], spec: DataSpec) -> Tensor:
     """[-1, 1] to uint8 for images; vectors stay as they are."""
     return x.clamp(-1, 1).mul(127.5).add(127.5).round().to(torch.uint8) if spec.is_image else x
-
-

@@ -120,7 +120,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Progress:
-    """A snapshot of learning. `fraction` of the whole task is in [0, 1]; `seconds_left` is an estimate, None while unknown."""
+    """A snapshot of learning: `fraction` of the whole task in [0, 1]; `seconds_left` is an estimate or None."""
 
     phase: str
     step: int
@@ -169,7 +169,7 @@ class TaskEntry:
 
 @dataclass(frozen=True)
 class Learned:
-    """All that survives of a task: its manifest entry, the blobs shared by the memory (by role), and the bytes of both."""
+    """All that survives of a task: its manifest entry, blobs that the memory shares (by role), the bytes of both."""
 
     entry: TaskEntry
     shared: Mapping[str, str]
@@ -264,9 +264,7 @@ class Expert(ABC):
     nbytes: int
 
     @abstractmethod
-    def generate(
-        self, z: Float[Tensor, "batch noise"], c: Int[Tensor, " batch"]
-    ) -> Float[Tensor, "batch *shape"]:
+    def generate(self, z: Float[Tensor, "batch noise"], c: Int[Tensor, " batch"]) -> Float[Tensor, "batch *shape"]:
         """Examples for noise z and class indices c: images in [-1, 1], vectors in the scale of their data."""
 
     @abstractmethod

@@ -31,7 +31,7 @@ def replay_pools(
         device: where the pools will live.
         generator: of the noise, on the CPU.
     """
-    total = {label: 0 for label in classes}
+    total = dict.fromkeys(classes, 0)
     for entry in entries:
         for label, examples in zip(entry.classes, entry.examples, strict=True):
             total[label] += examples

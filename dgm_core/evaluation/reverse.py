@@ -17,7 +17,7 @@ def reverse_accuracy(
     replay: Sequence[Pool],
     held_out: Pool,
     steps: int,
-    on_step: Callable[[int], None],
+    go_on: Callable[[int], bool],
 ) -> float:
     """Accuracy in [0, 1] on real held-out examples of a classifier trained on replay alone.
 
@@ -27,6 +27,6 @@ def reverse_accuracy(
         replay: samples of every class.
         held_out: real examples of the new task.
         steps: training steps of the classifier.
-        on_step: called before every step with its number.
+        go_on: asked before every step, by its number; False ends training early.
     """
-    return accuracy(train_classifier(spec, classes, replay, steps, on_step), held_out)
+    return accuracy(train_classifier(spec, classes, replay, steps, go_on), held_out)

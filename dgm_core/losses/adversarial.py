@@ -1,7 +1,7 @@
 """Adversarial losses over critic scores; both sides are minimised.
 
-    hinge       D: E[max(0, 1 − D(x))] + E[max(0, 1 + D(G(z)))]     G: −E[D(G(z))]     Lim and Ye 2017
-    Wasserstein D: E[D(G(z))] − E[D(x)]                             G: −E[D(G(z))]     Arjovsky et al. 2017
+hinge       D: E[max(0, 1 − D(x))] + E[max(0, 1 + D(G(z)))]     G: −E[D(G(z))]     Lim and Ye 2017
+Wasserstein D: E[D(G(z))] − E[D(x)]                             G: −E[D(G(z))]     Arjovsky et al. 2017
 """
 
 from typing import Protocol

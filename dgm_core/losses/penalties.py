@@ -19,4 +19,5 @@ def gradient_penalty(
     mix = torch.rand(real.shape[0], *[1] * (real.dim() - 1), device=real.device)
     between = torch.lerp(fake, real, mix).requires_grad_(True)
     (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
-    return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+    excess: Tensor = gradient.flatten(1).norm(dim=1) - 1
+    return excess.square().mean()

@@ -1,7 +1,7 @@
 """Annealing of the gates' slope: soft gates that let everything through become steps.
 
-    s_i = 1/s_max + (s_max − 1/s_max)·(i − 1)/(I − 1)       over epochs,           global  [DGM eq. 3]
-    s   = 1/s_i   + (s_i − 1/s_i)·(b − 1)/(B − 1)           within one epoch,      local   [DGM eq. 4]
+s_i = 1/s_max + (s_max − 1/s_max)·(i − 1)/(I − 1)       over epochs,           global  [DGM eq. 3]
+s   = 1/s_i   + (s_i − 1/s_i)·(b − 1)/(B − 1)           within one epoch,      local   [DGM eq. 4]
 """
 
 from dataclasses import dataclass
@@ -13,8 +13,11 @@ def global_slope(i: int, epochs: int, s_max: float) -> float:
 
 
 def local_slope(b: int, batches: int, s_i: float) -> float:
-    """Slope of batch b, counted from 1 to `batches`, in an epoch whose largest slope is s_i  [DGM eq. 4]."""
-    return _rise(max(s_i, 1 / s_i), b, batches)
+    """Slope of batch b, counted from 1 to `batches`, in an epoch whose largest slope is s_i  [DGM eq. 4].
+
+    Where s_i is below 1 (the first epoch) there is nothing to rise to: the printed formula would fall from 1/s_i.
+    """
+    return _rise(s_i, b, batches) if s_i > 1 else s_i
 
 
 def _rise(top: float, position: int, count: int) -> float:
@@ -42,4 +45,9 @@ class Annealing:
         batches = max(1, self.steps // self.epochs)
         epoch = min(step // batches, self.epochs - 1)
         s_i = global_slope(epoch + 1, self.epochs, self.s_max)
-        return local_slope(step - epoch * batches + 1, batches, s_i) if self.local else s_i
+        if not self.local:
+            return s_i
+        first = epoch * batches
+        if epoch == self.epochs - 1:  # the last epoch takes the remainder
+            batches = self.steps - first
+        return local_slope(step - first + 1, batches, s_i)

@@ -29,7 +29,7 @@ def cumulate(masks: Masks, reserved: Masks) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def restore_(weights: Mapping[str, Tensor], snapshot: Mapping[str, Tensor], reserved: Masks) -> int:
-    """Copies the reserved entries back from a snapshot, in place, and counts those that had moved (there should be none)."""
+    """Copies the reserved entries back from a snapshot, in place; returns how many had moved (there should be none)."""
     moved = 0
     for name, weight in weights.items():
         entries = reserved[name]

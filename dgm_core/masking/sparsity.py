@@ -1,7 +1,7 @@
 """Sparsity: reusing what earlier tasks reserved is free, reserving more costs.
 
-    R = Σ m·(1 − m^{<t}) / Σ (1 − m^{<t})       over all masked layers   [DGM eq. 6]
-    α = S_t / S_free                            its growing weight       [DGM sec. 3.3]
+R = Σ m·(1 − m^{<t}) / Σ (1 − m^{<t})       over all masked layers   [DGM eq. 6]
+α = S_t / S_free                            its growing weight       [DGM sec. 3.3]
 """
 
 from collections.abc import Mapping

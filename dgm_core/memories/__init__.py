@@ -28,4 +28,6 @@ def kind_of(name: str) -> type[GenerativeMemory]:
     try:
         return KINDS[name]
     except KeyError:
-        raise CannotLearn("kind", f"there is no memory kind {name!r}; the kinds are {', '.join(sorted(KINDS))}") from None
+        raise CannotLearn(
+            "kind", f"there is no memory kind {name!r}; the kinds are {', '.join(sorted(KINDS))}"
+        ) from None

@@ -5,7 +5,7 @@ ledger of shared weights and those parameters of its own; its expert is derived 
 well as whenever it is loaded, so that there is only one way to the bytes that are sampled.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
@@ -36,22 +36,24 @@ from dgm_core.memory import (
 )
 from dgm_core.networks.generators import (
     ChainGenerator,
+    Rescale,
     chain_generator,
     initial_std,
     initial_widths,
     layer_sizes,
     weight_shapes,
 )
-from dgm_core.replay import replay_pools
+from dgm_core.replay import Load, replay_pools
 from dgm_core.solvers import ClassifierSolver
 from dgm_core.training.adversarial import train_generator
 from dgm_core.training.batches import BalancedBatches, split, standardisation
 from dgm_core.training.classifying import Pool, train_classifier
-from dgm_core.training.clock import Clock
+from dgm_core.training.clock import Clock, limit_of
 from dgm_core.training.recipes import recipe_of
 
 HELD_OUT = 0.1
 FEWEST_EXAMPLES = 8
+FEWEST_CLASSIFIER_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,8 @@ class MaskedMemory(GenerativeMemory):
     def learn(self, data: TaskData, *, task: str, budget: Budget, report: Report, device: torch.device) -> Learned:
         """Trains on one task and returns what must be kept of it."""
         self._check(data)
-        return _Lesson(self, data, task, budget, Clock(report), device).run()
+        clock = Clock(report, limit_of(budget.seconds, self.recipe.seconds))
+        return _Lesson(self, data, task, budget, clock, device).run()
 
     def successor(self, blob: bytes) -> "MaskedMemory":
         """This memory with one more task blob, not yet in any manifest."""
@@ -190,7 +193,8 @@ class MaskedMemory(GenerativeMemory):
         for label, count in zip(data.classes, counts, strict=True):
             if count < FEWEST_EXAMPLES:
                 raise CannotLearn(
-                    "count", f"class {label!r} has {count} examples, but at least {FEWEST_EXAMPLES} are needed to learn it"
+                    "count",
+                    f"class {label!r} has {count} examples, but at least {FEWEST_EXAMPLES} are needed to learn it",
                 )
 
 
@@ -204,6 +208,8 @@ class _Lesson:
         self.recipe, self.spec = memory.recipe, memory.manifest.spec
         self.seed = _mix(memory.chosen.seed, len(memory.own), "training")
         self.data = TaskData(data.x.to(device), data.y.to(device), data.classes)
+        self.steps = budget.steps or self.recipe.steps(len(data), len(data.classes))
+        self.classifier_steps = min(self.recipe.classifier_steps, max(self.steps, FEWEST_CLASSIFIER_STEPS))
         self.heads = tuple(dict.fromkeys([*memory.manifest.classes, *data.classes]))
 
     def run(self) -> Learned:
@@ -243,8 +249,8 @@ class _Lesson:
         g = MaskedGenerator(network, {n: r.to(self.device) for n, r in reserved.items()}, self.recipe.s_max)
         d = self.recipe.discriminator(self.spec, len(real.classes)).to(self.device)
         batches = BalancedBatches(x, real.y, len(real.classes))
-        steps = train_generator(g, d, batches, self.recipe, self.memory.chosen.noise, self.budget, self.clock)
-        if not self.spec.is_image:
+        steps = train_generator(g, d, batches, self.recipe, self.memory.chosen.noise, self.steps, self.clock)
+        if isinstance(network.out, Rescale):
             network.out.set(deviation, mean)
         return pack(self._tensors(g), {"kind": self.memory.kind, "task": self.task, "widths": widths}), steps
 
@@ -262,7 +268,7 @@ class _Lesson:
         entries = [*(e for _, e in self.memory.manifest.experts()), entry]
         pools = self._replay(entries, lambda e: expert if e is entry else self.memory.expert(e.digest))
         quality = reverse_accuracy(
-            self.spec, len(self.heads), pools, self._pool(held_out), self.recipe.classifier_steps, self._on_step("quality")
+            self.spec, len(self.heads), pools, self._pool(held_out), self.classifier_steps, self._go_on("quality")
         )
         if self.budget.min_quality is not None and quality < self.budget.min_quality:
             raise QualityTooLow(
@@ -274,12 +280,11 @@ class _Lesson:
     def _solver(self, real: TaskData) -> ClassifierSolver:
         entries = [e for _, e in self.memory.manifest.experts()]
         pools = [self._pool(real), *self._replay(entries, lambda e: self.memory.expert(e.digest))]
-        steps = self.recipe.classifier_steps
-        network = train_classifier(self.spec, len(self.heads), pools, steps, self._on_step("solver"))
-        self.clock.tick("solver", steps, steps)
+        network = train_classifier(self.spec, len(self.heads), pools, self.classifier_steps, self._go_on("solver"))
+        self.clock.tick("solver", self.classifier_steps, self.classifier_steps)
         return ClassifierSolver(self.spec, network.cpu(), self.heads)
 
-    def _replay(self, entries: Sequence[ExpertEntry], load: Any) -> list[Pool]:
+    def _replay(self, entries: Sequence[ExpertEntry], load: Load) -> list[Pool]:
         source = torch.Generator().manual_seed(self.seed)
         return replay_pools(entries, load, self.heads, self.recipe.replay, self.spec, self.device, source)
 
@@ -287,8 +292,12 @@ class _Lesson:
         heads = torch.tensor([self.heads.index(label) for label in data.classes], device=data.y.device)
         return Pool(data.x, heads[data.y])
 
-    def _on_step(self, phase: str) -> Any:
-        return lambda step: self.clock.tick(phase, step, self.recipe.classifier_steps)
+    def _go_on(self, phase: str) -> Callable[[int], bool]:
+        def go_on(step: int) -> bool:
+            self.clock.tick(phase, step, self.classifier_steps)
+            return step < FEWEST_CLASSIFIER_STEPS or not self.clock.over(phase)
+
+        return go_on
 
 
 def _mix(*parts: object) -> int:

@@ -22,6 +22,7 @@ class Classifier(nn.Module):
         self.layers = _image_layers(spec, classes) if spec.is_image else _vector_layers(spec, classes)
 
     def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch classes"]:
+        """Logits."""
         logits: Tensor = self.layers(x)
         return logits
 
@@ -32,7 +33,9 @@ def _image_layers(spec: DataSpec, classes: int) -> nn.Sequential:
     for width in IMAGE_WIDTHS:
         layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)]
         channels = width
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Dropout(0.25), nn.Linear(16 * channels, classes))
+    return nn.Sequential(
+        *layers, nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Dropout(0.25), nn.Linear(16 * channels, classes)
+    )
 
 
 def _vector_layers(spec: DataSpec, classes: int) -> nn.Sequential:

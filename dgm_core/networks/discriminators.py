@@ -27,6 +27,7 @@ class HalvingConv(nn.Module):
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride=2, padding=(kernel - 1) // 2)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h2 w2"]:
+        """Half the grid, rounded up."""
         if self.conv.kernel_size[0] % 2 == 0 and (x.shape[-1] % 2 or x.shape[-2] % 2):
             x = F.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2))
         h: Tensor = self.conv(x)
@@ -55,9 +56,7 @@ class Discriminator(nn.Module):
         h = self.features(x)
         return self.score(h).squeeze(1) + (self.projection(c) * h).sum(dim=1)  # type: ignore[no-any-return]
 
-    def judge(
-        self, x: Float[Tensor, "batch *shape"]
-    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch classes"]]:
+    def judge(self, x: Float[Tensor, "batch *shape"]) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch classes"]]:
         """Scores that do not know the class, and logits that guess it."""
         h = self.features(x)
         return self.score(h).squeeze(1), self.auxiliary(h)

@@ -2,28 +2,29 @@
 
     h_0 = [z, embedding(c)],   h_l = ReLU(norm_l(W_l h_{l−1})),   x = out(head(h_L))
 
-The weights W_l (`shared_names`) belong to the memory; embedding, norms and head belong to one task. A network knows
-nothing of masks: effective weights are put in from outside (`torch.func.functional_call`).
+The weights W_l (`shared_names`) belong to the memory; embedding, norms and head belong to one task. A network
+knows nothing of masks: effective weights are put in from outside (`torch.func.functional_call`).
 
-`dcgan` is the transposed-convolution chain of Ostapenko et al. 2019 (after Radford et al. 2015), `mlp` its counterpart for
-feature vectors.
+`dcgan` is the transposed-convolution chain of Ostapenko et al. 2019 (after Radford et al. 2015), `mlp` its counterpart
+for feature vectors.
 """
 
 from collections.abc import Sequence
 from copy import deepcopy
+from itertools import pairwise
 from math import prod
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from dgm_core.memory import DataSpec
 from dgm_core.networks.grids import Grid, grids
 
 EMBEDDING_DIM = 16
-KERNEL = dict(kernel_size=4, stride=2, padding=1)
 
 
 class Crop(nn.Module):
@@ -34,6 +35,7 @@ class Crop(nn.Module):
         self.grid = grid
 
     def forward(self, h: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
+        """The leading corner of the grid's size."""
         return h[:, :, : self.grid[0], : self.grid[1]]
 
 
@@ -54,6 +56,7 @@ class Rescale(nn.Module):
         self.shift.copy_(shift)
 
     def forward(self, h: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
+        """h·scale + shift."""
         return h * self.scale + self.shift
 
 
@@ -88,6 +91,7 @@ class ChainGenerator(nn.Module):
         return tuple(f"body.{layer}.weight" for layer in range(len(self.body)))
 
     def forward(self, z: Float[Tensor, "batch noise"], c: Int[Tensor, " batch"]) -> Float[Tensor, "batch *shape"]:
+        """Examples for noise z and class indices c."""
         h = torch.cat([z, self.embedding(c)], dim=1)
         if isinstance(self.head, nn.ConvTranspose2d):
             h = h[:, :, None, None]
@@ -103,16 +107,22 @@ class ChainGenerator(nn.Module):
 
         Folded in double precision, so that the result does not hang on how the processor vectorises it.
         """
-        body = [_fuse(layer, norm) for layer, norm in zip(self.body, self.norms, strict=True)]
+        norms = [norm for norm in self.norms if isinstance(norm, _BatchNorm)]
+        body = [_fuse(layer, norm) for layer, norm in zip(self.body, norms, strict=True)]
         identity = [nn.Identity() for _ in body]
         return ChainGenerator(self.embedding, body, identity, list(self.crops), self.head, self.out).eval()
 
 
-def _fuse(layer: nn.Module, norm: nn.Module) -> nn.Module:
+def _doubling(inputs: int, outputs: int, bias: bool) -> nn.ConvTranspose2d:
+    return nn.ConvTranspose2d(inputs, outputs, kernel_size=4, stride=2, padding=1, bias=bias)
+
+
+def _fuse(layer: nn.Module, norm: _BatchNorm) -> nn.Module:
     wide, norm = deepcopy(layer).double().eval(), deepcopy(norm).double().eval()
     if isinstance(wide, nn.ConvTranspose2d):
-        return fuse_conv_bn_eval(wide, norm, transpose=True).float()  # type: ignore[type-var]
-    return fuse_linear_bn_eval(wide, norm).float()  # type: ignore[type-var]
+        return fuse_conv_bn_eval(wide, norm, transpose=True).float()
+    assert isinstance(wide, nn.Linear)
+    return fuse_linear_bn_eval(wide, norm).float()
 
 
 def dcgan(spec: DataSpec, widths: Sequence[int], classes: int, noise_dim: int) -> ChainGenerator:
@@ -120,8 +130,8 @@ def dcgan(spec: DataSpec, widths: Sequence[int], classes: int, noise_dim: int) -
     channels, height, width = spec.shape
     sizes = grids(height, width)
     body: list[nn.Module] = [nn.ConvTranspose2d(noise_dim + EMBEDDING_DIM, widths[0], sizes[0], bias=False)]
-    body += [nn.ConvTranspose2d(a, b, **KERNEL, bias=False) for a, b in zip(widths, widths[1:], strict=False)]  # type: ignore[arg-type]
-    head = nn.ConvTranspose2d(widths[-1], channels, **KERNEL)  # type: ignore[arg-type]
+    body += [_doubling(a, b, bias=False) for a, b in pairwise(widths)]
+    head = _doubling(widths[-1], channels, bias=True)
     norms = [nn.BatchNorm2d(w) for w in widths]
     return _initialised(
         ChainGenerator(
@@ -132,10 +142,10 @@ def dcgan(spec: DataSpec, widths: Sequence[int], classes: int, noise_dim: int) -
 
 
 def mlp(spec: DataSpec, widths: Sequence[int], classes: int, noise_dim: int) -> ChainGenerator:
-    """Linear layers for feature vectors; the last one belongs to the task, as do the scale and shift of the features."""
+    """Linear layers for feature vectors; the last one, scale and shift belong to the task."""
     (features,) = spec.shape
     ends = [noise_dim + EMBEDDING_DIM, *widths]
-    body = [nn.Linear(a, b, bias=False) for a, b in zip(ends, ends[1:], strict=False)]
+    body = [nn.Linear(a, b, bias=False) for a, b in pairwise(ends)]
     norms = [nn.BatchNorm1d(w) for w in widths]
     crops = [nn.Identity() for _ in range(len(body) + 1)]
     embedding = nn.Embedding(classes, EMBEDDING_DIM)

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from dgm_core.masking.annealing import Annealing
 from dgm_core.masking.masked import MaskedGenerator
 from dgm_core.masking.sparsity import scarcity
-from dgm_core.memory import Budget, TrainingDiverged
+from dgm_core.memory import TrainingDiverged
 from dgm_core.networks.discriminators import Discriminator
 from dgm_core.training.averaging import Average
 from dgm_core.training.batches import BalancedBatches
@@ -38,11 +39,12 @@ class AdversarialStep:
         self.objective = recipe.objective()
         self.price = recipe.reservation * scarcity(g.reserved)
         # Fresh optimisers per task, without weight decay: state or decay carried over would move reserved weights.
+        groups: list[dict[str, Any]] = [
+            {"params": [*g.weights.values(), *g.own]},
+            {"params": list(g.embeddings.values()), "lr": recipe.lr_e},
+        ]
         self.optimise_g = torch.optim.Adam(
-            [
-                {"params": [*g.weights.values(), *g.own]},
-                {"params": list(g.embeddings.values()), "lr": recipe.lr_e},
-            ],
+            groups,
             lr=recipe.lr_g,
             betas=recipe.betas,
             fused=True,
@@ -96,10 +98,13 @@ def train_generator(
     batches: BalancedBatches,
     recipe: Recipe,
     noise_dim: int,
-    budget: Budget,
+    wanted: int,
     clock: Clock,
 ) -> int:
     """Trains the masks and weights of one task and leaves `g` hard, averaged and settled.
+
+    Arguments:
+        wanted: steps to take; fewer are taken if they would not fit into the clock's limit.
 
     Returns:
         the number of steps taken.
@@ -107,14 +112,12 @@ def train_generator(
         TrainingDiverged: a loss became NaN or infinite.
     """
     step = AdversarialStep(g, d, recipe, noise_dim)
-    wanted = budget.steps or recipe.steps(len(batches.x), len(batches.counts))
     probe = min(PROBE_STEPS, wanted)
     clock.tick("generator", 0, wanted)
     started = time.monotonic()
     for _ in range(probe):
         step(batches)
-    limit = min((s for s in (budget.seconds, recipe.seconds) if s is not None), default=None)
-    steps = affordable_steps(wanted, probe, time.monotonic() - started, limit)
+    steps = affordable_steps(wanted, probe, time.monotonic() - started, clock.limit)
     hard_from = max(probe, round(recipe.hard_at * steps))
     annealing = Annealing(hard_from, epochs=max(1, min(20, hard_from // 20)), s_max=recipe.s_max)
 
@@ -152,7 +155,9 @@ def _metrics(g: MaskedGenerator, critic: Tensor, generator: Tensor) -> dict[str,
     metrics = {"critic_loss": float(critic), "generator_loss": float(generator), "slope": g.slope}
     for name, value in metrics.items():
         if not math.isfinite(value):
-            raise TrainingDiverged(f"{name} became {value}; send the task again, or check its data for constant features")
+            raise TrainingDiverged(
+                f"{name} became {value}; send the task again, or check its data for constant features"
+            )
     occupied = g.occupancy()
     metrics["mask_occupancy"] = sum(occupied.values()) / len(occupied)
     return metrics
@@ -171,5 +176,3 @@ def reestimate_norms(g: MaskedGenerator, batches: BalancedBatches, batch: int, n
         c = torch.arange(4 * batch, device=device) % classes
         g(torch.randn(4 * batch, noise_dim, device=device), c)
     g.network.eval()
-
-

@@ -52,7 +52,7 @@ def standardisation(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def _by_class(order: Tensor, data: TaskData) -> list[Tensor]:
     counts = torch.bincount(data.y.cpu(), minlength=len(data.classes)).tolist()
-    return list(order.split(counts))
+    return list(torch.split(order, counts))
 
 
 def _take(data: TaskData, rows: Tensor) -> TaskData:

@@ -29,7 +29,7 @@ class Pool:
 
 
 def train_classifier(
-    spec: DataSpec, classes: int, pools: Sequence[Pool], steps: int, on_step: Callable[[int], None]
+    spec: DataSpec, classes: int, pools: Sequence[Pool], steps: int, go_on: Callable[[int], bool]
 ) -> Classifier:
     """A classifier trained on all pools together, every class equally often.
 
@@ -38,7 +38,7 @@ def train_classifier(
         classes: length of the single head.
         pools: where examples come from; together they cover every class.
         steps: of `BATCH` examples.
-        on_step: called before every step with its number.
+        go_on: asked before every step, by its number; False ends training early.
     """
     x, y = torch.cat([pool.x for pool in pools]), torch.cat([pool.y for pool in pools])
     batches = BalancedBatches(x, y, classes)
@@ -46,7 +46,8 @@ def train_classifier(
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=4e-3, total_steps=max(steps, 2))
     for step in range(steps):
-        on_step(step)
+        if not go_on(step):
+            break
         examples, labels = batches.draw(BATCH)
         loss = F.cross_entropy(network(examples), labels)
         optimiser.zero_grad(set_to_none=True)

@@ -16,11 +16,12 @@ class Clock:
 
     Arguments:
         report: where progress goes; it may raise `Cancelled`.
+        limit: seconds for the whole task, divided among the phases by `SHARES`; None: no limit.
         now: monotonic seconds.
     """
 
-    def __init__(self, report: Report, now: Callable[[], float] = time.monotonic) -> None:
-        self.report, self.now = report, now
+    def __init__(self, report: Report, limit: float | None = None, now: Callable[[], float] = time.monotonic) -> None:
+        self.report, self.limit, self.now = report, limit, now
         self.started = now()
         self.last = float("-inf")
 
@@ -32,6 +33,10 @@ class Clock:
     def due(self) -> bool:
         """Whether it is time for another report."""
         return self.now() - self.last >= REPORT_EVERY
+
+    def over(self, phase: str) -> bool:
+        """Whether this phase and those before it have used up their share of the limit."""
+        return self.limit is not None and self.seconds > self.limit * (_before(phase) + SHARES[phase])
 
     def tick(self, phase: str, step: int, steps: int, metrics: Callable[[], dict[str, float]] = dict) -> None:
         """Reports at the start and the end of a phase and twice a second between."""
@@ -53,3 +58,8 @@ def affordable_steps(wanted: int, done: int, spent: float, limit: float | None) 
     if limit is None:
         return wanted
     return max(done, min(wanted, int(limit * SHARES["generator"] * done / max(spent, 1e-9))))
+
+
+def limit_of(*limits: float | None) -> float | None:
+    """The strictest of several limits; None where none is given."""
+    return min((limit for limit in limits if limit is not None), default=None)

@@ -1,7 +1,7 @@
 """Objectives: how a discriminator judges and how it is told the class, as losses for both sides.
 
-    fast     hinge loss, class by projection, slope bounded by spectral norm
-    paper    AC-GAN + WGAN-GP: L_D = L_s + L_c + λ_GP L_gp,  L_G = L_s + L_c + λ_RU R    [DGM sec. 3.3]
+fast     hinge loss, class by projection, slope bounded by spectral norm
+paper    AC-GAN + WGAN-GP: L_D = L_s + L_c + λ_GP L_gp,  L_G = L_s + L_c + λ_RU R    [DGM sec. 3.3]
 """
 
 from typing import Protocol
@@ -69,7 +69,8 @@ class AuxiliaryWasserstein:
         c_real: Int[Tensor, " batch"],
         c_fake: Int[Tensor, " batch"],
     ) -> Float[Tensor, ""]:
-        """L_s + L_c on real examples + λ_GP L_gp."""
+        """L_s + L_c on real examples + λ_GP L_gp; the class of generated ones plays no part."""
+        del c_fake
         score_real, logits = d.judge(real)
         score_fake, _ = d.judge(fake)
         penalty = gradient_penalty(lambda x: d.judge(x)[0], real, fake)

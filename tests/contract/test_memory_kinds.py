@@ -1,0 +1,180 @@
+"""One contract for all kinds: learn, sample, restore, never forget, refuse what cannot be learned."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dgm_core.experts import draw
+from dgm_core.memories import KINDS, load_memory, new_manifest
+from dgm_core.memory import (
+    Budget,
+    Cancelled,
+    CannotLearn,
+    DataSpec,
+    Manifest,
+    QualityTooLow,
+    TaskData,
+)
+
+IMAGE = DataSpec((1, 8, 8), "uint8")
+VECTOR = DataSpec((6,), "float32")
+CPU = torch.device("cpu")
+SHORT = Budget(steps=30)
+
+kinds = pytest.mark.parametrize("kind", sorted(KINDS))
+specs = pytest.mark.parametrize("spec", [IMAGE, VECTOR], ids=["image", "vector"])
+
+
+def examples(spec, labels, n=24, seed=0):
+    """n examples per label; every label has a place of its own."""
+    source = torch.Generator().manual_seed(seed)
+    xs = []
+    for label in labels:
+        where = sum(map(ord, str(label)))
+        if spec.is_image:
+            x = torch.randint(0, 60, (n, *spec.shape), generator=source, dtype=torch.uint8)
+            x[:, :, where % 8, :] = 255
+        else:
+            x = torch.randn(n, *spec.shape, generator=source) * 0.3
+            x[:, where % spec.shape[0]] += 10
+        xs.append(x)
+    return TaskData(torch.cat(xs), torch.arange(len(labels)).repeat_interleave(n), tuple(labels))
+
+
+def learn(manifest, blobs, data, task, budget=SHORT, report=lambda progress: None):
+    learned = load_memory(manifest, blobs).learn(data, task=task, budget=budget, report=report, device=CPU)
+    return manifest.commit(learned), {**blobs, **learned.blobs}
+
+
+def bytes_of(manifest, blobs, task):
+    memory = load_memory(manifest, blobs)
+    (entry,) = [entry for owner, entry in manifest.experts() if owner.task == task]
+    expert = memory.expert(entry.digest)
+    source = torch.Generator().manual_seed(1)
+    return b"".join(draw(expert, label, 5, manifest.spec, CPU, source).numpy().tobytes() for label in entry.classes)
+
+
+@kinds
+@specs
+def test_later_tasks_leave_the_bytes_of_earlier_ones(kind, spec):
+    manifest, blobs = new_manifest(kind, {"width": "4"}, spec, seed=3), {}
+    first = {}
+    for index, labels in enumerate([(0, 1), (2,), (3, 4, 5)]):
+        manifest, blobs = learn(manifest, blobs, examples(spec, labels), f"t{index}")
+        manifest = Manifest.from_json(manifest.to_json())
+        for task in manifest.tasks:
+            assert first.setdefault(task.task, bytes_of(manifest, blobs, task.task)) == bytes_of(
+                manifest, blobs, task.task
+            )
+    assert manifest.classes == (0, 1, 2, 3, 4, 5) and manifest.revision == 3
+    assert load_memory(manifest, blobs).solver().classes == manifest.classes
+
+
+@kinds
+@specs
+def test_samples_have_the_learned_shape_dtype_and_scale(kind, spec):
+    manifest, blobs = learn(
+        new_manifest(kind, {}, spec, seed=0), {}, examples(spec, ["a", "b"]), "t0", Budget(steps=150)
+    )
+    expert = load_memory(manifest, blobs).expert(manifest.tasks[0].experts[0].digest)
+    x = expert.generate(torch.randn(40, expert.noise_dim), torch.arange(40) % 2)
+    assert x.shape == (40, *spec.shape) and x.dtype == torch.float32
+    if spec.is_image:
+        assert x.abs().max() <= 1
+    else:
+        where = ord("a") % spec.shape[0]
+        assert x[::2, where].mean() > 4, "vectors come out in the scale of their data"
+
+
+@kinds
+def test_learning_changes_neither_memory_nor_manifest_nor_blobs(kind):
+    manifest, blobs = learn(new_manifest(kind, {"width": "4"}, IMAGE, seed=0), {}, examples(IMAGE, [0]), "t0")
+    memory, frozen, before = load_memory(manifest, blobs), dict(blobs), manifest.to_json()
+    memory.learn(examples(IMAGE, [1]), task="t1", budget=SHORT, report=lambda p: None, device=CPU)
+    assert blobs == frozen and manifest.to_json() == before
+    assert memory.solver().classes == (0,)
+
+
+@kinds
+def test_the_same_seed_and_data_learn_the_same_memory(kind):
+    made = [learn(new_manifest(kind, {}, IMAGE, seed=7), {}, examples(IMAGE, [0, 1]), "t0")[0] for _ in range(2)]
+    assert replace(made[0].tasks[0], seconds=0) == replace(made[1].tasks[0], seconds=0)
+
+
+@kinds
+def test_the_randomness_of_the_caller_is_left_alone(kind):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    learn(new_manifest(kind, {"width": "4"}, IMAGE, seed=0), {}, examples(IMAGE, [0]), "t0")
+    assert torch.equal(torch.rand(3), expected)
+
+
+@kinds
+def test_a_class_taught_twice_has_two_experts_and_one_head(kind):
+    manifest, blobs = new_manifest(kind, {"width": "4"}, IMAGE, seed=0), {}
+    manifest, blobs = learn(manifest, blobs, examples(IMAGE, [0, 1]), "t0")
+    manifest, blobs = learn(manifest, blobs, examples(IMAGE, [1], n=48), "t1")
+    assert manifest.classes == (0, 1)
+    assert [entry.examples for _, entry in manifest.experts()] == [(22, 22), (43,)]
+    assert load_memory(manifest, blobs).solver().classes == (0, 1)
+
+
+@kinds
+def test_a_report_that_raises_stops_learning_at_once(kind):
+    def stop(progress):
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        learn(new_manifest(kind, {}, IMAGE, seed=0), {}, examples(IMAGE, [0]), "t0", Budget(steps=10**9), stop)
+
+
+@kinds
+def test_too_low_a_quality_keeps_nothing_and_says_what_to_do(kind):
+    noise = TaskData(torch.randint(0, 256, (64, 1, 8, 8), dtype=torch.uint8), torch.arange(64) % 2, (0, 1))
+    with pytest.raises(QualityTooLow, match="more steps"):
+        learn(new_manifest(kind, {}, IMAGE, seed=0), {}, noise, "t0", Budget(steps=20, min_quality=1.0))
+
+
+@kinds
+def test_what_cannot_be_learned_is_refused_by_field(kind):
+    empty = new_manifest(kind, {}, IMAGE, seed=0)
+    with pytest.raises(CannotLearn, match="at least 8") as few:
+        learn(empty, {}, examples(IMAGE, [0], n=3), "t0")
+    assert few.value.field == "count"
+    with pytest.raises(CannotLearn, match="shape") as shape:
+        learn(empty, {}, examples(DataSpec((1, 9, 8), "uint8"), [0]), "t0")
+    assert shape.value.field == "spec.shape"
+
+
+@kinds
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"colour": "red"}, "colour"),
+        ({"width": "wide"}, "width"),
+        ({"noise": "0"}, "noise"),
+        ({"recipe": "slow"}, "recipe"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_by_name(kind, options, field):
+    with pytest.raises(CannotLearn) as refused:
+        new_manifest(kind, options, IMAGE, seed=0)
+    assert refused.value.field == f"options.{field}"
+
+
+@kinds
+def test_an_expert_that_does_not_have_its_digest_is_not_served(kind):
+    manifest, blobs = learn(new_manifest(kind, {"width": "4"}, IMAGE, seed=0), {}, examples(IMAGE, [0]), "t0")
+    task = manifest.tasks[0]
+    forged = replace(task, experts=(replace(task.experts[0], digest="0" * 64),))
+    with pytest.raises(ValueError, match="a blob was changed"):
+        load_memory(replace(manifest, tasks=(forged,)), blobs).expert("0" * 64)
+    with pytest.raises(KeyError):
+        load_memory(manifest, blobs).expert("1" * 64)
+
+
+def test_an_unknown_kind_is_refused_with_the_known_ones():
+    with pytest.raises(CannotLearn, match="dgmw"):
+        new_manifest("mixture", {}, IMAGE, seed=0)

@@ -1,0 +1,109 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from dgm_core.memory import DataSpec, Progress, TaskData
+from dgm_core.training.averaging import Average
+from dgm_core.training.batches import BalancedBatches, split, standardisation, to_range
+from dgm_core.training.classifying import Pool, accuracy, train_classifier
+from dgm_core.training.clock import Clock, affordable_steps, limit_of
+
+SPEC = DataSpec((2,), "float32")
+
+
+def test_averaging_a_constant_leaves_it_constant_to_the_bit():
+    p = nn.Parameter(torch.randn(1000))
+    before = p.detach().clone()
+    average = Average({"p": p}, {}, 0.999)
+    for _ in range(200):
+        average.update()
+    average.apply()
+    assert torch.equal(p, before)
+
+
+def test_only_entries_that_may_change_are_averaged():
+    p = nn.Parameter(torch.zeros(2))
+    average = Average({"p": p}, {"p": torch.tensor([True, False])}, 0.5)
+    with torch.no_grad():
+        p += 1
+    average.update()
+    average.apply()
+    assert 0 < p[0] < 1 and p[1] == 1
+
+
+@given(st.lists(st.integers(8, 40), min_size=1, max_size=4), st.integers(0, 99))
+def test_a_split_is_a_partition_with_a_tenth_of_every_class(counts, seed):
+    y = torch.cat([torch.full((n,), c) for c, n in enumerate(counts)])
+    data = TaskData(torch.arange(len(y), dtype=torch.float32)[:, None], y, tuple(range(len(counts))))
+    train, test = split(data, 0.1, torch.Generator().manual_seed(seed))
+    assert torch.equal(torch.cat([train.x, test.x]).sort(dim=0).values, data.x)
+    assert torch.bincount(test.y).tolist() == [max(1, round(0.1 * n)) for n in counts]
+    assert torch.equal(y[train.x[:, 0].long()], train.y) and torch.equal(y[test.x[:, 0].long()], test.y)
+
+
+def test_batches_draw_every_class_equally_often_whatever_its_share():
+    y = torch.tensor([0] * 990 + [1] * 10)
+    x, c = BalancedBatches(y[:, None].float(), y, 2).draw(4000)
+    assert 0.45 < c.float().mean() < 0.55
+    assert torch.equal(x[:, 0].long(), c)
+
+
+def test_images_are_scaled_to_minus_one_and_one_and_vectors_left_alone():
+    assert to_range(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [-1, 1]
+    assert to_range(torch.tensor([7.5])).tolist() == [7.5]
+
+
+def test_a_constant_feature_is_standardised_without_dividing_by_zero():
+    mean, deviation = standardisation(torch.tensor([[3.0, 1.0], [3.0, -1.0]]))
+    assert mean.tolist() == [3, 0] and deviation.tolist() == [1, 1]
+
+
+def test_a_classifier_learns_what_can_be_told_apart_from_unbalanced_pools():
+    torch.manual_seed(0)
+    x = torch.cat([torch.randn(300, 2) + 3, torch.randn(30, 2) - 3])
+    y = torch.tensor([0] * 300 + [1] * 30)
+    network = train_classifier(SPEC, 2, [Pool(x[:300], y[:300]), Pool(x[300:], y[300:])], 60, lambda step: True)
+    assert accuracy(network, Pool(x, y)) > 0.98
+
+
+def test_a_classifier_stops_when_it_is_told_to():
+    asked = []
+    pool = Pool(torch.randn(20, 2), torch.arange(20) % 2)
+    train_classifier(SPEC, 2, [pool], 60, lambda step: asked.append(step) or step < 3)
+    assert asked == [0, 1, 2, 3]
+
+
+def test_a_phase_is_over_when_its_share_of_the_limit_is_used_up():
+    now = [0.0]
+    clock = Clock(lambda progress: None, limit=100, now=lambda: now[0])
+    now[0] = 81
+    assert clock.over("generator") and not clock.over("quality")
+    now[0] = 101
+    assert clock.over("solver")
+    assert not Clock(lambda progress: None).over("generator")
+
+
+def test_the_strictest_limit_holds():
+    assert limit_of(None, None) is None
+    assert limit_of(5.0, None, 3.0) == 3.0
+
+
+def test_steps_are_cut_to_fit_a_limit_and_never_stretched():
+    assert affordable_steps(1000, 10, 1.0, None) == 1000
+    assert affordable_steps(1000, 10, 1.0, 10.0) == 80
+    assert affordable_steps(50, 10, 1.0, 1000.0) == 50
+    assert affordable_steps(1000, 10, 100.0, 1.0) == 10
+
+
+def test_progress_rises_through_the_phases_and_estimates_what_is_left():
+    seen: list[Progress] = []
+    time = iter(range(0, 1000, 10))
+    clock = Clock(seen.append, now=lambda: float(next(time)))
+    for phase in ("generator", "quality", "solver"):
+        for step in range(0, 101, 50):
+            clock.tick(phase, step, 100)
+    fractions = [p.fraction for p in seen]
+    assert fractions == sorted(fractions) and fractions[0] == 0 and fractions[-1] == pytest.approx(1)
+    assert seen[0].seconds_left is None and seen[-1].seconds_left == pytest.approx(0)
