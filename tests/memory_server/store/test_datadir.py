@@ -3,6 +3,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,27 @@ from memory_server.store.datadir import DataDir
 data = DataDir(Path(sys.argv[1]))
 print("open", flush=True)
 time.sleep(60)
+"""
+
+COMMIT_FOREVER = """
+import hashlib, sys
+from itertools import count
+from pathlib import Path
+from dgm_core.memory import DataSpec, ExpertEntry, Learned, Manifest, TaskEntry
+from memory_server.store.datadir import DataDir
+from memory_server.store.records import TaskRecord
+
+data = DataDir(Path(sys.argv[1]))
+empty = Manifest("dgmw", {"seed": "7"}, DataSpec((1, 8, 8), "uint8"))
+first = len(data.catalog.tasks("digits")) if data.catalog.memories() else 0
+for index in count(first):
+    task, solver = f"t{index}", b"solver%d" % index * 1000
+    blobs = {hashlib.sha256(content).hexdigest(): content for content in (task.encode() * 1000, solver)}
+    own, shared = blobs
+    entry = TaskEntry(task, own, (ExpertEntry("e" * 64, (0,), (1,)),), 1.0, 1, 1.0)
+    data.catalog.admit(TaskRecord("digits", task, (0,), 1, "d"), empty)
+    data.commit("digits", task, Learned(entry, {"solver": shared}, blobs))
+    print(task, flush=True)
 """
 
 
@@ -141,3 +163,21 @@ def test_a_directory_that_cannot_be_written_says_what_to_do(tmp_path, parent):
     with pytest.raises(DataDirError, match=r"cannot be written.*--data-dir"):
         DataDir(tmp_path / parent / "data")
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.parametrize("milliseconds", [0, 3, 7, 12])
+def test_a_server_killed_at_any_instant_loses_no_task_that_it_has_committed(path, milliseconds):
+    with subprocess.Popen(
+        [sys.executable, "-c", COMMIT_FOREVER, str(path)], stdout=subprocess.PIPE, text=True
+    ) as server:
+        reported = [server.stdout.readline().strip() for _ in range(3)]
+        time.sleep(milliseconds / 1000)
+        server.send_signal(signal.SIGKILL)
+        reported += server.stdout.read().split()
+    with DataDir(path) as data:
+        manifest = data.catalog.manifest("digits")
+        learned = [task.task for task in data.catalog.tasks("digits") if task.state is TaskState.LEARNED]
+        assert learned[: len(reported)] == reported
+        assert [entry.task for entry in manifest.tasks] == learned
+        assert all(data.blobs[digest] for digest in manifest.digests)
+        assert set(data.blobs) == data.catalog.digests()
