@@ -7,15 +7,14 @@ from typing import Any, TypeVar
 
 import structlog
 
-from dgm_core.memory import Budget, CannotLearn, Learned, Manifest, Progress, QualityTooLow, TrainingDiverged
-from memory_server.errors import MemoryServerError, ShuttingDown, TaskFinished
+from dgm_core.memory import Budget, Learned, Manifest, Progress
+from memory_server.errors import ShuttingDown, TaskFinished
 from memory_server.learning.buffer import IngestBuffer
-from memory_server.learning.errors import LearningFailed, WorkerDied
+from memory_server.learning.endings import CANCELLED, SERVER_STOPPED, Ending, failure
 from memory_server.learning.executor import Executor
 from memory_server.learning.messages import Job
 from memory_server.learning.schedule import Schedule
 from memory_server.learning.status import LiveStatus, TaskStatus
-from memory_server.store.catalog import INTERRUPTED
 from memory_server.store.datadir import DataDir
 from memory_server.store.records import TaskRecord, TaskState
 
@@ -26,28 +25,7 @@ Key = tuple[str, str]
 OnCommit = Callable[[str, Manifest], None]
 """Called on the event loop with each new revision, before the task is seen as LEARNED."""
 
-_REASONS: dict[type[Exception], str] = {
-    QualityTooLow: "QUALITY_TOO_LOW",
-    TrainingDiverged: "TRAINING_DIVERGED",
-    CannotLearn: "CANNOT_LEARN",
-    WorkerDied: "WORKER_DIED",
-}
-"""What failed -> the name that the wire has for it."""
-
 _TYPICAL_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class _End:
-    """How a task ends that is not learned."""
-
-    state: TaskState
-    error: str = ""
-    error_reason: str = ""
-
-
-_CANCELLED = _End(TaskState.CANCELLED)
-_SERVER_STOPPED = _End(TaskState.FAILED, INTERRUPTED)
 
 
 @dataclass(eq=False)
@@ -59,8 +37,8 @@ class _Entry:
     budget: Budget
     runner: asyncio.Task[None] | None = None
     learning: asyncio.Task[Learned] | None = None
-    verdict: _End | None = None  # decided from outside: cancelled, or failed by a shutdown
-    unrecorded: _End | None = None  # an end of which the catalog could not be told
+    verdict: Ending | None = None  # decided from outside: cancelled, or failed by a shutdown
+    unrecorded: Ending | None = None  # an end of which the catalog could not be told
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -166,7 +144,7 @@ class TaskQueue:
         """Admits nothing more, stops the workers, wipes all data, fails what was not learned; a commit is finished."""
         self._closing = True
         async with self._changing:
-            await self._stop_all(list(self._entries.values()), _SERVER_STOPPED)
+            await self._stop_all(list(self._entries.values()), SERVER_STOPPED)
         await asyncio.gather(*self._unfinished, return_exceptions=True)
 
     # Changes, one at a time
@@ -201,7 +179,7 @@ class TaskQueue:
         async with self._changing:
             entry = self._entries.get((memory, task))
             if entry is not None and entry.record.state is not TaskState.COMMITTING:
-                await self._stop(entry, _CANCELLED)
+                await self._stop(entry, CANCELLED)
             status = await self.status(memory, task) if entry is None else entry.live.value
         if status.record.state is TaskState.CANCELLED:
             return status
@@ -212,16 +190,16 @@ class TaskQueue:
     async def _delete(self, memory: str) -> None:
         async with self._changing:
             entries = [entry for entry in self._entries.values() if entry.record.memory == memory]
-            await self._stop_all(entries, _CANCELLED)
+            await self._stop_all(entries, CANCELLED)
             await asyncio.to_thread(self._store.delete_memory, memory)
             for entry in entries:
                 self._entries.pop(entry.key, None)
 
-    async def _stop_all(self, entries: list[_Entry], end: _End) -> None:
+    async def _stop_all(self, entries: list[_Entry], end: Ending) -> None:
         for entry in reversed(entries):  # the last first, or the next one would start
             await self._stop(entry, end)
 
-    async def _stop(self, entry: _Entry, end: _End) -> None:
+    async def _stop(self, entry: _Entry, end: Ending) -> None:
         """Brings a task to a final state: the given one, or LEARNED if its commit has begun."""
         entry.verdict = end
         if entry.done.is_set():
@@ -250,9 +228,9 @@ class TaskQueue:
             learned = await self._learn(entry)
             record = await self._commit(entry, learned)
         except asyncio.CancelledError:
-            record = await self._record(entry, entry.verdict or _SERVER_STOPPED)
+            record = await self._record(entry, entry.verdict or SERVER_STOPPED)
         except Exception as error:
-            record = await self._record(entry, _failure(error, entry))
+            record = await self._record(entry, failure(error, *entry.key))
         del self._running[record.memory]
         self._finish(entry, record)
         self._dispatch()
@@ -285,12 +263,12 @@ class TaskQueue:
         entry.live.set(TaskStatus(replace(entry.record, state=state)))
         await asyncio.to_thread(self._store.catalog.set_state, *entry.key, state)
 
-    async def _record(self, entry: _Entry, end: _End) -> TaskRecord:
+    async def _record(self, entry: _Entry, end: Ending) -> TaskRecord:
         try:
             return await asyncio.to_thread(self._store.catalog.set_state, *entry.key, *astuple(end))
-        except Exception as failure:  # A task must end for those who wait, even if the disk is full.
+        except Exception as problem:  # A task must end for those who wait, even if the disk is full.
             memory, task = entry.key
-            structlog.get_logger().error("a task's end was not recorded", memory=memory, task=task, error=repr(failure))
+            structlog.get_logger().error("a task's end was not recorded", memory=memory, task=task, error=repr(problem))
             entry.unrecorded = end
             return replace(entry.record, **asdict(end))
 
@@ -346,13 +324,3 @@ class TaskQueue:
         self._unfinished.add(task)
         task.add_done_callback(self._unfinished.discard)
         return await asyncio.shield(task)
-
-
-def _failure(error: Exception, entry: _Entry) -> _End:
-    """What the task's owner is told. Unforeseen errors are logged by class and message: locals might hold data."""
-    reason = next((name for kind, name in _REASONS.items() if isinstance(error, kind)), "")
-    if reason or isinstance(error, MemoryServerError):
-        return _End(TaskState.FAILED, str(error), reason)
-    memory, task = entry.key
-    structlog.get_logger().error("a task failed unexpectedly", memory=memory, task=task, error=repr(error))
-    return _End(TaskState.FAILED, str(LearningFailed(type(error).__name__, str(error))))

@@ -133,12 +133,18 @@ class Catalog:
     def set_state(
         self, memory: str, task: str, state: TaskState, error: str = "", error_reason: str = ""
     ) -> TaskRecord:
-        """Moves a task to another state; a final one is stamped with the time. Raises UnknownMemory, UnknownTask."""
+        """Moves a task to another state; a final one is stamped with the time. A LEARNED task stays as it is.
+
+        Raises:
+            UnknownMemory, UnknownTask.
+        """
         columns = {"state": state.value, "error": error, "error_reason": error_reason}
         finished = self._now() if state.final else 0
         with self._write() as db:
             _existing(db, memory)
-            _task(db, memory, task)
+            record = _task(db, memory, task)
+            if record.state is TaskState.LEARNED:
+                return record
             return _update_task(db, memory, task, **columns, finished_unix_ms=finished)
 
     def commit(self, memory: str, task: str, learned: Learned) -> Committed:

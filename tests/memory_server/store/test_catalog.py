@@ -139,6 +139,13 @@ def test_a_commit_makes_the_revision_visible_and_the_task_learned(digits, record
     assert committed.unused == set()
 
 
+def test_a_learned_task_is_never_said_to_have_failed(digits, record, learn):
+    digits.admit(record("t0"))
+    learned = digits.commit("digits", "t0", learn("t0", b"four")).task
+    assert digits.set_state("digits", "t0", TaskState.FAILED, "late") == learned
+    assert digits.task("digits", "t0") == learned
+
+
 def test_a_commit_that_fails_changes_nothing(digits, record, learn, manifest):
     digits.admit(record("t0"))
     learned = learn("t0", b"four")

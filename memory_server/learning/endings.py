@@ -1,0 +1,41 @@
+"""How a task ends that is not learned, and what its owner is told."""
+
+from dataclasses import dataclass
+
+import structlog
+
+from dgm_core.memory import CannotLearn, QualityTooLow, TrainingDiverged
+from memory_server.errors import MemoryServerError
+from memory_server.learning.errors import LearningFailed, WorkerDied
+from memory_server.store.catalog import INTERRUPTED
+from memory_server.store.records import TaskState
+
+REASONS: dict[type[Exception], str] = {
+    QualityTooLow: "QUALITY_TOO_LOW",
+    TrainingDiverged: "TRAINING_DIVERGED",
+    CannotLearn: "CANNOT_LEARN",
+    WorkerDied: "WORKER_DIED",
+}
+"""What failed -> the name that the wire has for it."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """A final state, the reason in words, and the reason for machines (see `TaskRecord`)."""
+
+    state: TaskState
+    error: str = ""
+    error_reason: str = ""
+
+
+CANCELLED = Ending(TaskState.CANCELLED)
+SERVER_STOPPED = Ending(TaskState.FAILED, INTERRUPTED)
+
+
+def failure(error: Exception, memory: str, task: str) -> Ending:
+    """The ending that an exception means. An unforeseen one is logged by class and message: locals might hold data."""
+    reason = next((name for kind, name in REASONS.items() if isinstance(error, kind)), "")
+    if reason or isinstance(error, MemoryServerError):
+        return Ending(TaskState.FAILED, str(error), reason)
+    structlog.get_logger().error("a task failed unexpectedly", memory=memory, task=task, error=repr(error))
+    return Ending(TaskState.FAILED, str(LearningFailed(type(error).__name__, str(error))))
