@@ -1,1 +1,68 @@
-"""Client of the generative-memory replay server."""
+"""Client of the generative-memory replay server: teach a memory task after task, sample from all of them.
+
+from memory_client import Memory
+
+memory = Memory("localhost:50051", name="digits")
+memory.learn_task((x, y), task="t0")
+x, y = memory.sample(classes=[0, 1], n=64)
+"""
+
+from memory_client.errors import (
+    DeadlineExceeded,
+    EmptyMemory,
+    FieldViolation,
+    InternalError,
+    InvalidInput,
+    MemoryExists,
+    MemoryMismatch,
+    MemoryServiceError,
+    QualityTooLow,
+    ServerBusy,
+    ServerUnavailable,
+    TaskCancelled,
+    TaskExists,
+    TaskFailed,
+    TaskFinished,
+    TaskRejected,
+    TaskTooLarge,
+    UnknownClass,
+    UnknownMemory,
+    UnknownRevision,
+    UnknownTask,
+)
+from memory_client.learning import TaskHandle
+from memory_client.memory import Memory
+from memory_client.progress import ProgressListener
+from memory_client.types import Label, MemoryInfo, Task, TaskProgress, TaskState
+
+__all__ = [
+    "DeadlineExceeded",
+    "EmptyMemory",
+    "FieldViolation",
+    "InternalError",
+    "InvalidInput",
+    "Label",
+    "Memory",
+    "MemoryExists",
+    "MemoryInfo",
+    "MemoryMismatch",
+    "MemoryServiceError",
+    "ProgressListener",
+    "QualityTooLow",
+    "ServerBusy",
+    "ServerUnavailable",
+    "Task",
+    "TaskCancelled",
+    "TaskExists",
+    "TaskFailed",
+    "TaskFinished",
+    "TaskHandle",
+    "TaskProgress",
+    "TaskRejected",
+    "TaskState",
+    "TaskTooLarge",
+    "UnknownClass",
+    "UnknownMemory",
+    "UnknownRevision",
+    "UnknownTask",
+]

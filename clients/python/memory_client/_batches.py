@@ -1,0 +1,154 @@
+"""Whatever a user calls a stream -> pieces (x, y) of arrays that each fill one message.
+
+Tensors are taken by their methods, so that no framework is imported here.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memory_client._encode import plain_label
+from memory_client.errors import InvalidInput
+from memory_client.types import Label
+
+CHUNK_BYTES = 512 * 1024
+"""At most this many bytes of x in one message (but always a whole row): loopback is fastest from 256 KiB to 1 MiB."""
+
+Batch = tuple[NDArray[Any], NDArray[Any]]
+"""x (n, ...) as uint8 or float32, and y (n,) as int64 or unicode."""
+
+
+def batches(stream: Any) -> Iterator[Batch]:
+    """The batches (x, y) of a stream: a pair of arrays is one batch, anything else is iterated.
+
+    Raises:
+        InvalidInput: what the stream yields is no batch, or its rows are not like those of the first.
+    """
+    first: tuple[str, str] | None = None
+    for index, (x, y) in enumerate(map(_batch, _pairs(stream))):
+        alike = (f"rows of {x.dtype} {x.shape[1:]}", "strings" if y.dtype.kind == "U" else "integers")
+        first = first or alike
+        if alike != first:
+            raise InvalidInput(
+                f"batch {index} has {' labelled by '.join(alike)}, but the first had {' labelled by '.join(first)}: "
+                "all rows of a task are alike"
+            )
+        if len(x):
+            yield x, y
+
+
+def is_repeatable(stream: Any) -> bool:
+    """Whether the stream can be iterated a second time: a list or a DataLoader can, a generator cannot."""
+    return not isinstance(stream, Iterator)
+
+
+def pieces(stream: Any) -> Iterator[Batch]:
+    """The rows of a stream, regrouped so that each piece fills a chunk; only the last may be smaller."""
+    waiting: list[Batch] = []
+    for batch in batches(stream):
+        waiting.append(batch)
+        rows = rows_per_chunk(batch[0])
+        if sum(len(y) for _, y in waiting) >= rows:
+            x, y = _joined(waiting)
+            whole = len(x) - len(x) % rows
+            yield from ((x[at : at + rows], y[at : at + rows]) for at in range(0, whole, rows))
+            waiting = [(x[whole:], y[whole:])] if whole < len(x) else []
+    if waiting:
+        yield _joined(waiting)
+
+
+def rows_per_chunk(x: NDArray[Any]) -> int:
+    """How many rows like those of x (n, ...) fit one message."""
+    return max(1, CHUNK_BYTES // max(1, x.itemsize * math.prod(x.shape[1:])))
+
+
+def examples(x: Any) -> NDArray[Any]:
+    """A batch of x as a C-contiguous little-endian array (n, ...), uint8 or float32.
+
+    Takes arrays and what turns into one, and tensors of any device. Other floats become float32.
+    """
+    array = np.asarray(_detached(x))
+    if array.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # the server refuses what is not finite
+            array = array.astype("<f4", copy=False)
+    elif array.dtype != np.uint8:
+        raise InvalidInput(f"x has dtype {array.dtype}: pass uint8 images, or floats (images in [-1, 1])")
+    if array.ndim == 3:
+        raise InvalidInput(
+            f"x has shape {array.shape}: grey images need a channel axis, as in x[:, None], for (n, 1, H, W)"
+        )
+    if array.ndim < 2:
+        raise InvalidInput(f"x has shape {array.shape}: a batch is (n, C, H, W) for images or (n, F) for vectors")
+    return np.ascontiguousarray(array)
+
+
+def labels(y: Any) -> NDArray[Any]:
+    """A batch of labels as an int64 or unicode array (n,)."""
+    array = _label_array(_detached(y))
+    if array.ndim != 1:
+        raise InvalidInput(
+            f"y has shape {array.shape}: a batch has one label a row, (n,); one-hot rows need y.argmax(1)"
+        )
+    if array.dtype.kind == "u" and array.size and int(array.max()) >= 2**63:
+        raise InvalidInput(f"y holds {array.max()}: integer labels are at most 2**63 - 1")
+    if array.dtype.kind in "iu":
+        return array.astype(np.int64, copy=False)
+    if array.dtype.kind != "U":
+        raise InvalidInput(f"y has dtype {array.dtype}: labels are integers or strings, so convert them first")
+    return array
+
+
+def _pairs(stream: Any) -> Iterator[Any]:
+    if isinstance(stream, tuple | list) and len(stream) == 2 and hasattr(stream[0], "shape"):
+        return iter([stream])
+    if not isinstance(stream, Iterable) or isinstance(stream, str | bytes | Mapping) or hasattr(stream, "dtype"):
+        raise InvalidInput(
+            f"the stream is {type(stream).__name__}: pass a pair (x, y) of arrays, "
+            "or an iterable of such pairs as batches, for example a DataLoader"
+        )
+    return iter(stream)
+
+
+def _batch(pair: Any) -> Batch:
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise InvalidInput(f"the stream yields {type(pair).__name__}: every batch is a pair (x, y)")
+    y = labels(pair[1])
+    x = examples(pair[0])
+    if len(x) != len(y):
+        raise InvalidInput(f"x has {len(x)} rows and y {len(y)}: every row needs one label")
+    return x, y
+
+
+def _joined(parts: list[Batch]) -> Batch:
+    if len(parts) == 1:
+        return parts[0]
+    xs, ys = zip(*parts, strict=True)
+    return np.concatenate(xs), np.concatenate(ys)
+
+
+def _detached(value: Any) -> Any:
+    """What NumPy can read of a tensor: off its graph and its device, and in a float that NumPy knows."""
+    if not hasattr(value, "detach"):
+        return value
+    tensor = value.detach().cpu()
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def _label_array(y: Any) -> NDArray[Any]:
+    if isinstance(y, str | bytes) or not isinstance(y, Iterable) or getattr(y, "ndim", 1) == 0:
+        raise InvalidInput(
+            f"y is the single label {y!r}: the stream must yield batches, so wrap single examples in a DataLoader"
+        )
+    if hasattr(y, "dtype") and np.asarray(y).dtype != object:
+        return np.asarray(y)
+    return _array_of([plain_label(label) for label in y])
+
+
+def _array_of(plain: list[Label]) -> NDArray[Any]:
+    """An array of labels, which must be of one type: np.asarray turns [1, "a"] into strings without a word."""
+    if len({type(label) for label in plain}) > 1:
+        raise InvalidInput("y mixes integers and strings: all labels of a memory are one or the other")
+    return np.asarray(plain) if plain else np.empty(0, np.int64)

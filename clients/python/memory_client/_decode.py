@@ -1,0 +1,94 @@
+"""Wire messages -> Python values: tasks, memories, labels and rows of samples."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from memory_api.v1 import memory_pb2 as pb
+from numpy.typing import NDArray
+
+from memory_client.errors import InternalError
+from memory_client.types import DTypeName, Label, MemoryInfo, Task, TaskProgress, TaskState
+
+_DTYPES: dict[int, DTypeName] = {pb.UINT8: "uint8", pb.FLOAT32: "float32"}
+_WIRE = {"uint8": "u1", "float32": "<f4"}
+
+
+def labels(classes: Iterable[pb.ClassLabel]) -> tuple[Label, ...]:
+    """Classes as Python integers or strings."""
+    return tuple(each.integer if each.HasField("integer") else each.text for each in classes)
+
+
+def label_array(classes: Sequence[Label]) -> NDArray[Any]:
+    """Classes as an array to index with y: int64 or unicode."""
+    return np.array(classes, np.int64 if all(isinstance(label, int) for label in classes) else np.str_)
+
+
+def dtype(spec: pb.DataSpec) -> DTypeName:
+    """Name of the element type. Raises InternalError for one that this client does not know."""
+    try:
+        return _DTYPES[spec.dtype]
+    except KeyError:
+        raise InternalError(f"the server sends x of an unknown dtype ({spec.dtype}): upgrade this client") from None
+
+
+def rows(spec: pb.DataSpec, content: bytes) -> NDArray[Any]:
+    """Rows of x as a read-only view (n, *shape) of the message's bytes."""
+    return np.frombuffer(content, _WIRE[dtype(spec)]).reshape(-1, *spec.shape)
+
+
+def indices(content: bytes) -> NDArray[np.int32]:
+    """The class index of each row."""
+    return np.frombuffer(content, "<i4")
+
+
+def memory(message: pb.Memory) -> MemoryInfo:
+    """One memory."""
+    return MemoryInfo(
+        name=message.name,
+        kind=message.kind,
+        options=dict(message.options),
+        shape=tuple(message.spec.shape),
+        dtype=dtype(message.spec),
+        revision=message.revision,
+        classes=labels(message.classes),
+        bytes=message.bytes,
+        tasks=message.tasks,
+    )
+
+
+def task(message: pb.Task) -> Task:
+    """One task."""
+    return Task(
+        memory=message.memory,
+        name=message.task,
+        state=TaskState(pb.TaskState.Name(message.state)),
+        classes=labels(message.classes),
+        count=message.count,
+        waiting_for=message.waiting_for,
+        progress=_progress(message.progress) if message.HasField("progress") else None,
+        error=message.error,
+        error_reason=message.error_reason,
+        revision=message.revision or None,
+        quality=message.quality if message.HasField("quality") else None,
+        steps=message.steps,
+        learn_seconds=message.learn_seconds,
+        created=_time(message.created_unix_ms),
+        finished=_time(message.finished_unix_ms),
+    )
+
+
+def _progress(message: pb.TaskProgress) -> TaskProgress:
+    return TaskProgress(
+        phase=message.phase,
+        step=message.step,
+        steps=message.steps,
+        fraction=message.fraction,
+        seconds_left=message.seconds_left if message.seconds_left >= 0 else None,
+        metrics=dict(message.metrics),
+    )
+
+
+def _time(unix_ms: int) -> datetime | None:
+    return datetime.fromtimestamp(unix_ms / 1000, UTC) if unix_ms else None

@@ -1,0 +1,191 @@
+"""The hand-over between a thread that reads a server stream and the caller who takes from it.
+
+The thread runs ahead by a few items and no more. The caller notices within `silence` seconds that nothing is heard any
+more, and can end it all at any moment: no per-message deadline is needed, and no thread outlives its reader.
+"""
+
+import contextlib
+import math
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, Self, TypeVar
+
+import grpc
+
+from memory_client.channel import Connection, Patience
+from memory_client.errors import ServerUnavailable, from_rpc
+
+T = TypeVar("T")
+Source = Callable[["Relay[Any]"], Iterator[T]]
+"""What the thread runs: it opens calls by `relay.messages` and yields what the caller shall take."""
+
+
+class Closed(Exception):
+    """The caller wants no more; ends the reading thread."""
+
+
+class Relay(Generic[T]):
+    """A bounded queue with a heart: items and the end or failure of their source on one way, closing on the other.
+
+    Arguments:
+        depth: items that may wait for the caller.
+        silence: seconds without a sign of life after which the caller gets ServerUnavailable.
+    """
+
+    def __init__(self, depth: int, silence: float) -> None:
+        self._depth = depth
+        self._silence = silence
+        self._changed = threading.Condition()
+        self._items: deque[T] = deque()
+        self._heard = time.monotonic()
+        self._ended = False
+        self._failure: BaseException | None = None
+        self._closed = False
+        self._call: Any = None
+
+    def run(self, source: Source[T]) -> None:
+        """Feeds the items of a source until it ends, fails or is no longer wanted; the body of the thread."""
+        failure: BaseException | None = None
+        try:
+            for item in source(self):
+                self._put(item)
+        except Closed:
+            pass
+        except BaseException as error:
+            failure = error
+        with self._changed:
+            self._ended, self._failure = True, failure
+            self._changed.notify_all()
+
+    def get(self, deadline: float = math.inf) -> T:
+        """The next item. Raises StopIteration at the end, what the source raised, or ServerUnavailable after silence.
+
+        Arguments:
+            deadline: the moment of time.monotonic() at which to raise StopIteration all the same.
+        """
+        with self._changed:
+            while not self._items:
+                self._check(deadline)
+                self._changed.wait(min(deadline, self._heard + self._silence) - time.monotonic())
+            self._changed.notify_all()
+            return self._items.popleft()
+
+    def close(self) -> None:
+        """Ends the call and the thread; what waits is dropped."""
+        with self._changed:
+            self._closed = True
+            self._items.clear()
+            self._changed.notify_all()
+            call = self._call
+        if call is not None:  # outside our lock: a garbage collector may call us while gRPC holds its own
+            call.cancel()
+
+    def beat(self) -> None:
+        """Notes a sign of life. Raises Closed once the caller wants no more."""
+        with self._changed:
+            self._heard = time.monotonic()
+            if self._closed:
+                raise Closed
+
+    def pause(self, seconds: float) -> None:
+        """Sleeps, but wakes up and raises Closed once the caller wants no more."""
+        self.beat()
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed, seconds)
+        self.beat()
+
+    def messages(self, call: Any, target: str) -> Iterator[Any]:
+        """The messages of a call, which closing the relay cancels. Raises the error that a failed call stands for."""
+        self._call = call
+        try:
+            self.beat()
+            for message in call:
+                self.beat()
+                yield message
+        except grpc.RpcError as error:
+            self.beat()
+            raise from_rpc(error, target) from None
+        finally:
+            call.cancel()
+
+    def _put(self, item: T) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._items) < self._depth or self._closed)
+            if self._closed:
+                raise Closed
+            self._items.append(item)
+            self._heard = time.monotonic()
+            self._changed.notify_all()
+
+    def _check(self, deadline: float) -> None:
+        now = time.monotonic()
+        if self._failure is not None:
+            raise self._failure
+        if self._ended or self._closed or now >= deadline:
+            raise StopIteration
+        if now >= self._heard + self._silence:
+            raise ServerUnavailable(
+                f"the server was silent for {self._silence:g} s. Check that it is alive, then open the stream again"
+            )
+
+
+class Reading(Generic[T]):
+    """An iterator over what a background thread reads; ends the thread when closed, dropped or left by `with`."""
+
+    def __init__(self, source: Source[T], depth: int, silence: float) -> None:
+        self._relay: Relay[T] = Relay(depth, silence)
+        # The thread must not hold this iterator: a reader who drops it is how most streams end.
+        self._finalizer = weakref.finalize(self, self._relay.close)
+        threading.Thread(target=self._relay.run, args=(source,), name="memory-stream", daemon=True).start()
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        return self._take(math.inf)
+
+    def until(self, deadline: float | None) -> Iterator[T]:
+        """The items that come before a moment of time.monotonic(); None: all."""
+        with contextlib.suppress(StopIteration):
+            while True:
+                yield self._take(math.inf if deadline is None else deadline)
+
+    def close(self) -> None:
+        """Ends the stream; the next item is StopIteration."""
+        self._finalizer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _take(self, deadline: float) -> T:
+        try:
+            return self._relay.get(deadline)
+        except ServerUnavailable:
+            self.close()
+            raise
+
+
+def persistent(
+    relay: Relay[Any], connection: Connection, open_call: Callable[[], tuple[Any, Callable[[Any], Iterator[T]]]]
+) -> Iterator[T]:
+    """Items of a server stream that is reopened where it broke, for `reconnect` seconds after the last message.
+
+    Arguments:
+        open_call: opens the stream at the present position; gives the call and what decodes one message into items.
+    """
+    patience = Patience(connection.reconnect)
+    while True:
+        call, decode = open_call()
+        try:
+            for message in relay.messages(call, connection.target):
+                patience.renew()
+                yield from decode(message)
+            return
+        except ServerUnavailable as error:
+            relay.pause(patience.next_pause(error))

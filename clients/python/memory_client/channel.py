@@ -1,0 +1,135 @@
+"""The connection to a server: one channel per process, deadlines, patience with a server that is away."""
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import grpc
+from memory_api.v1.memory_pb2_grpc import MemoryServiceStub
+
+from memory_client.errors import InvalidInput, ServerUnavailable, from_rpc
+
+T = TypeVar("T")
+
+SILENCE_SECONDS = 60.0
+"""A stream without any message for so long has lost its server: servers send a heartbeat every 10 seconds."""
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    # A window of one small message and no bandwidth probing: a reader that pauses has the server stop within megabytes.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 65_535),
+    # Come back to a restarted server within a second; gRPC's own default backs off to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 5_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+)
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+
+
+class Connection:
+    """Calls one server, by a channel that each process makes for itself when it first needs one.
+
+    A channel does not survive a fork, so a child makes its own; a pickled connection carries the settings alone.
+
+    Arguments:
+        target: "host:port", or any gRPC target.
+        timeout: deadline of one unary call, in seconds.
+        reconnect: how long a server that is away is tried again, in seconds.
+        silence: how long a stream may stay without a message, in seconds.
+    """
+
+    def __init__(self, target: str, timeout: float, reconnect: float, silence: float = SILENCE_SECONDS) -> None:
+        if not target:
+            raise InvalidInput("target is empty: pass the server's address, such as 'localhost:50051'")
+        self.target = target
+        self.timeout = timeout
+        self.reconnect = reconnect
+        self.silence = silence
+        # A forked child keeps its parent's channel unclosed: closing would wait for threads that it does not have.
+        self._channels: dict[int, grpc.Channel] = {}
+
+    @property
+    def channel(self) -> grpc.Channel:
+        """The channel of this process."""
+        pid = os.getpid()
+        if pid not in self._channels:
+            self._channels[pid] = grpc.insecure_channel(self.target, options=_OPTIONS)
+        return self._channels[pid]
+
+    @property
+    def stub(self) -> MemoryServiceStub:
+        """The server's methods on the channel of this process."""
+        return MemoryServiceStub(self.channel)  # type: ignore[no-untyped-call]
+
+    def unary(self, method: str, request: Any) -> Any:
+        """Calls a unary method, again for `reconnect` seconds while no server answers."""
+        return self.patiently(lambda: self._once(method, request), time.sleep)
+
+    def patiently(self, attempt: Callable[[], T], pause: Callable[[float], None]) -> T:
+        """The result of `attempt`, repeated for `reconnect` seconds while no server answers."""
+        patience = Patience(self.reconnect)
+        while True:
+            try:
+                return attempt()
+            except ServerUnavailable as error:
+                pause(patience.next_pause(error))
+
+    def wait_until_ready(self) -> None:
+        """Returns once the server can be reached. Raises ServerUnavailable after `reconnect` seconds."""
+        ready = grpc.channel_ready_future(self.channel)
+        try:
+            ready.result(self.reconnect)
+        except grpc.FutureTimeoutError:
+            raise ServerUnavailable(f"no memory server answers at {self.target}. {ServerUnavailable.advice}") from None
+        finally:
+            ready.cancel()
+
+    def close(self) -> None:
+        """Closes the channel of this process; the next call makes a new one."""
+        channel = self._channels.pop(os.getpid(), None)
+        if channel is not None:
+            channel.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_channels": {}}
+
+    def _once(self, method: str, request: Any) -> Any:
+        try:
+            return getattr(self.stub, method)(request, timeout=self.timeout)
+        except grpc.RpcError as error:
+            raise from_rpc(error, self.target) from None
+
+
+class Patience:
+    """How long to go on trying: pauses grow from 0.1 s to 2 s, with jitter, until `seconds` after the first failure."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._pauses = _growing_pauses()
+        self._deadline: float | None = None
+
+    def next_pause(self, error: ServerUnavailable) -> float:
+        """Seconds to wait before the next try; raises `error` when there is to be none."""
+        now = time.monotonic()
+        self._deadline = self._deadline or now + self._seconds
+        left = self._deadline - now
+        if left <= 0:
+            raise error
+        return min(next(self._pauses), left)
+
+    def renew(self) -> None:
+        """Starts anew, after the server has answered."""
+        self._pauses = _growing_pauses()
+        self._deadline = None
+
+
+def _growing_pauses() -> Iterator[float]:
+    pause = _FIRST_PAUSE
+    while True:
+        yield pause * random.uniform(0.5, 1.5)
+        pause = min(2 * pause, _LONGEST_PAUSE)

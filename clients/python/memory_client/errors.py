@@ -1,0 +1,243 @@
+"""What can go wrong, as one small tree: every class says whose turn it is, every message what to do next.
+
+MemoryServiceError
+├── InvalidInput ── TaskRejected          the request or the data must change
+├── UnknownMemory, UnknownTask, UnknownClass, UnknownRevision, EmptyMemory
+├── MemoryExists, MemoryMismatch, TaskExists, TaskFinished, TaskTooLarge
+├── TaskFailed ── QualityTooLow           the task ended without being learned
+├── TaskCancelled
+├── ServerBusy                            come back after `retry_after` seconds
+├── ServerUnavailable, DeadlineExceeded   nobody answers, or not in time
+└── InternalError                         the server, or this client, is at fault
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+
+_DETAILS_KEY = "grpc-status-details-bin"
+
+
+@dataclass(frozen=True)
+class FieldViolation:
+    """One malformed field of a request: its path, what is wrong with its value and how to mend it."""
+
+    field: str
+    description: str
+
+
+class MemoryServiceError(Exception):
+    """Root of the tree.
+
+    Attributes:
+        reason: the server's machine-readable name of the error, such as "UNKNOWN_CLASS"; empty if the client raised it.
+        status: the gRPC status code; None if the client raised it.
+        field_violations: the malformed fields of the request.
+        retry_after: seconds after which to try again, where waiting helps.
+    """
+
+    advice: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str = "",
+        status: grpc.StatusCode | None = None,
+        field_violations: tuple[FieldViolation, ...] = (),
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.status = status
+        self.field_violations = field_violations
+        self.retry_after = retry_after
+
+
+class InvalidInput(MemoryServiceError, ValueError):
+    """An argument or the data is malformed; `field_violations` names the fields that the server refused."""
+
+
+class TaskRejected(InvalidInput):
+    """The server refused the data of a task; nothing of it was kept."""
+
+
+class UnknownMemory(MemoryServiceError):
+    """The server has no memory of this name."""
+
+    advice = "The first learn_task on a name creates its memory"
+
+
+class UnknownTask(MemoryServiceError):
+    """The memory has no task of this name."""
+
+
+class UnknownClass(MemoryServiceError):
+    """The memory, or the tasks asked for, never learned this class."""
+
+
+class UnknownRevision(MemoryServiceError):
+    """The memory has no such revision."""
+
+
+class EmptyMemory(MemoryServiceError):
+    """Nothing has been learned yet."""
+
+    advice = "Teach it with learn_task first"
+
+
+class MemoryExists(MemoryServiceError):
+    """The name is taken by another memory."""
+
+    advice = "Choose another name, or delete the memory first"
+
+
+class MemoryMismatch(MemoryServiceError):
+    """The memory exists with another kind or other options than expected."""
+
+    advice = "Leave kind and options out to use the memory as it is, or choose another name"
+
+
+class TaskExists(MemoryServiceError):
+    """The memory holds a task of this name that learned other data."""
+
+    advice = "Choose another task name"
+
+
+class TaskFinished(MemoryServiceError):
+    """The task can no longer be cancelled."""
+
+
+class TaskTooLarge(MemoryServiceError):
+    """This task alone exceeds the server's ingest budget."""
+
+    advice = "Split it into several tasks, or have the operator raise the budget"
+
+
+class TaskFailed(MemoryServiceError):
+    """The task ended without being learned; the message says why, and nothing was kept."""
+
+
+class QualityTooLow(TaskFailed):
+    """The task stayed below the caller's `min_quality`; nothing was kept."""
+
+
+class TaskCancelled(MemoryServiceError):
+    """The task was cancelled; nothing was kept."""
+
+
+class ServerBusy(MemoryServiceError):
+    """The server is full; try again after `retry_after` seconds."""
+
+
+class ServerUnavailable(MemoryServiceError):
+    """No server answers."""
+
+    advice = "Start one with `memory-server serve`, or correct the target"
+
+
+class DeadlineExceeded(MemoryServiceError, TimeoutError):
+    """The answer did not come in time."""
+
+    advice = "Try again, or pass a larger timeout"
+
+
+class InternalError(MemoryServiceError):
+    """The server failed, or broke the protocol; its log says more."""
+
+
+BY_REASON: Mapping[str, type[MemoryServiceError]] = {
+    "BAD_REQUEST": InvalidInput,
+    "UNKNOWN_MEMORY": UnknownMemory,
+    "UNKNOWN_TASK": UnknownTask,
+    "UNKNOWN_CLASS": UnknownClass,
+    "UNKNOWN_REVISION": UnknownRevision,
+    "EMPTY_MEMORY": EmptyMemory,
+    "MEMORY_EXISTS": MemoryExists,
+    "MEMORY_MISMATCH": MemoryMismatch,
+    "TASK_EXISTS": TaskExists,
+    "TASK_FINISHED": TaskFinished,
+    "TASK_TOO_LARGE": TaskTooLarge,
+    "SERVER_BUSY": ServerBusy,
+    "QUALITY_TOO_LOW": QualityTooLow,
+    "TRAINING_DIVERGED": TaskFailed,
+    "CANNOT_LEARN": TaskFailed,
+    "WORKER_DIED": TaskFailed,
+}
+"""Every reason that memory.proto names -> the class that a caller catches."""
+
+BY_STATUS: Mapping[grpc.StatusCode, type[MemoryServiceError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidInput,
+    grpc.StatusCode.OUT_OF_RANGE: InvalidInput,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: ServerBusy,
+    grpc.StatusCode.UNAVAILABLE: ServerUnavailable,
+    grpc.StatusCode.CANCELLED: ServerUnavailable,  # by a server that shuts down: our own cancellations are never read
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+}
+"""What a status means where the reason is absent or unknown; any other is an InternalError."""
+
+
+def from_rpc(error: grpc.RpcError, target: str) -> MemoryServiceError:
+    """The error that a failed call stands for; `target` is the address that was called."""
+    status: grpc.StatusCode = error.code()
+    details = _Details.of(error)
+    kind = BY_REASON.get(details.reason) or BY_STATUS.get(status, InternalError)
+    return kind(
+        _message(kind, error.details() or status.name, details, status, target),
+        reason=details.reason,
+        status=status,
+        field_violations=details.field_violations,
+        retry_after=details.retry_after,
+    )
+
+
+def as_rejection(error: InvalidInput) -> TaskRejected:
+    """The same refusal, said of a task's data."""
+    return TaskRejected(str(error), reason=error.reason, status=error.status, field_violations=error.field_violations)
+
+
+@dataclass(frozen=True)
+class _Details:
+    """The google.rpc details of a call, read from its trailing metadata."""
+
+    reason: str = ""
+    field_violations: tuple[FieldViolation, ...] = ()
+    retry_after: float | None = None
+
+    @classmethod
+    def of(cls, error: grpc.RpcError) -> "_Details":
+        metadata: Any = error.trailing_metadata() or ()
+        return cls.parse(dict(metadata).get(_DETAILS_KEY, b""))
+
+    @classmethod
+    def parse(cls, packed: bytes) -> "_Details":
+        info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
+        for detail in status_pb2.Status.FromString(packed).details:
+            for message in (info, bad, retry):
+                detail.Unpack(message)
+        violations = tuple(FieldViolation(each.field, each.description) for each in bad.field_violations)
+        seconds = retry.retry_delay.ToTimedelta().total_seconds() if retry.HasField("retry_delay") else None
+        return cls(info.reason, violations, seconds)
+
+
+def _message(kind: type[MemoryServiceError], text: str, details: _Details, status: grpc.StatusCode, target: str) -> str:
+    said = [_opening(text, status, target)]
+    said += [f"{each.field}: {each.description}" for each in details.field_violations if each.description not in text]
+    if details.retry_after is not None:
+        said.append(f"Try again in {details.retry_after:g} s")
+    elif kind.advice:
+        said.append(kind.advice)
+    return ". ".join(part.rstrip(". ") for part in said)
+
+
+def _opening(text: str, status: grpc.StatusCode, target: str) -> str:
+    if status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+        return f"no memory server answers at {target} ({text})"
+    if status is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return f"the memory server at {target} did not answer in time"
+    if status is grpc.StatusCode.UNIMPLEMENTED:
+        return f"what answers at {target} is not a memory server, or an older one ({text})"
+    return text

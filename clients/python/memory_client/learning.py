@@ -1,0 +1,241 @@
+"""Teaching a task: the upload, and the handle by which a task is followed and ended."""
+
+import contextlib
+import queue
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+from memory_api.v1 import memory_pb2 as pb
+
+from memory_client import _decode
+from memory_client._batches import Batch, is_repeatable, pieces
+from memory_client._encode import TaskEncoder, spec
+from memory_client._relay import Reading, Relay, persistent
+from memory_client.channel import Connection
+from memory_client.errors import (
+    BY_REASON,
+    DeadlineExceeded,
+    InternalError,
+    InvalidInput,
+    ServerBusy,
+    ServerUnavailable,
+    TaskCancelled,
+    TaskFailed,
+    as_rejection,
+    from_rpc,
+)
+from memory_client.progress import ProgressListener, Quiet
+from memory_client.types import Task, TaskState
+
+_POLL_SECONDS = 0.1
+_AHEAD = 4  # messages that may wait for the connection
+
+
+class TaskHandle:
+    """One task of a memory, wherever it was started: follow it, wait for it, cancel it.
+
+    Asking for anything asks the server; the handle itself only knows names.
+    """
+
+    def __init__(self, connection: Connection, memory: str, name: str) -> None:
+        self._connection = connection
+        self.memory = memory
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"TaskHandle({self._connection.target!r}, memory={self.memory!r}, name={self.name!r})"
+
+    @property
+    def task(self) -> Task:
+        """The task as it is now. Raises UnknownTask, UnknownMemory."""
+        request = pb.GetTaskRequest(memory=self.memory, task=self.name)
+        return _decode.task(self._connection.unary("GetTask", request))
+
+    @property
+    def state(self) -> TaskState:
+        """Where the task stands now."""
+        return self.task.state
+
+    def watch(self) -> Iterator[Task]:
+        """The task now, then whenever it changes or makes progress, until its final state has been given.
+
+        Raises:
+            UnknownTask, UnknownMemory: it is not there, or was deleted while being watched.
+            ServerUnavailable: the server stayed away for `reconnect` seconds.
+        """
+        return self._reading()
+
+    def result(self, timeout: float | None = None) -> Task:
+        """Waits until the task is learned.
+
+        Arguments:
+            timeout: seconds to wait at most; None waits as long as the server is alive.
+
+        Raises:
+            TaskFailed, QualityTooLow, TaskCancelled: it ended without being learned; nothing was kept.
+            DeadlineExceeded: it is not finished; it goes on.
+        """
+        return self._follow(Quiet().task, timeout)
+
+    def cancel(self) -> Task:
+        """Cancels the task and has its data wiped. Raises TaskFinished when it is too late."""
+        request = pb.CancelTaskRequest(memory=self.memory, task=self.name)
+        return _decode.task(self._connection.unary("CancelTask", request))
+
+    def show(self, listener: ProgressListener) -> Task:
+        """Like `result`, telling a listener what happens; an interrupt leaves the task running and says so."""
+        try:
+            return self._follow(listener.task, None)
+        except KeyboardInterrupt as interrupt:
+            interrupt.add_note(
+                f"Task {self.name!r} goes on at {self._connection.target}: "
+                f"memory.task({self.name!r}).watch() follows it, .cancel() stops it."
+            )
+            raise
+        finally:
+            listener.close()
+
+    def _reading(self) -> Reading[Task]:
+        connection, request = self._connection, pb.WatchTaskRequest(memory=self.memory, task=self.name)
+
+        def source(relay: Relay[Any]) -> Iterator[Task]:
+            return persistent(relay, connection, lambda: (connection.stub.WatchTask(request), _decoded))
+
+        return Reading(source, 2, connection.silence)
+
+    def _follow(self, seen: Callable[[Task], None], timeout: float | None) -> Task:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._reading() as snapshots:
+            for task in snapshots.until(deadline):
+                seen(task)
+                if task.state.final:
+                    return learned(task)
+        if deadline is not None and time.monotonic() >= deadline:
+            raise DeadlineExceeded(f"task {self.name!r} is not finished after {timeout:g} s; it goes on at the server")
+        raise InternalError(f"the server stopped reporting on task {self.name!r} before its end: see the server's log")
+
+
+class Upload:
+    """Sends one task: the caller's thread iterates the stream, so that its exceptions, and an interrupt, arrive there.
+
+    Arguments:
+        header: what is said before the data; its spec is filled in from the first batch.
+        listener: told how much has been sent.
+    """
+
+    def __init__(self, connection: Connection, header: pb.LearnTaskHeader, listener: ProgressListener) -> None:
+        self._connection = connection
+        self._header = header
+        self._listener = listener
+
+    def send(self, stream: Any) -> Task:
+        """Uploads a stream, again while the server is busy or away, if the stream can be iterated again.
+
+        Raises:
+            TaskRejected: the server refused the data.
+            InvalidInput: the data cannot be sent.
+            ServerBusy, ServerUnavailable: it stayed so for `reconnect` seconds, or the stream can be read only once.
+        """
+        deadline = time.monotonic() + self._connection.reconnect
+        self._connection.wait_until_ready()
+        while True:
+            try:
+                return self._attempt(stream)
+            except (ServerBusy, ServerUnavailable) as error:
+                pause = error.retry_after or 1.0
+                if not is_repeatable(stream) or time.monotonic() + pause > deadline:
+                    raise
+                time.sleep(pause)
+
+    def _attempt(self, stream: Any) -> Task:
+        parts = pieces(stream)
+        first = next(parts, None)
+        if first is None:
+            raise InvalidInput("the stream has no rows: a task needs data")
+        outbox = _Outbox(self._connection)
+        try:
+            for message in self._messages(first, parts):
+                outbox.put(message)
+            return _decode.task(outbox.reply())
+        except InvalidInput as error:
+            if error.status is None:
+                raise
+            raise as_rejection(error) from None
+        finally:
+            outbox.close()
+
+    def _messages(self, first: Batch, rest: Iterator[Batch]) -> Iterator[pb.LearnTaskRequest]:
+        self._header.spec.CopyFrom(spec(first[0]))
+        yield pb.LearnTaskRequest(header=self._header)
+        encoder = TaskEncoder()
+        yield encoder.chunk(*first)
+        for x, y in rest:
+            self._listener.sent(encoder.count, encoder.nbytes)
+            yield encoder.chunk(x, y)
+        self._listener.sent(encoder.count, encoder.nbytes)
+        yield encoder.finish()
+
+
+def learned(task: Task) -> Task:
+    """The task, if it was learned. Raises TaskFailed, QualityTooLow or TaskCancelled if it ended otherwise."""
+    if task.state is TaskState.CANCELLED:
+        raise TaskCancelled(f"task {task.name!r} was cancelled and nothing was kept; teach it again when you want it")
+    if task.state is TaskState.FAILED:
+        kind = BY_REASON.get(task.error_reason, TaskFailed)
+        raise kind(f"task {task.name!r} failed: {task.error}", reason=task.error_reason)
+    return task
+
+
+def _decoded(message: pb.Task) -> Iterator[Task]:
+    yield _decode.task(message)
+
+
+class _Outbox:
+    """Messages on their way into one LearnTask call, which another thread of gRPC's takes from here."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._waiting: queue.Queue[pb.LearnTaskRequest | None] = queue.Queue(_AHEAD)
+        self._call = connection.stub.LearnTask.future(iter(self._waiting.get, None))
+
+    def put(self, message: pb.LearnTaskRequest | None) -> None:
+        """Waits for room; None is the end. Raises what the call failed with, as soon as it has."""
+        deadline = time.monotonic() + self._connection.silence
+        while not self._call.done():
+            try:
+                return self._waiting.put(message, timeout=_POLL_SECONDS)
+            except queue.Full:
+                if time.monotonic() > deadline:
+                    raise self._silent() from None
+        self._result()
+        return None
+
+    def reply(self) -> pb.Task:
+        """Ends the messages and waits for the answer."""
+        self.put(None)
+        return self._result()
+
+    def close(self) -> None:
+        """Cancels the call, if it has not ended, and lets gRPC's thread go."""
+        self._call.cancel()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._waiting.get_nowait()
+        self._waiting.put(None)
+
+    def _result(self) -> pb.Task:
+        try:
+            reply: pb.Task = self._call.result(self._connection.silence)
+            return reply
+        except grpc.FutureTimeoutError:
+            raise self._silent() from None
+        except grpc.RpcError as error:
+            raise from_rpc(error, self._connection.target) from None
+
+    def _silent(self) -> ServerUnavailable:
+        return ServerUnavailable(
+            f"the server at {self._connection.target} took no data for {self._connection.silence:g} s. "
+            "Check that it is alive, then send the task again"
+        )

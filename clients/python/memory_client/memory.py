@@ -1,0 +1,324 @@
+"""A generative memory on a server, as a learner uses it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self, overload
+
+import numpy as np
+from memory_api.v1 import memory_pb2 as pb
+from numpy.typing import DTypeLike, NDArray
+
+from memory_client import _decode
+from memory_client._batches import examples, rows_per_chunk
+from memory_client._encode import class_labels, dtype_code, options_text, spec, task_names, unsigned, within
+from memory_client._relay import Reading
+from memory_client.channel import Connection
+from memory_client.errors import InvalidInput
+from memory_client.learning import TaskHandle, Upload
+from memory_client.progress import ProgressListener, listener
+from memory_client.sampling import Batch, batches, collect
+from memory_client.types import Label, MemoryInfo, Task
+
+Classes = Label | Sequence[Label] | NDArray[Any] | None
+"""One class, several, or None for all."""
+
+
+class Memory:
+    """A named memory on a server: it learns tasks, forgets no task, and samples what it learned.
+
+        memory = Memory("localhost:50051", name="digits")
+        memory.learn_task((x, y), task="t0")
+        x, y = memory.sample(classes=[0, 1], n=64)
+        for x, y in memory.stream(batch_size=128): ...
+
+    Making one calls nobody: the connection is made when it is first needed, once in each process, so that a Memory may
+    be pickled and may be carried through a fork. Threads may share one. A `with` closes the connection early.
+
+    Arguments:
+        target: address of the server, "host:port".
+        name: of the memory; the first `learn_task` creates it.
+        kind: of the memory, such as "dgmw"; takes effect when it is created, and is an expectation afterwards.
+        options: of the kind, likewise; values may be anything whose text the server understands.
+        timeout: deadline of a single call, in seconds; streams and waits are bounded by the server's heartbeat instead.
+        reconnect: how long a server that does not answer is tried again, in seconds; then ServerUnavailable.
+
+    Every method that calls the server raises ServerUnavailable or DeadlineExceeded where nobody answers, and
+    UnknownMemory where the memory does not exist.
+    """
+
+    def __init__(
+        self,
+        target: str = "localhost:50051",
+        name: str = "default",
+        kind: str | None = None,
+        options: Mapping[str, object] | None = None,
+        timeout: float = 30.0,
+        reconnect: float = 10.0,
+    ) -> None:
+        if not name:
+            raise InvalidInput("name is empty: name the memory, as in Memory(target, name='digits')")
+        self.name = name
+        self._kind = kind or ""
+        self._options = options_text(options or {})
+        self._connection = Connection(target, timeout, reconnect)
+
+    def __repr__(self) -> str:
+        return f"Memory({self.target!r}, name={self.name!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def target(self) -> str:
+        """Address of the server."""
+        return self._connection.target
+
+    def close(self) -> None:
+        """Closes the connection of this process and ends its streams; a later call opens a new one."""
+        self._connection.close()
+
+    @overload
+    def learn_task(
+        self,
+        stream: Any,
+        task: str = ...,
+        *,
+        steps: int | None = ...,
+        seconds: float | None = ...,
+        min_quality: float | None = ...,
+        classes: Classes = ...,
+        wait: Literal[True] = ...,
+        progress: bool | ProgressListener | None = ...,
+    ) -> Task: ...
+
+    @overload
+    def learn_task(
+        self,
+        stream: Any,
+        task: str = ...,
+        *,
+        steps: int | None = ...,
+        seconds: float | None = ...,
+        min_quality: float | None = ...,
+        classes: Classes = ...,
+        wait: Literal[False],
+        progress: bool | ProgressListener | None = ...,
+    ) -> TaskHandle: ...
+
+    def learn_task(
+        self,
+        stream: Any,
+        task: str = "t0",
+        *,
+        steps: int | None = None,
+        seconds: float | None = None,
+        min_quality: float | None = None,
+        classes: Classes = None,
+        wait: bool = True,
+        progress: bool | ProgressListener | None = None,
+    ) -> Task | TaskHandle:
+        """Teaches the memory one task. The server keeps none of the data.
+
+        The stream is a pair of arrays (x, y), or anything that yields such pairs as batches: a list, a generator, a
+        DataLoader. Images x are (n, C, H, W), uint8 or floats in [-1, 1]; vectors are floats (n, F). Labels y are (n,),
+        integers or strings. Arrays and tensors of any framework and device are taken.
+
+        Repeating a call with the same data is safe: it gives the same task. While the server is busy or away, a stream
+        that can be iterated again is sent again for up to `reconnect` seconds; a generator is not.
+
+        Arguments:
+            task: its name in the memory: letters, digits, ".", "_" and "-".
+            steps: bounds the generator's training steps; None leaves it to the server's recipe.
+            seconds: bounds the whole task; None likewise.
+            min_quality: reverse accuracy in [0, 1] below which the task fails instead of being kept.
+            classes: an expectation: exactly these classes occur, or the task is rejected.
+            wait: whether to wait until the task is learned. An interrupt while waiting leaves it running on the server.
+            progress: True shows a line of progress on the error stream, False nothing, None only on a terminal.
+
+        Returns:
+            The learned task, or with wait=False a handle as soon as the server has all the data.
+
+        Raises:
+            InvalidInput, TaskRejected: the data is malformed; the message names the field and the fix.
+            TaskExists: the memory learned other data under this name.
+            MemoryMismatch: the memory exists with another kind or other options.
+            TaskFailed, QualityTooLow, TaskCancelled: it ended without being learned; nothing was kept.
+            ServerBusy, TaskTooLarge: the server cannot take the data now, or ever.
+            Whatever iterating the stream raises: the server then keeps nothing.
+        """
+        header = pb.LearnTaskHeader(
+            memory=self.name,
+            task=task,
+            classes=class_labels(classes),
+            kind=self._kind,
+            options=self._options,
+            steps=None if steps is None else unsigned(steps, "steps"),
+            seconds=seconds,
+            min_quality=min_quality,
+        )
+        shown = listener(progress)
+        try:
+            admitted = Upload(self._connection, header, shown).send(stream)
+            handle = TaskHandle(self._connection, self.name, admitted.name)
+            return handle.show(shown) if wait else handle
+        finally:
+            shown.close()
+
+    def sample(
+        self,
+        classes: Classes = None,
+        n: int = 64,
+        *,
+        seed: int | None = None,
+        tasks: str | Sequence[str] | None = None,
+        revision: int | None = None,
+        dtype: DTypeLike | None = None,
+    ) -> Batch:
+        """Draws n synthetic examples, balanced over the classes to ±1.
+
+        Arguments:
+            classes: what to sample; None for all that was learned.
+            n: examples in total, from 1 to the server's limit.
+            seed: the same seed gives the same bytes, whatever else the server does; None draws afresh.
+            tasks: only what these tasks taught; None for all.
+            revision: of the memory; None for the newest.
+            dtype: "uint8" (0 to 255) or "float32" ([-1, 1]) for images; None for uint8 images and float32 vectors.
+
+        Returns:
+            x (n, C, H, W) or (n, F), and y (n,) as int64 or, for classes that are strings, as unicode.
+
+        Raises:
+            UnknownClass, UnknownTask, UnknownRevision: the message lists the known ones.
+            EmptyMemory: nothing has been learned yet.
+            InvalidInput: n, the seed or the dtype is out of bounds.
+        """
+        rows = within(n, _COUNTS, "n")
+        request = self._sample_request(classes, tasks, seed, revision, dtype)
+        request.n = rows
+        request.batch_size = min(rows, _SAMPLE_BATCH)
+        return collect(self._connection, request)
+
+    def stream(
+        self,
+        classes: Classes = None,
+        batch_size: int = 128,
+        *,
+        seed: int | None = None,
+        start_at: int = 0,
+        tasks: str | Sequence[str] | None = None,
+        revision: int | None = None,
+        dtype: DTypeLike | None = None,
+        n: int | None = None,
+    ) -> Reading[Batch]:
+        """Batches of synthetic examples without end, prefetched by a thread, each balanced over the classes to ±1.
+
+        Leaving the loop, dropping the iterator, its `close()` or a `with` ends the stream. A stream that breaks is
+        resumed where it broke, with nothing lost or repeated in a seeded one, which also pins its revision; an unseeded
+        one follows the newest revision, and new classes join it if `classes` and `tasks` are None.
+
+        Arguments:
+            batch_size: rows of each batch, 1 to 65536.
+            start_at: the first batch to give, counted from 0: how a seeded stream is resumed by another process.
+            n: rows in total, after which the stream ends, the last batch holding what remains; None never ends.
+            classes, seed, tasks, revision, dtype: as for `sample`.
+
+        Yields:
+            (x, y) as from `sample`; the arrays belong to the caller.
+
+        Raises:
+            As `sample` does, when iterated; ServerUnavailable also when the server is silent for 60 seconds.
+        """
+        request = self._sample_request(classes, tasks, seed, revision, dtype)
+        request.batch_size = within(batch_size, range(1, 2**32), "batch_size")
+        request.start_at = unsigned(start_at, "start_at")
+        if n is not None:
+            request.n = within(n, _COUNTS, "n")
+        return batches(self._connection, request)
+
+    def classify(self, x: Any) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """Labels examples with the memory's own task solver, a single head over all classes learned so far.
+
+        Arguments:
+            x: (n, C, H, W) images, uint8 or floats in [-1, 1], or (n, F) vectors, of the memory's shape.
+
+        Returns:
+            Labels (n,) as int64 or unicode, and probabilities (n, classes) in the order of `memory.classes`.
+
+        Raises:
+            EmptyMemory: nothing has been learned yet.
+            InvalidInput: x does not have the memory's shape or range.
+        """
+        array = examples(x)
+        step = rows_per_chunk(array)
+        parts = [array[at : at + step] for at in range(0, len(array), step)] or [array]
+        while True:
+            replies = [self._classify_part(part) for part in parts]
+            if len({reply.revision for reply in replies}) == 1:  # else a task was committed in between: ask again
+                return _labelled(replies)
+
+    @property
+    def classes(self) -> tuple[Label, ...]:
+        """All classes learned so far, in the order in which they were first learned."""
+        return self.describe().classes
+
+    def describe(self) -> MemoryInfo:
+        """Kind, options, shape, revision, classes and size of the memory."""
+        return _decode.memory(self._connection.unary("GetMemory", pb.GetMemoryRequest(name=self.name)))
+
+    def tasks(self) -> list[Task]:
+        """All tasks in the order in which they were admitted, whatever their state."""
+        reply = self._connection.unary("ListTasks", pb.ListTasksRequest(memory=self.name))
+        return [_decode.task(task) for task in reply.tasks]
+
+    def task(self, name: str) -> TaskHandle:
+        """A handle on a task, running or not, whoever started it; calls nobody until it is used."""
+        return TaskHandle(self._connection, self.name, name)
+
+    def delete(self) -> None:
+        """Deletes the memory with all that it learned, cancels its tasks and ends its streams."""
+        self._connection.unary("DeleteMemory", pb.DeleteMemoryRequest(name=self.name))
+
+    @staticmethod
+    def list(target: str = "localhost:50051", timeout: float = 30.0, reconnect: float = 10.0) -> "list[MemoryInfo]":
+        """All memories of a server, by name."""
+        connection = Connection(target, timeout, reconnect)
+        try:
+            reply = connection.unary("ListMemories", pb.ListMemoriesRequest())
+        finally:
+            connection.close()
+        return [_decode.memory(memory) for memory in reply.memories]
+
+    def _sample_request(
+        self,
+        classes: Classes,
+        tasks: str | Sequence[str] | None,
+        seed: int | None,
+        revision: int | None,
+        dtype: DTypeLike | None,
+    ) -> pb.SampleRequest:
+        return pb.SampleRequest(
+            memory=self.name,
+            classes=class_labels(classes),
+            tasks=task_names(tasks),
+            seed=None if seed is None else unsigned(seed, "seed"),
+            revision=0 if revision is None else unsigned(revision, "revision"),
+            dtype=dtype_code(dtype),
+        )
+
+    def _classify_part(self, x: NDArray[Any]) -> pb.ClassifyResponse:
+        request = pb.ClassifyRequest(memory=self.name, spec=spec(x), x=x.tobytes())
+        reply: pb.ClassifyResponse = self._connection.unary("Classify", request)
+        return reply
+
+
+_COUNTS = range(-(2**63), 2**63)  # what the wire can say; the server knows the real limits
+_SAMPLE_BATCH = 4096  # what a broken call to `sample` repeats at most
+
+
+def _labelled(replies: "list[pb.ClassifyResponse]") -> tuple[NDArray[Any], NDArray[np.float32]]:
+    classes = _decode.label_array(_decode.labels(replies[0].classes))
+    indices = np.concatenate([_decode.indices(reply.y) for reply in replies])
+    flat = np.concatenate([np.frombuffer(reply.probabilities, "<f4") for reply in replies])
+    return classes[indices], flat.reshape(len(indices), len(classes))

@@ -1,0 +1,85 @@
+"""How learning is shown: one line of plain text, rewritten in place."""
+
+import sys
+from typing import Protocol, TextIO
+
+from memory_client.types import Task, TaskState
+
+
+class ProgressListener(Protocol):
+    """What `learn_task(progress=)` takes to show progress in another way."""
+
+    def sent(self, rows: int, nbytes: int) -> None:
+        """So many rows, and bytes of x, have been handed to the connection so far."""
+
+    def task(self, task: Task) -> None:
+        """The task was seen in this state, or with this progress."""
+
+    def close(self) -> None:
+        """Nothing more will come; may be called more than once."""
+
+
+class Quiet:
+    """Shows nothing."""
+
+    def sent(self, rows: int, nbytes: int) -> None:
+        """Does nothing."""
+
+    def task(self, task: Task) -> None:
+        """Does nothing."""
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
+class TextProgress:
+    """One line on a text stream, rewritten with carriage returns; `close` ends the line."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._width = 0
+
+    def sent(self, rows: int, nbytes: int) -> None:
+        """Shows what has been uploaded."""
+        self._show(f"uploading: {rows} examples, {nbytes / 1e6:.1f} MB")
+
+    def task(self, task: Task) -> None:
+        """Shows the state of the task."""
+        self._show(describe(task))
+
+    def close(self) -> None:
+        """Ends the line, if one was begun."""
+        if self._width:
+            self._file.write("\n")
+            self._file.flush()
+            self._width = 0
+
+    def _show(self, line: str) -> None:
+        self._file.write(f"\r{line:<{self._width}}")
+        self._file.flush()
+        self._width = len(line)
+
+
+def listener(progress: "bool | ProgressListener | None") -> ProgressListener:
+    """What `progress=` stands for: None shows text if the error stream is a terminal, True always, False never."""
+    if progress is None:
+        progress = sys.stderr is not None and sys.stderr.isatty()
+    if isinstance(progress, bool):
+        return TextProgress(sys.stderr) if progress else Quiet()
+    return progress
+
+
+def describe(task: Task) -> str:
+    """One line on the state of a task, such as "t0: LEARNING generator 40 %, 12 s left"."""
+    return f"{task.name}: {task.state}{_detail(task)}"
+
+
+def _detail(task: Task) -> str:
+    if task.state is TaskState.LEARNING and task.progress is not None:
+        left = "" if task.progress.seconds_left is None else f", {task.progress.seconds_left:.0f} s left"
+        return f" {task.progress.phase} {task.progress.fraction:.0%}{left}"
+    if task.state is TaskState.LEARNED:
+        quality = "" if task.quality is None else f", quality {task.quality:.3f}"
+        return f" in {task.learn_seconds:.1f} s{quality}"
+    why = task.waiting_for or task.error
+    return f", {why}" if why else ""
