@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
-from grpc_health.v1 import health, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 Instruction = tuple[str, str]
 
@@ -98,9 +98,9 @@ def test_the_health_check_passes_only_while_the_server_serves(runtime: list[Inst
     probe = [sys.executable, "-c", probe_of(runtime).replace("50051", str(port))]
     server.start()
     try:
-        servicer.set("", health.health_pb2.HealthCheckResponse.SERVING)
+        servicer.set("", health_pb2.HealthCheckResponse.SERVING)
         assert subprocess.run(probe, check=False, capture_output=True).returncode == 0
-        servicer.set("", health.health_pb2.HealthCheckResponse.NOT_SERVING)
+        servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
         assert subprocess.run(probe, check=False, capture_output=True).returncode == 1
     finally:
         server.stop(None).wait()

@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,8 +38,6 @@ def test_arguments_are_passed_on(make: Make) -> None:
 
 
 def test_a_missing_python_is_named_with_the_cure(root: Path, tmp_path: Path) -> None:
-    import subprocess
-
     (tmp_path / "Makefile").write_text((root / "Makefile").read_text())
     for name in ("pyproject.toml", "constraints.txt"):
         (tmp_path / name).touch()
