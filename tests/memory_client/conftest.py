@@ -1,0 +1,313 @@
+"""A small gRPC server that keeps the wire's promises, and breaks them where a test says so."""
+
+import hashlib
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import grpc
+import numpy as np
+import pytest
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+from memory_api.v1 import memory_pb2 as pb
+from memory_api.v1.memory_pb2_grpc import MemoryServiceServicer, add_MemoryServiceServicer_to_server
+from memory_client import Memory
+
+CODES = {
+    "UNKNOWN_MEMORY": code_pb2.NOT_FOUND,
+    "UNKNOWN_TASK": code_pb2.NOT_FOUND,
+    "UNKNOWN_CLASS": code_pb2.NOT_FOUND,
+    "EMPTY_MEMORY": code_pb2.FAILED_PRECONDITION,
+    "TASK_FINISHED": code_pb2.FAILED_PRECONDITION,
+    "BAD_REQUEST": code_pb2.INVALID_ARGUMENT,
+    "SERVER_BUSY": code_pb2.RESOURCE_EXHAUSTED,
+}
+
+
+@dataclass
+class Lesson:
+    """One task as it arrived."""
+
+    header: pb.LearnTaskHeader
+    x: bytes
+    labels: list[object]
+    task: pb.Task
+    chunk_bytes: list[int]
+
+
+@dataclass
+class Faults:
+    """What goes wrong, each as often as it says."""
+
+    busy: int = 0
+    retry_after: float = 0.05
+    lost_after_chunks: list[int] = field(default_factory=list)  # per Sample call: break with UNAVAILABLE after so many
+    silent: bool = False  # Sample and WatchTask say nothing after their first message
+    refuse: str = ""  # LearnTask refuses the header with this description
+    lost_unary: int = 0
+    watch_lost: int = 0
+
+
+@dataclass
+class Service(MemoryServiceServicer):
+    """Holds lessons, and samples rows that are a function of (seed, row): x[r] is filled with it, y[r] = r mod C."""
+
+    shape: tuple[int, ...] = (1, 2, 2)
+    cut: Callable[[int], int] = field(default=lambda row: 5)  # rows of the chunk that starts at a row
+    lessons: dict[str, Lesson] = field(default_factory=dict)
+    states: list[pb.Task] = field(default_factory=list)  # what WatchTask shows before the task itself
+    faults: Faults = field(default_factory=Faults)
+    requests: list[object] = field(default_factory=list)
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    revision: int = 1
+
+    def LearnTask(self, request_iterator, context):
+        self.requests.append("LearnTask")
+        context.add_callback(self._note_cancellation(context))
+        header = next(request_iterator).header
+        if self.faults.busy:
+            self.faults.busy -= 1
+            fail(context, "SERVER_BUSY", "the ingest budget is full", retry_after=self.faults.retry_after)
+        if self.faults.refuse:
+            fail(context, "BAD_REQUEST", f"header.spec: {self.faults.refuse}", ("header.spec", self.faults.refuse))
+        lesson = receive(header, request_iterator)
+        if lesson is None:
+            fail(context, "BAD_REQUEST", "finish: count or digest differ from what arrived", ("finish", "differs"))
+        self.lessons[header.task] = lesson
+        return queued(lesson.task)
+
+    def WatchTask(self, request, context):
+        lesson = self._lesson(request, context)
+        for state in self.states:
+            yield state
+        if self.faults.watch_lost:
+            self.faults.watch_lost -= 1
+            context.abort(grpc.StatusCode.UNAVAILABLE, "going down")
+        if self.faults.silent:
+            hang(context)
+        yield lesson.task
+
+    def GetTask(self, request, context):
+        return self._lesson(request, context).task
+
+    def CancelTask(self, request, context):
+        lesson = self._lesson(request, context)
+        if lesson.task.state == pb.LEARNED:
+            fail(context, "TASK_FINISHED", "the task has been learned")
+        lesson.task.state = pb.CANCELLED
+        return lesson.task
+
+    def ListTasks(self, request, context):
+        return pb.ListTasksResponse(tasks=[lesson.task for lesson in self.lessons.values()])
+
+    def GetMemory(self, request, context):
+        self.requests.append("GetMemory")
+        if self.faults.lost_unary:
+            self.faults.lost_unary -= 1
+            context.abort(grpc.StatusCode.UNAVAILABLE, "going down")
+        if not self.lessons:
+            fail(context, "UNKNOWN_MEMORY", f"there is no memory {request.name!r}; there are none yet")
+        return self._memory(request.name)
+
+    def ListMemories(self, request, context):
+        return pb.ListMemoriesResponse(memories=[self._memory("digits")] if self.lessons else [])
+
+    def DeleteMemory(self, request, context):
+        self.lessons.clear()
+        return pb.DeleteMemoryResponse()
+
+    def Sample(self, request, context):
+        self.requests.append(request)
+        context.add_callback(self._note_cancellation(context))
+        known = self._classes()
+        if not known:
+            fail(context, "EMPTY_MEMORY", "nothing has been learned yet")
+        classes = list(request.classes) or known
+        if any(label not in known for label in classes):
+            fail(context, "UNKNOWN_CLASS", "memory 'digits' has not learned this class; the classes are ...")
+        dtype = request.dtype or pb.UINT8
+        spec = pb.DataSpec(shape=self.shape, dtype=dtype)
+        yield pb.SampleResponse(
+            header=pb.SampleHeader(
+                revision=request.revision or self.revision, spec=spec, classes=classes, batch_size=request.batch_size
+            )
+        )
+        yield pb.SampleResponse(chunk=pb.SampleChunk(row=request.start_at * request.batch_size))  # a heartbeat
+        if self.faults.silent:
+            hang(context)
+        left = self.faults.lost_after_chunks.pop(0) if self.faults.lost_after_chunks else None
+        for chunk in self._chunks(request, len(classes), dtype):
+            if left == 0:
+                context.abort(grpc.StatusCode.UNAVAILABLE, "going down")
+            left = None if left is None else left - 1
+            yield pb.SampleResponse(chunk=chunk)
+
+    def Classify(self, request, context):
+        self.requests.append(request)
+        x = np.frombuffer(request.x, "u1" if request.spec.dtype == pb.UINT8 else "<f4")
+        x = x.reshape(-1, *request.spec.shape)
+        classes = self._classes()
+        y = (x.reshape(len(x), -1)[:, 0].astype(int) % len(classes)).astype("<i4")
+        return pb.ClassifyResponse(
+            classes=classes,
+            y=y.tobytes(),
+            probabilities=np.eye(len(classes), dtype="<f4")[y].tobytes(),
+            revision=self.revision,
+        )
+
+    def _chunks(self, request, classes: int, dtype: int) -> Iterator[pb.SampleChunk]:
+        row = request.start_at * request.batch_size
+        while not request.HasField("n") or row < request.n:
+            rows = self.cut(row)
+            rows = min(rows, request.n - row) if request.HasField("n") else rows
+            x, y = expected(range(row, row + rows), self.shape, classes, request.seed)
+            x = x if dtype == pb.UINT8 else x.astype("<f4") / 127.5 - 1
+            yield pb.SampleChunk(row=row, x=x.tobytes(), y=y.astype("<i4").tobytes())
+            row += rows
+
+    def _classes(self) -> list[pb.ClassLabel]:
+        found: list[pb.ClassLabel] = []
+        for lesson in self.lessons.values():
+            found += [label for label in lesson.task.classes if label not in found]
+        return found
+
+    def _memory(self, name: str) -> pb.Memory:
+        return pb.Memory(
+            name=name,
+            kind="dgmw",
+            options={"seed": "0"},
+            spec=pb.DataSpec(shape=self.shape, dtype=pb.UINT8),
+            revision=self.revision,
+            classes=self._classes(),
+            bytes=4096,
+            tasks=len(self.lessons),
+        )
+
+    def _lesson(self, request, context) -> Lesson:
+        if request.task not in self.lessons:
+            fail(context, "UNKNOWN_TASK", f"memory {request.memory!r} has no task {request.task!r}")
+        return self.lessons[request.task]
+
+    def _note_cancellation(self, context):
+        def ended():
+            if context.code() is None:
+                self.cancelled.set()
+
+        return ended
+
+
+def expected(rows: range, shape: tuple[int, ...], classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """What the service gives for these rows: x and the class indices y."""
+    values = np.array([(seed * 7 + row * 13) % 256 for row in rows], np.uint8)
+    x = np.broadcast_to(values.reshape(-1, *(1,) * len(shape)), (len(values), *shape))
+    return x, np.array([row % classes for row in rows])
+
+
+def receive(header: pb.LearnTaskHeader, messages: Iterator[pb.LearnTaskRequest]) -> Lesson | None:
+    """Reads a task and checks it against its finish, by the words of memory.proto."""
+    x, table, labels, sizes = b"", [], [], []
+    for message in messages:
+        if message.HasField("finish"):
+            coded = b"".join(code(label) for label in labels)
+            digest = hashlib.sha256(hashlib.sha256(x).digest() + hashlib.sha256(coded).digest()).digest()
+            if (message.finish.count, message.finish.digest) != (len(labels), digest):
+                return None
+            task = pb.Task(memory=header.memory, task=header.task, state=pb.LEARNED, classes=table, count=len(labels))
+            task.revision, task.quality, task.learn_seconds = 1, 0.96, 1.5
+            return Lesson(header, x, labels, task, sizes)
+        table += message.chunk.new_classes
+        x += message.chunk.x
+        sizes.append(len(message.chunk.x))
+        labels += [
+            table[i].integer if table[i].HasField("integer") else table[i].text
+            for (i,) in struct.iter_unpack("<i", message.chunk.y)
+        ]
+    return None
+
+
+def code(label: object) -> bytes:
+    if isinstance(label, int):
+        return b"i" + struct.pack("<q", label)
+    return b"s" + struct.pack("<I", len(label.encode())) + label.encode()
+
+
+def queued(task: pb.Task) -> pb.Task:
+    return pb.Task(memory=task.memory, task=task.task, state=pb.QUEUED, classes=task.classes, count=task.count)
+
+
+def hang(context) -> None:
+    while context.is_active():
+        threading.Event().wait(0.05)
+
+
+def fail(context, reason: str, message: str, violation: tuple[str, str] | None = None, retry_after: float | None = None):
+    details = [error_details_pb2.ErrorInfo(reason=reason, domain="memory_api")]
+    if violation:
+        bad = error_details_pb2.BadRequest.FieldViolation(field=violation[0], description=violation[1])
+        details.append(error_details_pb2.BadRequest(field_violations=[bad]))
+    if retry_after is not None:
+        delay = duration_pb2.Duration()
+        delay.FromNanoseconds(int(retry_after * 1e9))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    status = status_pb2.Status(code=CODES[reason], message=message)
+    for detail in details:
+        packed = any_pb2.Any()
+        packed.Pack(detail)
+        status.details.append(packed)
+    context.abort_with_status(rpc_status.to_status(status))
+
+
+class Server:
+    """The service on a loopback port, which `restart` takes again."""
+
+    def __init__(self) -> None:
+        self.service = Service()
+        self.port = 0
+        self.start()
+
+    @property
+    def target(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        self._server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
+        add_MemoryServiceServicer_to_server(self.service, self._server)
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        self._server.start()
+
+    def stop(self) -> None:
+        self._server.stop(None).wait()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def service(server: Server) -> Service:
+    return server.service
+
+
+@pytest.fixture
+def memory(server: Server) -> Iterator[Memory]:
+    with Memory(server.target, name="digits", reconnect=3) as memory:
+        yield memory
+
+
+@pytest.fixture
+def taught(memory: Memory) -> Memory:
+    """A memory of the classes 0, 1 and 2."""
+    memory.learn_task((np.zeros((6, 1, 2, 2), np.uint8), [0, 1, 2, 0, 1, 2]), progress=False)
+    return memory
+
+
+@pytest.fixture
+def rows_of() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    return expected
