@@ -1,0 +1,69 @@
+"""`memoryctl memories | describe | classes | delete`: what a server holds."""
+
+from typing import Annotated
+
+import typer
+
+from memory_client import Memory
+from memory_client.cli.session import Session, table
+from memory_client.types import MemoryInfo
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    for command in (memories, describe, classes, delete):
+        app.command()(command)
+
+
+def memories(context: typer.Context) -> None:
+    """List the memories of the server."""
+    session = Session.of(context)
+    found = Memory.list(session.target)
+    columns = ("memory", "kind", "revision", "tasks", "classes", "shape", "size")
+    session.show([memory.to_dict() for memory in found], table(columns, map(_row, found)))
+
+
+def describe(context: typer.Context) -> None:
+    """Describe one memory: its kind, options, shape, classes and size."""
+    session = Session.of(context)
+    memory = session.open().describe()
+    rows = {**memory.to_dict(), "size": _size(memory.bytes), "shape": _shape(memory)}
+    rows["classes"] = ", ".join(map(str, memory.classes))
+    rows["options"] = ", ".join(f"{name}={value}" for name, value in sorted(memory.options.items()))
+    del rows["bytes"]
+    session.show(memory.to_dict(), table(("", ""), rows.items()))
+
+
+def classes(context: typer.Context) -> None:
+    """List the classes that a memory has learned, one a line."""
+    session = Session.of(context)
+    found = session.open().classes
+    session.show(list(found), "\n".join(map(str, found)) if found else "nothing has been learned yet")
+
+
+def delete(
+    context: typer.Context,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete a memory with all that it learned. This cannot be undone."""
+    session = Session.of(context)
+    memory = session.open()
+    if not yes:
+        known = memory.describe()
+        question = f"Delete memory {memory.name!r} with its {known.tasks} tasks ({_size(known.bytes)}) for good?"
+        typer.confirm(question, abort=True, err=True)
+    memory.delete()
+    session.show({"deleted": memory.name}, f"deleted {memory.name}")
+
+
+def _row(memory: MemoryInfo) -> tuple[object, ...]:
+    size = _size(memory.bytes)
+    return memory.name, memory.kind, memory.revision, memory.tasks, len(memory.classes), _shape(memory), size
+
+
+def _shape(memory: MemoryInfo) -> str:
+    return f"{'×'.join(map(str, memory.shape))} {memory.dtype}"
+
+
+def _size(nbytes: int) -> str:
+    return f"{nbytes / 1e6:.1f} MB"

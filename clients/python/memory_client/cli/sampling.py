@@ -1,0 +1,64 @@
+"""`memoryctl sample`: synthetic examples into files."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from memory_client import Memory, UnknownClass
+from memory_client.cli.session import Session, pairs
+from memory_client.grid import draw_grid
+from memory_client.types import Label
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(sample)
+
+
+def sample(
+    context: typer.Context,
+    classes: Annotated[str | None, typer.Option(help="Only these classes, as in 0,1.")] = None,
+    n: Annotated[int, typer.Option(min=1, help="Examples in total, balanced over the classes.")] = 64,
+    seed: Annotated[int | None, typer.Option(min=0, help="The same seed gives the same examples.")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="Only what this task taught; may be repeated.")] = None,
+    revision: Annotated[int | None, typer.Option(min=1, help="Of the memory; else the newest.")] = None,
+    out: Annotated[Path | None, typer.Option(help="An .npz file for the arrays x and y.")] = None,
+    grid: Annotated[Path | None, typer.Option(help="An image file: one row per class.")] = None,
+) -> None:
+    """Draw synthetic examples of what a memory has learned.
+
+    Examples:
+
+        memoryctl sample --n 100 --grid out.png -m digits
+
+        memoryctl sample --classes 0,1 --n 1000 --seed 7 --out samples.npz -m digits
+    """
+    if out is None and grid is None:
+        raise typer.BadParameter("say where the samples go: --out samples.npz, --grid out.png, or both")
+    session = Session.of(context)
+    memory = session.open()
+    x, y = memory.sample(known_classes(memory, pairs(classes)), n, seed=seed, tasks=task or None, revision=revision)
+    if out is not None:
+        np.savez(out, x=x, y=y)
+    if grid is not None:
+        draw_grid(x, y, grid)
+    counts = {str(label): count for label, count in sorted(Counter(y.tolist()).items())}
+    files = {name: str(path) for name, path in (("out", out), ("grid", grid)) if path is not None}
+    result = {"n": n, "shape": list(x.shape[1:]), "dtype": str(x.dtype), "classes": counts, "seed": seed, **files}
+    session.show(result, f"{n} examples of {len(counts)} classes in {' and '.join(files.values())}")
+
+
+def known_classes(memory: Memory, names: list[str] | None) -> list[Label] | None:
+    """The memory's classes that are written so: on a command line, an integer and a string look alike."""
+    if not names:
+        return None
+    known = {str(label): label for label in memory.classes}
+    for name in names:
+        if name not in known:
+            raise UnknownClass(
+                f"memory {memory.name!r} has not learned class {name!r}; the classes are {', '.join(known)}"
+            )
+    return [known[name] for name in names]

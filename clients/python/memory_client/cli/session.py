@@ -1,0 +1,63 @@
+"""What every command shares: the server, the memory, and how results are printed."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from memory_client import Memory
+
+
+@dataclass(frozen=True)
+class Session:
+    """The options before or after any command.
+
+    Arguments:
+        target: address of the server.
+        memory: name of the memory.
+        as_json: whether standard output carries JSON for programs instead of text for people.
+    """
+
+    target: str
+    memory: str
+    as_json: bool
+
+    @classmethod
+    def of(cls, context: typer.Context) -> "Session":
+        """The session of a command."""
+        session = context.find_object(cls)
+        assert session is not None
+        return session
+
+    def open(self, kind: str | None = None, options: Mapping[str, str] | None = None) -> Memory:
+        """The memory that the user named."""
+        return Memory(self.target, self.memory, kind, options)
+
+    @property
+    def notes(self) -> Console:
+        """For what people read beside the result: the error stream."""
+        return Console(stderr=True)
+
+    def show(self, result: Any, text: Any) -> None:
+        """Prints a result: as JSON if that was asked for, else the text or table for people."""
+        if self.as_json:
+            typer.echo(json.dumps(result))
+        else:
+            Console(soft_wrap=isinstance(text, str)).print(text, highlight=False, markup=False)
+
+
+def table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
+    """A table of texts; what is None stays empty."""
+    made = Table(*columns, box=None, header_style="bold")
+    for row in rows:
+        made.add_row(*("" if cell is None else str(cell) for cell in row))
+    return made
+
+
+def pairs(text: str | None) -> list[str] | None:
+    """The parts of "a,b,c"; None if there is no text."""
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]

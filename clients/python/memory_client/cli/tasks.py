@@ -1,0 +1,58 @@
+"""`memoryctl tasks | watch | cancel`: what a memory has learned and is learning."""
+
+from typing import Annotated
+
+import typer
+
+from memory_client.cli.learning import show_end
+from memory_client.cli.session import Session, table
+from memory_client.progress import describe
+from memory_client.types import Task
+
+Name = Annotated[str, typer.Argument(help="Name of the task.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command()(tasks)
+    app.command()(watch)
+    app.command()(cancel)
+
+
+def tasks(context: typer.Context) -> None:
+    """List the tasks of a memory, in the order in which they were admitted."""
+    session = Session.of(context)
+    found = session.open().tasks()
+    columns = ("task", "state", "classes", "examples", "quality", "seconds", "note")
+    session.show([task.to_dict() for task in found], table(columns, map(_row, found)))
+
+
+def watch(context: typer.Context, task: Name) -> None:
+    """Follow a task until it ends; leaving does not stop it.
+
+    Example:
+
+        memoryctl watch t0 -m digits
+    """
+    session = Session.of(context)
+    show_end(session, session.open().task(task))
+
+
+def cancel(context: typer.Context, task: Name) -> None:
+    """Cancel a task that is queued or learning; its data is wiped.
+
+    Example:
+
+        memoryctl cancel t0 -m digits
+    """
+    session = Session.of(context)
+    ended = session.open().task(task).cancel()
+    session.show(ended.to_dict(), describe(ended))
+
+
+def _row(task: Task) -> tuple[object, ...]:
+    progress = f"{task.progress.phase} {task.progress.fraction:.0%}" if task.progress else ""
+    quality = None if task.quality is None else f"{task.quality:.3f}"
+    seconds = f"{task.learn_seconds:.1f}" if task.learn_seconds else None
+    classes = ", ".join(map(str, task.classes))
+    return task.name, task.state, classes, task.count, quality, seconds, task.error or task.waiting_for or progress
