@@ -1,0 +1,100 @@
+"""The command line `memory-server`."""
+
+import inspect
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+if TYPE_CHECKING:
+    import typer
+
+_NEEDED = ("torch", "grpc_health", "grpc_reflection", "pydantic_settings", "typer", "structlog", "sqlalchemy")
+_HELP = """A server of generative memories: it learns task after task, keeps no raw data, and streams what it remembers.
+
+Start one with [bold]memory-server serve[/bold], then talk to it with memory_client or memoryctl.
+"""
+
+
+def main() -> None:
+    """Runs the command line; the exit status is 2 if it cannot even start."""
+    missing = [name for name in (*_NEEDED, "prometheus_client", "safetensors") if find_spec(name) is None]
+    if missing:
+        fail(f"the server's parts are not installed ({', '.join(missing)}); pip install 'generative-memory[server]'")
+    application()()
+
+
+def application() -> "typer.Typer":
+    """All commands."""
+    import typer  # noqa: PLC0415 - the base install has the command but not typer
+
+    app = typer.Typer(
+        help=_HELP, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False
+    )
+    app.callback()(lambda: None)  # keeps `serve` a command of its own
+    app.command("serve")(_serve_command())
+    return app
+
+
+def fail(message: str) -> NoReturn:
+    """Says in one line why the program ends, and ends it."""
+    print(f"memory-server: {message}", file=sys.stderr)  # noqa: T201
+    sys.exit(2)
+
+
+def serve(**chosen: Any) -> None:
+    """Serve memories until Ctrl-C or SIGTERM.
+
+    Prints one line, "memory-server ready on HOST:PORT", once calls are answered; logs go to standard error.
+    Raw data is held in memory only. Learned memories are in the data directory, and are all there after a restart.
+
+    Each option can be given as an environment variable, too.
+    """
+    from pydantic import ValidationError  # noqa: PLC0415
+
+    from memory_server.settings import Settings  # noqa: PLC0415
+
+    try:
+        settings = Settings(**chosen)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = str(first["loc"][0]).replace("_", "-")
+        fail(f"--{option} {first['input']}: {first['msg']}")
+    _run(settings)
+
+
+def _run(settings: Any) -> None:
+    from memory_server.app import run  # noqa: PLC0415 - loads torch, which takes seconds
+    from memory_server.errors import CannotStart  # noqa: PLC0415
+
+    try:
+        run(settings, lambda address: print(f"memory-server ready on {address}", flush=True))  # noqa: T201
+    except CannotStart as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _serve_command() -> Any:
+    """`serve` with one option per setting, so that names, defaults and help have one source."""
+    import typer  # noqa: PLC0415
+
+    from memory_server.settings import ENVIRONMENT_PREFIX, Settings  # noqa: PLC0415
+
+    def parameter(name: str) -> inspect.Parameter:
+        field = Settings.model_fields[name]
+        option = typer.Option(help=field.description, envvar=ENVIRONMENT_PREFIX + name.upper())
+        annotation: Any = Annotated[field.annotation, option]  # type: ignore[name-defined]
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation)
+
+    def command(**chosen: Any) -> None:
+        serve(**chosen)
+
+    parameters = [parameter(name) for name in Settings.model_fields]
+    command.__doc__ = serve.__doc__
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {one.name: one.annotation for one in parameters}
+    return command
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""What the server says: memories, tasks, samples, classifications."""
+
+from memory_api.v1 import memory_pb2 as pb
+from numpy import ndarray
+
+from dgm_core.memory import Manifest, Progress
+from memory_server.codec.values import label_message, spec_message
+from memory_server.learning.status import TaskStatus
+from memory_server.sampling.stream import Opening, Rows
+from memory_server.store.records import MemoryRecord
+
+_UNKNOWN_SECONDS = -1.0
+
+
+def memory(record: MemoryRecord) -> pb.Memory:
+    """A memory at its newest revision."""
+    manifest = record.manifest
+    return pb.Memory(
+        name=record.name,
+        kind=manifest.kind,
+        options=manifest.options,
+        spec=spec_message(manifest.spec.shape, manifest.spec.dtype),
+        revision=manifest.revision,
+        classes=map(label_message, manifest.classes),
+        bytes=record.bytes,
+        tasks=len(manifest.tasks),
+    )
+
+
+def task(status: TaskStatus) -> pb.Task:
+    """A task, in whatever state."""
+    record = status.record
+    return pb.Task(
+        memory=record.memory,
+        task=record.task,
+        state=record.state.value,
+        classes=map(label_message, record.classes),
+        count=record.count,
+        waiting_for=status.waiting_for,
+        progress=None if status.progress is None else _progress(status.progress),
+        error=record.error,
+        error_reason=record.error_reason,
+        revision=record.revision,
+        quality=record.quality,
+        steps=record.steps,
+        learn_seconds=record.learn_seconds,
+        created_unix_ms=record.created_unix_ms,
+        finished_unix_ms=record.finished_unix_ms,
+    )
+
+
+def sample(answer: Opening | Rows) -> pb.SampleResponse:
+    """One message of a Sample stream."""
+    if isinstance(answer, Rows):
+        return pb.SampleResponse(chunk=pb.SampleChunk(row=answer.row, x=answer.x, y=answer.y))
+    return pb.SampleResponse(
+        header=pb.SampleHeader(
+            revision=answer.revision,
+            spec=spec_message(answer.spec.shape, answer.dtype),
+            classes=map(label_message, answer.classes),
+            batch_size=answer.batch_size,
+        )
+    )
+
+
+def classification(manifest: Manifest, probabilities: ndarray) -> pb.ClassifyResponse:
+    """The most probable classes, and the probabilities (rows, classes) themselves."""
+    return pb.ClassifyResponse(
+        classes=map(label_message, manifest.classes),
+        y=probabilities.argmax(axis=1).astype("<i4").tobytes(),
+        probabilities=probabilities.astype("<f4").tobytes(),
+        revision=manifest.revision,
+    )
+
+
+def _progress(progress: Progress) -> pb.TaskProgress:
+    seconds = progress.seconds_left
+    return pb.TaskProgress(
+        phase=progress.phase,
+        step=progress.step,
+        steps=progress.steps,
+        fraction=progress.fraction,
+        seconds_left=_UNKNOWN_SECONDS if seconds is None else seconds,
+        metrics=progress.metrics,
+    )

@@ -1,0 +1,119 @@
+"""The sampling engine: opens streams on revisions, keeps them up to date, ends them when it must."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy import ndarray
+from torch import Tensor
+
+from dgm_core.memory import Manifest
+from memory_server.errors import BadRequest, EmptyMemory, ShuttingDown, UnknownMemory
+from memory_server.sampling.experts import ExpertCache
+from memory_server.sampling.pool import TilePool
+from memory_server.sampling.stream import SampleQuery, Stream
+
+FindManifest = Callable[[str, int | None], Manifest]
+"""(memory, revision or None for the newest) -> manifest; raises UnknownMemory, UnknownRevision. May block."""
+
+_CLASSIFIED_AT_ONCE = 256
+
+
+class SamplingEngine:
+    """Serves any number of streams from one pool of threads. Belongs to one event loop.
+
+    Arguments:
+        find: finds revisions.
+        experts: the generators and solvers.
+        threads: how many tiles are computed at once.
+    """
+
+    def __init__(self, find: FindManifest, experts: ExpertCache, threads: int) -> None:
+        self._find = find
+        self._experts = experts
+        self._pool = TilePool(experts, threads)
+        self._newest: dict[str, Manifest] = {}
+        self._streams: set[Stream] = set()
+        self._draining = False
+
+    @asynccontextmanager
+    async def open(self, query: SampleQuery) -> AsyncIterator[Stream]:
+        """A stream that is known to be possible; what it has under way is dropped on leaving.
+
+        Raises:
+            UnknownMemory, UnknownRevision, UnknownClass, UnknownTask, EmptyMemory: the query cannot be served.
+            BadRequest: the memory does not hold images of that dtype.
+            ShuttingDown: the server is stopping.
+        """
+        if self._draining:
+            raise _stopping()
+        manifest = await self._manifest(query.memory, query.revision)
+        if query.dtype == "uint8" and not manifest.spec.is_image:
+            raise BadRequest("dtype", "vectors are given as FLOAT32 only; leave the dtype out")
+        stream = Stream(query, manifest, lambda: self._newest.get(query.memory, manifest), self._pool)
+        self._streams.add(stream)
+        try:
+            yield stream
+        finally:
+            self._streams.discard(stream)
+            self._pool.forget(stream)
+
+    async def newest(self, memory: str) -> Manifest:
+        """The newest revision of a memory. Raises UnknownMemory."""
+        return await self._manifest(memory, 0)
+
+    async def classify(self, memory: str, x: Tensor) -> tuple[Manifest, Float[ndarray, "rows classes"]]:
+        """Class probabilities of x by the task solver of the newest revision, in the order of the revision's classes.
+
+        Raises:
+            UnknownMemory: there is no such memory.
+            EmptyMemory: it has learned nothing yet.
+        """
+        manifest = await self._manifest(memory, 0)
+        if not manifest.tasks:
+            raise EmptyMemory(f"memory {memory!r} has learned nothing yet; teach it a task with LearnTask first")
+        return await asyncio.to_thread(self._classify, memory, x)
+
+    def committed(self, memory: str, manifest: Manifest) -> None:
+        """A new revision: streams that are not pinned follow it from their next batch on."""
+        known = self._newest.get(memory)
+        if known is None or known.revision < manifest.revision:
+            self._newest[memory] = manifest
+
+    def deleted(self, memory: str) -> None:
+        """A memory is gone: its streams end with UnknownMemory."""
+        self._newest.pop(memory, None)
+        for stream in self._streams:
+            if stream.query.memory == memory:
+                stream.end(UnknownMemory(memory, self._newest))
+
+    def drain(self) -> None:
+        """Opens no more streams and ends those that would never end by themselves."""
+        self._draining = True
+        for stream in self._streams:
+            if stream.query.n is None:
+                stream.end(_stopping())
+
+    def close(self) -> None:
+        """Ends the threads. Streams must have ended."""
+        self._pool.close()
+
+    async def _manifest(self, memory: str, revision: int) -> Manifest:
+        if revision != 0:
+            return await asyncio.to_thread(self._find, memory, revision)
+        if memory not in self._newest:
+            self.committed(memory, await asyncio.to_thread(self._find, memory, None))
+        return self._newest[memory]
+
+    def _classify(self, memory: str, x: Tensor) -> tuple[Manifest, Float[ndarray, "rows classes"]]:
+        manifest, solver = self._experts.solver(memory)
+        order = [solver.classes.index(label) for label in manifest.classes]
+        parts = [solver.probabilities(rows).numpy(force=True) for rows in torch.split(x, _CLASSIFIED_AT_ONCE)]
+        return manifest, np.concatenate(parts)[:, order]
+
+
+def _stopping() -> ShuttingDown:
+    return ShuttingDown("the server is shutting down; ask again when it is back")

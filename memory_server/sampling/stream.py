@@ -1,0 +1,202 @@
+"""One reader's stream of rows: a bounded number of segments ahead of the reader, packed into messages."""
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dgm_core.memory import DataSpec, Label, Manifest
+from memory_server.errors import MemoryServerError
+from memory_server.sampling.plan import Plan, segment_rows, sources_of
+from memory_server.sampling.pool import Job, TilePool
+
+MESSAGE_BYTES = 512 * 1024
+"""A message is filled up to here with what is finished already; nothing waits for it to fill."""
+LARGEST_MESSAGE_BYTES = 1024 * 1024
+AHEAD_BYTES = 1024 * 1024
+"""What is generated ahead of a reader once it has proved to read on; at least two segments."""
+HEARTBEAT_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class SampleQuery:
+    """What a reader wants, validated on its own; None and empty stand for "all" or "no limit".
+
+    Arguments:
+        memory: its name.
+        classes, tasks: restrictions.
+        n: rows in total.
+        batch_size: rows of a batch.
+        seed: makes the stream a function of the request; None for fresh randomness.
+        start_at: the first batch to send.
+        revision: 0 for the newest.
+        dtype: "uint8" or "float32"; None for uint8 images and float32 vectors.
+    """
+
+    memory: str
+    classes: tuple[Label, ...] = ()
+    tasks: tuple[str, ...] = ()
+    n: int | None = None
+    batch_size: int = 128
+    seed: int | None = None
+    start_at: int = 0
+    revision: int = 0
+    dtype: str | None = None
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What the rows that follow are: `spec.shape` as learned, `dtype` as sent, y indexing `classes`."""
+
+    revision: int
+    spec: DataSpec
+    dtype: str
+    classes: tuple[Label, ...]
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Consecutive rows from position `row` of the stream: x as the opening says, y as int32. No rows: a heartbeat."""
+
+    row: int
+    x: bytes = b""
+    y: bytes = b""
+
+
+class Stream:
+    """Iterate it once: an `Opening`, then `Rows`, and another `Opening` whenever what it says changes.
+
+    Arguments:
+        query: what is wanted.
+        manifest: the revision to begin with.
+        newest: the newest revision known, which an unseeded stream follows.
+        pool: computes the rows.
+        heartbeat: seconds after which an empty `Rows` tells the reader that more will come.
+
+    Raises:
+        UnknownClass, UnknownTask, EmptyMemory: the manifest cannot serve the query.
+    """
+
+    def __init__(
+        self,
+        query: SampleQuery,
+        manifest: Manifest,
+        newest: Callable[[], Manifest],
+        pool: TilePool,
+        heartbeat: float = HEARTBEAT_SECONDS,
+    ) -> None:
+        self.query = query
+        self._manifest = manifest
+        self._newest = newest
+        self._pool = pool
+        self._heartbeat = heartbeat
+        self._follows = query.seed is None and query.revision == 0
+        self._plan = self._plan_of(manifest, secrets.randbits(64) if query.seed is None else query.seed)
+        self._opening = self._opening_of(manifest, self._plan)
+        self._batch, self._segment = query.start_at, 0
+        self._window: deque[tuple[Opening, Job]] = deque()
+        self._allowance = 1
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def end(self, error: MemoryServerError) -> None:
+        """Ends the stream with an error at its reader's next step."""
+        if not self._ended.done():
+            self._ended.set_exception(error)
+            self._ended.exception()  # marks it as seen, should the reader leave first
+
+    async def __aiter__(self) -> AsyncIterator[Opening | Rows]:
+        """The stream; it generates no further when its reader stops reading."""
+        opening = self._opening
+        yield opening
+        self._fill()
+        while self._window:
+            first_row = self._window[0][1].segment.row
+            while not await self._ready(self._window[0][1]):
+                yield Rows(first_row)
+            if self._window[0][0] != opening:
+                opening = self._window[0][0]
+                yield opening
+            for rows in messages(self._finished(opening)):
+                yield rows
+            self._fill()
+
+    async def _ready(self, job: Job) -> bool:
+        """Whether a job is done, after at most a heartbeat. Raises what ended the job or the stream."""
+        await asyncio.wait((job.done, self._ended), timeout=self._heartbeat, return_when=asyncio.FIRST_COMPLETED)
+        if self._ended.done():
+            self._ended.result()
+        if job.done.done():
+            job.done.result()
+        return job.done.done()
+
+    def _finished(self, opening: Opening) -> list[Job]:
+        """Takes what is done from the head of the window: at least one job, no more than fills a message."""
+        jobs = [self._window.popleft()[1]]
+        size = jobs[0].x.nbytes
+        while self._window and size < MESSAGE_BYTES:
+            its_opening, job = self._window[0]
+            if its_opening != opening or not job.done.done() or job.done.exception() is not None:
+                break
+            size += job.x.nbytes
+            jobs.append(self._window.popleft()[1])
+        return jobs
+
+    def _fill(self) -> None:
+        """Submits segments until enough is under way; the allowance doubles each time, for a reader that reads on."""
+        self._allowance = min(2 * self._allowance, AHEAD_BYTES)
+        while len(self._window) < 2 or self._ahead() < self._allowance:
+            job = self._next()
+            if job is None:
+                break
+            self._window.append((self._opening, job))
+            self._pool.submit(self, job)
+
+    def _ahead(self) -> int:
+        return sum(job.x.nbytes for _, job in self._window)
+
+    def _next(self) -> Job | None:
+        if self._segment == 0:
+            self._follow()
+        if self._plan.rows_of(self._batch) == 0:
+            return None
+        segment = self._plan.segment(self._batch, self._segment)
+        self._segment += 1
+        if self._segment == self._plan.segments_of(self._batch):
+            self._batch, self._segment = self._batch + 1, 0
+        x = np.empty((len(segment.y), *self._opening.spec.shape), self._opening.dtype)
+        return Job(self.query.memory, self._plan.seed, segment, x, asyncio.get_running_loop().create_future())
+
+    def _follow(self) -> None:
+        """Turns to the newest revision between two batches, if this stream follows it."""
+        manifest = self._newest() if self._follows else self._manifest
+        if manifest.revision != self._manifest.revision:
+            self._manifest = manifest
+            self._plan = self._plan_of(manifest, self._plan.seed)
+            self._opening = self._opening_of(manifest, self._plan)
+
+    def _plan_of(self, manifest: Manifest, seed: int) -> Plan:
+        query = self.query
+        classes, sources = sources_of(manifest, query.memory, query.classes, query.tasks)
+        return Plan(classes, sources, query.batch_size, query.n, seed, segment_rows(manifest.spec))
+
+    def _opening_of(self, manifest: Manifest, plan: Plan) -> Opening:
+        dtype = self.query.dtype or manifest.spec.dtype
+        return Opening(manifest.revision, manifest.spec, dtype, plan.classes, plan.batch_size)
+
+
+def messages(jobs: Sequence[Job]) -> Iterator[Rows]:
+    """Finished jobs, which follow each other in the stream, as messages of at most 1 MiB (or one row)."""
+    if len(jobs) > 1:
+        yield Rows(
+            jobs[0].segment.row, b"".join(job.x.data for job in jobs), b"".join(job.segment.y.data for job in jobs)
+        )
+        return
+    x, segment = jobs[0].x, jobs[0].segment
+    step = max(1, LARGEST_MESSAGE_BYTES // x[0].nbytes)
+    for first in range(0, len(x), step):
+        part = slice(first, first + step)
+        yield Rows(segment.row + first, x[part].tobytes(), segment.y[part].tobytes())

@@ -1,0 +1,175 @@
+"""The RPCs. Each method translates: decode, call, encode."""
+# ruff: noqa: N802 - the methods are named as in memory.proto
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+from memory_api.v1 import memory_pb2 as pb
+from memory_api.v1.memory_pb2_grpc import MemoryServiceServicer
+
+from dgm_core.memory import Label, Manifest
+from memory_server.codec import answers, requests
+from memory_server.codec.upload import Header, Upload
+from memory_server.errors import BadRequest, MemoryExists, MemoryMismatch, ShuttingDown, UnknownMemory
+from memory_server.learning.admission import IngestBudget
+from memory_server.learning.buffer import IngestBuffer
+from memory_server.learning.queue import TaskQueue
+from memory_server.sampling.engine import SamplingEngine
+from memory_server.store.catalog import Catalog
+from memory_server.store.records import TaskRecord
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class MemoryService(MemoryServiceServicer):
+    """The service of `memory.proto`, whose comments are its reference.
+
+    Arguments:
+        catalog: what memories and tasks there are.
+        budget: admits raw data.
+        queue: learns.
+        engine: samples.
+        max_samples: largest n of one Sample call.
+    """
+
+    def __init__(
+        self, catalog: Catalog, budget: IngestBudget, queue: TaskQueue, engine: SamplingEngine, *, max_samples: int
+    ) -> None:
+        self._catalog = catalog
+        self._budget = budget
+        self._queue = queue
+        self._engine = engine
+        self._max_samples = max_samples
+        self._draining = False
+
+    def drain(self) -> None:
+        """Takes in no more data and ends the watches; what is unary goes on."""
+        self._draining = True
+
+    # Memories
+
+    async def CreateMemory(self, request: pb.CreateMemoryRequest, _: Context) -> pb.Memory:
+        """See memory.proto."""
+        name, wanted = requests.new_memory(request)
+        try:
+            record = await asyncio.to_thread(self._catalog.create_memory, name, wanted)
+        except MemoryExists:
+            record = await asyncio.to_thread(self._catalog.memory, name)
+            requests.check_identical(request, wanted, record.manifest)
+        return answers.memory(record)
+
+    async def GetMemory(self, request: pb.GetMemoryRequest, _: Context) -> pb.Memory:
+        """See memory.proto."""
+        return answers.memory(await asyncio.to_thread(self._catalog.memory, request.name))
+
+    async def ListMemories(self, _request: pb.ListMemoriesRequest, _: Context) -> pb.ListMemoriesResponse:
+        """See memory.proto."""
+        return pb.ListMemoriesResponse(memories=map(answers.memory, await asyncio.to_thread(self._catalog.memories)))
+
+    async def DeleteMemory(self, request: pb.DeleteMemoryRequest, _: Context) -> pb.DeleteMemoryResponse:
+        """See memory.proto."""
+        await self._queue.delete(request.name)
+        self._engine.deleted(request.name)
+        return pb.DeleteMemoryResponse()
+
+    # Tasks
+
+    async def LearnTask(self, messages: AsyncIterator[pb.LearnTaskRequest], _: Context) -> pb.Task:
+        """See memory.proto."""
+        if self._draining:
+            raise _stopping()
+        header = Header.decode(await _header(messages))
+        present, known = await asyncio.to_thread(self._present, header)
+        manifest = header.manifest() if present is None else None
+        buffer = IngestBuffer(header.incoming.spec, self._budget.reserve())
+        record = await self._received(Upload(header, known), buffer, messages)
+        try:
+            return answers.task(await self._queue.submit(record, buffer, header.budget, manifest))
+        except MemoryExists as error:  # another task made it while the data of this one arrived
+            raise MemoryMismatch(str(error)) from error
+
+    async def GetTask(self, request: pb.GetTaskRequest, _: Context) -> pb.Task:
+        """See memory.proto."""
+        return answers.task(await self._queue.status(request.memory, request.task))
+
+    async def ListTasks(self, request: pb.ListTasksRequest, _: Context) -> pb.ListTasksResponse:
+        """See memory.proto."""
+        return pb.ListTasksResponse(tasks=map(answers.task, await self._queue.tasks(request.memory)))
+
+    async def WatchTask(self, request: pb.WatchTaskRequest, _: Context) -> AsyncIterator[pb.Task]:
+        """See memory.proto."""
+        async for status in self._queue.watch(request.memory, request.task):
+            yield answers.task(status)
+
+    async def CancelTask(self, request: pb.CancelTaskRequest, _: Context) -> pb.Task:
+        """See memory.proto."""
+        return answers.task(await self._queue.cancel(request.memory, request.task))
+
+    # Samples
+
+    async def Sample(self, request: pb.SampleRequest, _: Context) -> AsyncIterator[pb.SampleResponse]:
+        """See memory.proto."""
+        async with self._engine.open(requests.sample_query(request, self._max_samples)) as stream:
+            async for answer in stream:
+                yield answers.sample(answer)
+
+    async def Classify(self, request: pb.ClassifyRequest, _: Context) -> pb.ClassifyResponse:
+        """See memory.proto."""
+        x = requests.classify_rows(request, await self._engine.newest(request.memory))
+        return answers.classification(*await self._engine.classify(request.memory, x))
+
+    async def _received(
+        self, upload: Upload, buffer: IngestBuffer, messages: AsyncIterator[pb.LearnTaskRequest]
+    ) -> TaskRecord:
+        """Takes in the data of a task up to its finish; if anything goes wrong, all that had arrived is wiped."""
+        try:
+            async for message in messages:
+                if self._draining:
+                    raise _stopping()
+                if message.WhichOneof("message") != "chunk":
+                    return await _finished(upload, message, messages)
+                await asyncio.to_thread(_take, upload, buffer, message.chunk)
+            raise BadRequest("finish", "the stream ended without its finish: this task never happened; send it again")
+        except BaseException:
+            # Shielded: a caller that goes away twice must not keep the data alive.
+            await asyncio.shield(asyncio.to_thread(buffer.wipe))
+            raise
+
+    def _present(self, header: Header) -> tuple[Manifest | None, list[Label]]:
+        """The memory that a header names, if it is there and fits, and one of its classes if it has any."""
+        try:
+            manifest = self._catalog.manifest(header.memory)
+        except UnknownMemory:
+            return None, []
+        tasks = [task for task in self._catalog.tasks(header.memory) if not task.state.retryable]
+        known = [label for task in tasks for label in task.classes]
+        header.check(manifest, known)
+        return manifest, known
+
+
+async def _header(messages: AsyncIterator[pb.LearnTaskRequest]) -> pb.LearnTaskHeader:
+    message = await anext(messages, None)
+    if message is None or message.WhichOneof("message") != "header":
+        raise BadRequest("header", "the first message must be the header; send it before any data")
+    return message.header
+
+
+def _take(upload: Upload, buffer: IngestBuffer, chunk: pb.LearnTaskChunk) -> None:
+    x, y = upload.chunk(chunk)
+    buffer.append(x.data, y)
+
+
+async def _finished(
+    upload: Upload, message: pb.LearnTaskRequest, messages: AsyncIterator[pb.LearnTaskRequest]
+) -> TaskRecord:
+    if message.WhichOneof("message") != "finish":
+        raise BadRequest(message.WhichOneof("message") or "message", "after the header come chunks, then one finish")
+    if await anext(messages, None) is not None:
+        raise BadRequest("finish", "nothing may follow the finish; begin another stream for another task")
+    return upload.finish(message.finish)
+
+
+def _stopping() -> ShuttingDown:
+    return ShuttingDown("the server is shutting down; send the task again when it is back")

@@ -1,0 +1,77 @@
+"""What an operator may choose. Each setting is an environment variable too: MEMORY_SERVER_ and its name in capitals."""
+
+import os
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ENVIRONMENT_PREFIX = "MEMORY_SERVER_"
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class LogLevel(StrEnum):
+    """How severe a message must be to be logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Settings(BaseSettings):
+    """The server's settings; they do not change while it runs."""
+
+    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on. There is no TLS yet: keep to the loopback.")
+    port: int = Field(50051, ge=0, le=65535, description="TCP port of the service; 0 picks a free one.")
+    insecure_expose: bool = Field(
+        False, description="Listen beyond the loopback although there is no TLS: whoever reaches the port can call."
+    )
+    data_dir: Path = Field(Path("memory-data"), description="Directory of all that is kept; made if it is not there.")
+    device: str = Field("auto", description="Where to compute: cpu, cuda, cuda:1, ...; auto: CUDA if there is any.")
+    ingest_budget_bytes: int = Field(
+        2 << 30, gt=0, description="Bytes of raw data that tasks not learned yet may hold together, in memory only."
+    )
+    max_queue: int = Field(64, gt=0, description="Tasks that may be arriving, queued or learning at one time.")
+    max_samples_per_request: int = Field(1_000_000, gt=0, description="Largest n of one Sample call, in rows.")
+    max_message_bytes: int = Field(
+        4 << 20, ge=64 << 10, description="Largest message that the server accepts, in bytes."
+    )
+    expert_cache_bytes: int = Field(1 << 30, gt=0, description="Bytes of generators kept ready on the device.")
+    sampling_threads: int = Field(
+        0, ge=0, description="Threads that sample; 0: half of the cores, but one on a CUDA device."
+    )
+    training_threads: int = Field(0, ge=0, description="Threads of a process that learns; 0: all cores.")
+    metrics_port: int | None = Field(
+        None, ge=0, le=65535, description="Port of the Prometheus metrics on the loopback; 0 picks one; unset: none."
+    )
+    log_level: LogLevel = Field(LogLevel.INFO, description="Least severe messages to log.")
+    log_json: bool | None = Field(None, description="Log JSON lines; unset: unless standard error is a terminal.")
+    grace_seconds: float = Field(10.0, ge=0, description="Seconds that running calls get to end at shutdown.")
+
+    @property
+    def exposed(self) -> bool:
+        """Whether others than this machine could reach the server."""
+        return self.host not in _LOOPBACK
+
+    @property
+    def address(self) -> str:
+        """Host and port as gRPC writes them."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def samplers(self, cuda: bool) -> int:
+        """How many threads sample."""
+        return self.sampling_threads or (1 if cuda else max(1, _cores() // 2))
+
+    @property
+    def trainers(self) -> int:
+        """How many threads a process that learns has."""
+        return self.training_threads or _cores()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
