@@ -12,6 +12,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from memory_server.settings import Settings
+
 Instruction = tuple[str, str]
 
 
@@ -64,6 +66,14 @@ def test_the_port_the_volume_and_the_entry_point_agree_with_the_command(
     assert command[command.index("--data-dir") + 1] == arguments_of(runtime, "VOLUME")[0]
     assert entry[0] in pyproject["project"]["scripts"]
     assert entry[1] == "serve"
+
+
+def test_the_server_knows_every_option_that_it_is_started_with(runtime: list[Instruction]) -> None:
+    command = json.loads(arguments_of(runtime, "CMD")[0])
+    options = {option.removeprefix("--").replace("-", "_") for option in command if option.startswith("--")}
+
+    assert options <= set(Settings.model_fields)
+    assert "insecure_expose" in options  # or it would refuse to listen beyond the container
 
 
 def test_nothing_is_fetched_but_packages(instructions: list[Instruction]) -> None:
