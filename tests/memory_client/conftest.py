@@ -1,4 +1,5 @@
 """A small gRPC server that keeps the wire's promises, and breaks them where a test says so."""
+# ruff: noqa: N802 - methods are named as in memory.proto
 
 import hashlib
 import struct
@@ -82,8 +83,7 @@ class Service(MemoryServiceServicer):
 
     def WatchTask(self, request, context):
         lesson = self._lesson(request, context)
-        for state in self.states:
-            yield state
+        yield from self.states
         if self.faults.watch_lost:
             self.faults.watch_lost -= 1
             context.abort(grpc.StatusCode.UNAVAILABLE, "going down")
@@ -244,7 +244,9 @@ def hang(context) -> None:
         threading.Event().wait(0.05)
 
 
-def fail(context, reason: str, message: str, violation: tuple[str, str] | None = None, retry_after: float | None = None):
+def fail(
+    context, reason: str, message: str, violation: tuple[str, str] | None = None, retry_after: float | None = None
+):
     details = [error_details_pb2.ErrorInfo(reason=reason, domain="memory_api")]
     if violation:
         bad = error_details_pb2.BadRequest.FieldViolation(field=violation[0], description=violation[1])

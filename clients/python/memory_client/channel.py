@@ -64,7 +64,7 @@ class Connection:
     @property
     def stub(self) -> MemoryServiceStub:
         """The server's methods on the channel of this process."""
-        return MemoryServiceStub(self.channel)  # type: ignore[no-untyped-call]
+        return MemoryServiceStub(self.channel)
 
     def unary(self, method: str, request: Any) -> Any:
         """Calls a unary method, again for `reconnect` seconds while no server answers."""

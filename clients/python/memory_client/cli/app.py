@@ -1,19 +1,15 @@
-"""The commands of `memoryctl` and how it ends: one clear line for an error, no traceback."""
+"""The commands of `memoryctl` and what they share."""
 
 from typing import Annotated
 
-import click
 import typer
 
-from memory_client import MemoryServiceError
 from memory_client.cli import learning, memories, sampling, tasks
-from memory_client.cli.group import AnywhereGroup
+from memory_client.cli.group import CommandGroup
 from memory_client.cli.session import Session
 
-FAILED, MISUSED, INTERRUPTED = 1, 2, 130
-
 app = typer.Typer(
-    cls=AnywhereGroup,
+    cls=CommandGroup,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -45,23 +41,3 @@ def memoryctl(
         memoryctl tasks -m digits --json
     """
     context.obj = Session(target, memory, as_json)
-
-
-def run(arguments: list[str] | None = None) -> int:
-    """Runs one command line (default: that of the process) and gives its exit status."""
-    try:
-        return int(app(arguments, prog_name="memoryctl", standalone_mode=False) or 0)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt) as interrupt:
-        return _interrupted(interrupt)
-    except (MemoryServiceError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        return FAILED
-
-
-def _interrupted(interrupt: BaseException) -> int:
-    notes = getattr(interrupt, "__notes__", [])
-    typer.echo("\n".join(["interrupted", *notes]), err=True)
-    return INTERRUPTED

@@ -1,19 +1,38 @@
-"""Global options anywhere on the line: `memoryctl tasks -m digits --json` is what people type."""
+"""How the command line reads its options, and how it ends."""
 
 from typing import Any
 
+import typer
 from typer.core import TyperGroup
+
+from memory_client import MemoryServiceError
+
+FAILED, INTERRUPTED = 1, 130
 
 _WITH_VALUE = ("--target", "--memory", "-m")
 _FLAGS = ("--json",)
 
 
-class AnywhereGroup(TyperGroup):
-    """A command group whose own options may also follow the command."""
+class CommandGroup(TyperGroup):
+    """Commands whose global options may also follow them, and whose errors are one line each and no traceback.
+
+    `memoryctl tasks -m digits --json` is what people type. Exit status: 1 for an error, 2 for misuse, 130 after Ctrl-C.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parses with the global options moved to the front."""
         return list(super().parse_args(ctx, hoisted(args)))
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command."""
+        try:
+            return super().invoke(ctx)
+        except (MemoryServiceError, OSError) as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(FAILED) from None
+        except (KeyboardInterrupt, typer.Abort) as interrupt:
+            typer.echo("\n".join(["interrupted", *getattr(interrupt, "__notes__", [])]), err=True)
+            raise typer.Exit(INTERRUPTED) from None
 
 
 def hoisted(args: list[str]) -> list[str]:
@@ -25,7 +44,7 @@ def hoisted(args: list[str]) -> list[str]:
     for word in words:
         if word in _WITH_VALUE:
             front += [word, *[value for value in [next(words, None)] if value is not None]]
-        elif word in _FLAGS or word.startswith(tuple(f"{name}=" for name in _WITH_VALUE if name.startswith("--"))):
+        elif word in _FLAGS or word.startswith(("--target=", "--memory=")):
             front.append(word)
         else:
             rest.append(word)

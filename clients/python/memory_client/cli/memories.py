@@ -51,7 +51,8 @@ def delete(
     if not yes:
         known = memory.describe()
         question = f"Delete memory {memory.name!r} with its {known.tasks} tasks ({_size(known.bytes)}) for good?"
-        typer.confirm(question, abort=True, err=True)
+        if not typer.confirm(question, err=True):
+            raise typer.Exit(1)
     memory.delete()
     session.show({"deleted": memory.name}, f"deleted {memory.name}")
 

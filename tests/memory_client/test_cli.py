@@ -1,0 +1,223 @@
+"""memoryctl: what it prints, where, and with which exit status."""
+
+import gzip
+import json
+import os
+import pty
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from memory_api.v1 import memory_pb2 as pb
+from memory_client import Memory
+from memory_client.cli.app import app
+from memory_client.cli.group import hoisted
+from PIL import Image
+from typer.testing import CliRunner
+
+MEMORYCTL = [sys.executable, "-m", "memory_client.cli"]
+
+
+@pytest.fixture
+def ctl(server):
+    """Runs a command line against the server; gives exit status, standard output and error."""
+
+    def invoke(*arguments: str, answer: str = "") -> tuple[int, str, str]:
+        done = CliRunner().invoke(app, [*arguments, "--target", server.target, "-m", "digits"], input=answer)
+        return done.exit_code, done.stdout, done.stderr
+
+    return invoke
+
+
+@pytest.fixture
+def npz(tmp_path) -> Path:
+    path = tmp_path / "digits.npz"
+    np.savez(path, x=np.zeros((9, 1, 2, 2), np.uint8), y=[0, 1, 2] * 3)
+    return path
+
+
+def test_learning_prints_how_it_ended(ctl, npz, service):
+    status, out, err = ctl("learn", str(npz), "--task", "t7", "--steps", "5", "--min-quality", "0.5")
+
+    assert (status, err) == (0, "")
+    assert out == "t7: LEARNED in 1.5 s, quality 0.960\n"
+    header = service.lessons["t7"].header
+    assert (header.steps, header.min_quality, header.HasField("seconds")) == (5, 0.5, False)
+
+
+def test_learning_without_waiting_says_how_to_follow(ctl, npz):
+    status, out, _ = ctl("learn", str(npz), "--no-wait")
+
+    assert status == 0
+    assert "memoryctl watch t0 -m digits" in out
+
+
+def test_a_class_filter_keeps_the_named_classes(ctl, npz, service):
+    ctl("learn", str(npz), "--class-filter", "0,2")
+
+    assert service.lessons["t0"].labels == [0, 2] * 3
+
+
+def test_options_reach_the_memory_and_bad_ones_are_misuse(ctl, npz, service):
+    assert ctl("learn", str(npz), "--kind", "dgmw", "--option", "seed=3")[0] == 0
+    assert dict(service.lessons["t0"].header.options) == {"seed": "3"}
+    assert ctl("learn", str(npz), "--option", "seed")[0] == 2
+
+
+def test_learning_from_idx_files(ctl, tmp_path, service):
+    images, labels = tmp_path / "images.gz", tmp_path / "labels"
+    pixels = np.arange(3 * 2 * 2, dtype=np.uint8)
+    images.write_bytes(gzip.compress(struct.pack(">4I", 0x803, 3, 2, 2) + pixels.tobytes()))
+    labels.write_bytes(struct.pack(">2I", 0x801, 3) + bytes([5, 6, 5]))
+
+    assert ctl("learn", "--images", str(images), "--labels", str(labels))[0] == 0
+    assert service.lessons["t0"].x == pixels.tobytes()
+    assert service.lessons["t0"].labels == [5, 6, 5]
+    assert list(service.lessons["t0"].header.spec.shape) == [1, 2, 2]
+
+
+def test_learning_from_a_folder_of_images(ctl, tmp_path, service):
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        Image.new("RGB", (4, 6), (255, 0, 9)).save(tmp_path / "pets" / name / "1.png")
+
+    assert ctl("learn", str(tmp_path / "pets"), "--size", "8")[0] == 0
+    assert service.lessons["t0"].labels == ["cat", "dog"]
+    assert list(service.lessons["t0"].header.spec.shape) == [3, 8, 8]
+
+
+@pytest.mark.parametrize("arguments", [["learn"], ["learn", "no-such-file.npz"], ["sample"], ["no-such-command"]])
+def test_misuse_is_told_with_status_2(ctl, arguments):
+    status, out, err = ctl(*arguments)
+
+    assert (status, out) == (2, "")
+    assert "Traceback" not in err
+
+
+def test_an_error_is_one_line_with_status_1(ctl):
+    status, out, err = ctl("classes")
+
+    assert (status, out) == (1, "")
+    assert err == (
+        "error: there is no memory 'digits'; there are none yet. The first learn_task on a name creates its memory\n"
+    )
+
+
+def test_sampling_writes_arrays_and_a_picture(ctl, taught, tmp_path):
+    out, grid = tmp_path / "s.npz", tmp_path / "s.png"
+
+    status, text, _ = ctl(
+        "sample", "--classes", "0,1", "--n", "10", "--seed", "3", "--out", str(out), "--grid", str(grid)
+    )
+
+    assert status == 0
+    assert "10 examples of 2 classes" in text
+    with np.load(out) as arrays:
+        assert arrays["x"].shape == (10, 1, 2, 2)
+        assert sorted(set(arrays["y"].tolist())) == [0, 1]
+    with Image.open(grid) as image:
+        assert image.height > 2 * 50
+
+
+def test_sampling_a_class_that_is_not_there_lists_the_known_ones(ctl, taught, tmp_path):
+    status, _, err = ctl("sample", "--classes", "0,9", "--out", str(tmp_path / "s.npz"))
+
+    assert status == 1
+    assert "'9'" in err
+    assert "0, 1, 2" in err
+
+
+def test_json_is_for_programs(ctl, taught, tmp_path):
+    def parsed(*arguments: str):
+        status, out, err = ctl(*arguments, "--json")
+        assert (status, err) == (0, "")
+        return json.loads(out)
+
+    assert parsed("classes") == [0, 1, 2]
+    assert parsed("describe")["kind"] == "dgmw"
+    assert parsed("memories")[0]["name"] == "digits"
+    assert parsed("tasks")[0]["state"] == "LEARNED"
+    assert parsed("watch", "t0")["quality"] == 0.96
+    assert parsed("sample", "--n", "6", "--out", str(tmp_path / "s.npz"))["classes"] == {"0": 2, "1": 2, "2": 2}
+    assert parsed("delete", "--yes") == {"deleted": "digits"}
+
+
+def test_tables_are_for_people(ctl, taught):
+    assert "t0    LEARNED" in ctl("tasks")[1]
+    assert "1×2×2 uint8" in ctl("memories")[1]
+    assert "seed=0" in ctl("describe")[1]
+    assert ctl("classes")[1] == "0\n1\n2\n"
+
+
+def test_cancelling_a_finished_task_fails_and_a_queued_one_is_cancelled(ctl, taught, service):
+    assert ctl("cancel", "t0")[0] == 1
+    service.lessons["t0"].task.state = pb.QUEUED
+    assert ctl("cancel", "t0")[:2] == (0, "t0: CANCELLED\n")
+
+
+def test_deleting_asks_first(ctl, taught, service):
+    status, out, err = ctl("delete", answer="n\n")
+    assert status == 1
+    assert "deleted" not in out
+    assert "Delete memory 'digits' with its 1 tasks" in err
+    assert service.lessons
+
+    status, out, _ = ctl("delete", answer="y\n")
+    assert (status, out.splitlines()[-1]) == (0, "deleted digits")
+    assert not service.lessons
+
+
+def test_an_interrupt_at_the_question_deletes_nothing(ctl, taught, service):
+    assert ctl("delete", answer="")[0] == 130
+    assert service.lessons
+
+
+def test_global_options_may_stand_anywhere_but_behind_a_double_dash():
+    assert hoisted(["tasks", "-m", "a", "--json"]) == ["-m", "a", "--json", "tasks"]
+    assert hoisted(["tasks", "--target=x"]) == ["--target=x", "tasks"]
+    assert hoisted(["watch", "--", "--json"]) == ["watch", "--", "--json"]
+    assert hoisted(["tasks", "-m"]) == ["-m", "tasks"]
+
+
+def test_the_target_comes_from_the_environment(taught, server):
+    done = subprocess.run(
+        [*MEMORYCTL, "classes", "-m", "digits"],
+        env={**os.environ, "MEMORY_TARGET": server.target},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n1\n2\n", "")
+
+
+def test_an_interrupt_while_watching_leaves_the_task_running_and_says_so(taught, server, service):
+    service.faults.silent = True
+    service.lessons["t0"].task.state = pb.LEARNING
+    service.states = [service.lessons["t0"].task]
+    ours, theirs = pty.openpty()
+    command = [*MEMORYCTL, "watch", "t0", "-m", "digits", "--target", server.target]
+    with subprocess.Popen(command, stderr=theirs, stdout=subprocess.PIPE) as process:
+        os.close(theirs)
+        seen = b""
+        while b"LEARNING" not in seen:
+            seen += os.read(ours, 1000)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+    time.sleep(0.05)
+    assert "memoryctl cancel" in os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert Memory(server.target, "digits").task("t0").state == "LEARNING"
+
+
+def test_without_its_extra_the_command_says_what_to_install():
+    code = "import sys; sys.modules['typer'] = None; from memory_client.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 2
+    assert done.stderr == "memoryctl needs typer: pip install 'generative-memory[cli]'\n"
