@@ -1,6 +1,8 @@
 """Documents point at things that exist, and the project speaks of itself alone."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,24 @@ def test_every_link_leads_somewhere(documents: list[Path]) -> None:
     for document in documents:
         for target in LINK.findall(document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+COMMAND = re.compile(r"^(memoryctl|memory-server) (\w+)([^#\n]*)", re.MULTILINE)
+
+
+def test_every_command_line_in_the_documents_has_those_options(documents: list[Path]) -> None:
+    lines = {line for document in documents for line in COMMAND.findall(document.read_text())}
+    assert lines
+    for program, command, rest in sorted(lines):
+        shown = subprocess.run(
+            [str(Path(sys.executable).with_name(program)), command, "--help"],
+            env={"PATH": "", "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        common = {"--memory"} if program == "memoryctl" else set()
+        assert {word for word in rest.split() if word.startswith("--")} - common <= set(shown.split()), command
 
 
 def test_decisions_are_numbered_without_gaps(root: Path) -> None:
