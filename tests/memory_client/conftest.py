@@ -105,7 +105,6 @@ class Service(MemoryServiceServicer):
         return pb.ListTasksResponse(tasks=[lesson.task for lesson in self.lessons.values()])
 
     def GetMemory(self, request, context):
-        self.requests.append("GetMemory")
         if self.faults.lost_unary:
             self.faults.lost_unary -= 1
             context.abort(grpc.StatusCode.UNAVAILABLE, "going down")

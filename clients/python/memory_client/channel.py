@@ -79,16 +79,6 @@ class Connection:
             except ServerUnavailable as error:
                 pause(patience.next_pause(error))
 
-    def wait_until_ready(self) -> None:
-        """Returns once the server can be reached. Raises ServerUnavailable after `reconnect` seconds."""
-        ready = grpc.channel_ready_future(self.channel)
-        try:
-            ready.result(self.reconnect)
-        except grpc.FutureTimeoutError:
-            raise ServerUnavailable(f"no memory server answers at {self.target}. {ServerUnavailable.advice}") from None
-        finally:
-            ready.cancel()
-
     def close(self) -> None:
         """Closes the channel of this process; the next call makes a new one."""
         channel = self._channels.pop(os.getpid(), None)

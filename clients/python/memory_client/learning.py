@@ -23,6 +23,7 @@ from memory_client.errors import (
     ServerUnavailable,
     TaskCancelled,
     TaskFailed,
+    UnknownMemory,
     as_rejection,
     from_rpc,
 )
@@ -139,7 +140,7 @@ class Upload:
             ServerBusy, ServerUnavailable: it stayed so for `reconnect` seconds, or the stream can be read only once.
         """
         deadline = time.monotonic() + self._connection.reconnect
-        self._connection.wait_until_ready()
+        self._knock()
         while True:
             try:
                 return self._attempt(stream)
@@ -148,6 +149,11 @@ class Upload:
                 if not is_repeatable(stream) or time.monotonic() + pause > deadline:
                     raise
                 time.sleep(pause)
+
+    def _knock(self) -> None:
+        """Sees that a server answers before a stream that can be read only once is touched."""
+        with contextlib.suppress(UnknownMemory):
+            self._connection.unary("GetMemory", pb.GetMemoryRequest(name=self._header.memory))
 
     def _attempt(self, stream: Any) -> Task:
         parts = pieces(stream)

@@ -1,0 +1,145 @@
+"""Memory: what it is made of, where it may go, and the calls that answer once."""
+
+import json
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+
+import memory_client
+import numpy as np
+import pytest
+from memory_client import InvalidInput, Memory, ServerUnavailable, UnknownMemory
+
+IMPORT = """
+import sys, time
+started = time.perf_counter()
+import memory_client
+seconds = time.perf_counter() - started
+heavy = {"torch", "typer", "rich", "PIL", "dgm_core", "memory_server", "grpc_status"}
+print(seconds, sorted(heavy & {name.split(".")[0] for name in sys.modules}))
+"""
+
+
+def test_importing_the_client_is_fast_and_light():
+    runs = [
+        subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True).stdout.split(" ", 1)
+        for _ in range(3)
+    ]
+
+    assert {heavy.strip() for _, heavy in runs} == {"[]"}
+    assert min(float(seconds) for seconds, _ in runs) < 0.5  # the fastest: other processes may be busy
+
+
+def test_what_is_exported_is_what_there_is():
+    assert sorted(memory_client.__all__) == memory_client.__all__
+    assert all(hasattr(memory_client, name) for name in memory_client.__all__)
+
+
+def test_describing_a_memory(taught):
+    info = taught.describe()
+
+    assert (info.name, info.kind, info.shape, info.dtype) == ("digits", "dgmw", (1, 2, 2), "uint8")
+    assert taught.classes == info.classes == (0, 1, 2)
+    assert json.loads(json.dumps(info.to_dict()))["classes"] == [0, 1, 2]
+
+
+def test_listing_memories_and_tasks(taught, server):
+    assert [memory.name for memory in Memory.list(server.target)] == ["digits"]
+    assert [task.name for task in taught.tasks()] == ["t0"]
+    assert json.loads(json.dumps(taught.tasks()[0].to_dict()))["state"] == "LEARNED"
+
+
+def test_a_memory_that_was_deleted_is_unknown(taught):
+    taught.delete()
+
+    with pytest.raises(UnknownMemory, match="learn_task on a name creates"):
+        taught.describe()
+
+
+def test_classifying_more_than_a_message_holds(taught, service):
+    x = np.arange(300_000, dtype=np.uint32).astype(np.uint8).reshape(-1, 1, 1, 1).repeat(4, 2)
+
+    labels, probabilities = taught.classify(x)
+
+    np.testing.assert_array_equal(labels, x[:, 0, 0, 0] % 3)
+    assert probabilities.shape == (300_000, 3)
+    assert probabilities.dtype == np.float32
+    assert all(len(request.x) <= 512 * 1024 for request in service.requests[1:])
+
+
+def test_a_call_is_repeated_while_the_server_is_away(taught, service):
+    service.faults.lost_unary = 2
+
+    assert taught.classes == (0, 1, 2)
+
+
+def test_a_server_that_stays_away_is_given_up(server):
+    server.stop()
+    with Memory(server.target, "digits", reconnect=0.3) as memory, pytest.raises(ServerUnavailable, match="serve"):
+        memory.describe()
+
+
+def test_a_closed_memory_opens_again(taught):
+    taught.close()
+
+    assert taught.classes == (0, 1, 2)
+
+
+def test_its_text_says_where_it_is():
+    assert repr(Memory("host:1", name="digits")) == "Memory('host:1', name='digits')"
+
+
+@pytest.mark.parametrize("arguments", [{"target": ""}, {"name": ""}])
+def test_an_empty_name_or_target_is_refused(arguments):
+    with pytest.raises(InvalidInput, match="empty"):
+        Memory(**arguments)
+
+
+def test_a_memory_survives_pickling_without_its_connection(taught):
+    copy = pickle.loads(pickle.dumps(taught))
+
+    assert repr(copy) == repr(taught)
+    assert copy.classes == (0, 1, 2)
+    copy.close()
+
+
+def test_a_spawned_process_samples_with_the_memory_that_it_was_given(taught):
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        x, y = pool.apply(taught.sample, kwds={"n": 6, "seed": 1})
+
+    np.testing.assert_array_equal(x, taught.sample(n=6, seed=1)[0])
+    assert len(y) == 6
+
+
+FORK = """
+import os, sys
+from memory_client import Memory
+memory = Memory(sys.argv[1], "digits")
+stream = memory.stream(batch_size=4, seed=1)
+next(stream)
+child = os.fork()
+if child == 0:
+    x, y = memory.sample(n=8, seed=1)
+    batches = memory.stream(batch_size=4, seed=1)
+    ok = len(y) == 8 and len(next(batches)[1]) == 4
+    batches.close()
+    os._exit(0 if ok else 1)
+_, status = os.waitpid(child, 0)
+next(stream)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def test_a_forked_child_samples_while_its_parent_streams(taught, server):
+    done = subprocess.run(
+        [sys.executable, "-c", FORK, server.target],
+        env={**os.environ, "GRPC_VERBOSITY": "ERROR"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
