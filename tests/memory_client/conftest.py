@@ -124,7 +124,9 @@ class Service(MemoryServiceServicer):
         context.add_callback(self._note_cancellation(context))
         known = self._classes()
         if not known:
-            fail(context, "EMPTY_MEMORY", "nothing has been learned yet")
+            fail(context, "EMPTY_MEMORY", "nothing has been learned yet; teach it a task first")
+        if request.HasField("n") and request.n < 1:
+            fail(context, "BAD_REQUEST", f"n: at least 1 row, not {request.n}", ("n", "at least 1 row"))
         classes = list(request.classes) or known
         if any(label not in known for label in classes):
             fail(context, "UNKNOWN_CLASS", "memory 'digits' has not learned this class; the classes are ...")

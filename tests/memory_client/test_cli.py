@@ -91,7 +91,18 @@ def test_learning_from_a_folder_of_images(ctl, tmp_path, service):
     assert list(service.lessons["t0"].header.spec.shape) == [3, 8, 8]
 
 
-@pytest.mark.parametrize("arguments", [["learn"], ["learn", "no-such-file.npz"], ["sample"], ["no-such-command"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["learn"],
+        ["learn", "no-such-file.npz"],
+        ["learn", __file__],
+        ["learn", __file__, "--images", __file__],
+        ["sample"],
+        ["sample", "--out", "samples.csv"],
+        ["no-such-command"],
+    ],
+)
 def test_misuse_is_told_with_status_2(ctl, arguments):
     status, out, err = ctl(*arguments)
 

@@ -48,6 +48,26 @@ def test_what_is_no_whole_idx_file_is_refused(tmp_path, content):
         read_idx(tmp_path / "f")
 
 
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[:-9], lambda content: content[:20] + b"????" + content[24:]]
+)
+def test_damaged_archives_are_named(tmp_path, damage):
+    (tmp_path / "f.gz").write_bytes(damage(gzip.compress(idx(np.zeros((2, 8, 8), np.uint8)))))
+    (tmp_path / "f.npz").write_bytes(b"PK\3\4 and no more")
+
+    with pytest.raises(InvalidInput, match=r"f\.gz is damaged"):
+        read_idx(tmp_path / "f.gz")
+    with pytest.raises(InvalidInput, match=r"f\.npz cannot be read"):
+        read_npz(tmp_path / "f.npz")
+
+
+def test_an_npz_of_objects_is_refused_unread(tmp_path):
+    np.savez(tmp_path / "f.npz", x=np.array([{}], object), y=[1])
+
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        read_npz(tmp_path / "f.npz")
+
+
 def test_images_and_labels_that_are_swapped_are_refused(tmp_path):
     (tmp_path / "x").write_bytes(idx(np.zeros((2, 8, 8), np.uint8)))
     (tmp_path / "y").write_bytes(idx(np.zeros(2, np.uint8)))
@@ -141,6 +161,11 @@ def test_a_grid_has_a_row_for_each_class(tmp_path, channels, dtype):
         assert image.width >= 3 * TILE_PIXELS
         drawn = 255 if dtype == np.float32 else 1
         assert image.getpixel((image.width - 8 - 2 * (TILE_PIXELS + 4), 8)) == (drawn,) * 3
+
+
+def test_a_grid_needs_a_format_that_can_be_written(tmp_path):
+    with pytest.raises(InvalidInput, match=r"name it \.png"):
+        draw_grid(np.zeros((1, 1, 8, 8), np.uint8), np.zeros(1), tmp_path / "grid.xyz")
 
 
 def test_vectors_cannot_be_drawn(tmp_path):

@@ -163,6 +163,14 @@ def test_a_server_that_asks_for_longer_than_reconnect_is_not_waited_for(memory, 
         memory.learn_task((IMAGES, [0] * 6), progress=False)
 
 
+def test_a_server_that_stays_busy_is_given_up(memory, service):
+    service.faults.busy, memory._connection.reconnect = 1000, 0.2
+
+    with pytest.raises(ServerBusy):
+        memory.learn_task((IMAGES, [0] * 6), progress=False)
+    assert 2 <= service.requests.count("LearnTask") <= 6
+
+
 def test_without_a_server_the_stream_is_not_touched(memory, server):
     server.stop()
     memory._connection.reconnect = 0.3

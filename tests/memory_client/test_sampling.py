@@ -1,6 +1,8 @@
 """Reading samples: exact batches whatever the chunks, exact resumption, no thread left behind."""
 
 import gc
+import subprocess
+import sys
 import threading
 import time
 from itertools import islice
@@ -91,8 +93,15 @@ def test_sampling_what_was_never_learned_says_so(memory, taught):
     assert caught.value.reason == "UNKNOWN_CLASS"
 
 
+@pytest.mark.parametrize("n", [0, -5])
+def test_the_server_refuses_a_sample_without_rows(taught, n):
+    with pytest.raises(InvalidInput, match=f"not {n}") as caught:
+        taught.sample(n=n)
+    assert [violation.field for violation in caught.value.field_violations] == ["n"]
+
+
 def test_sampling_an_empty_memory_says_what_to_do(memory):
-    with pytest.raises(EmptyMemory, match="learn_task"):
+    with pytest.raises(EmptyMemory, match="teach it a task first"):
         memory.sample()
 
 
@@ -234,6 +243,32 @@ def test_a_stream_that_was_closed_is_at_its_end(taught):
 
     assert list(stream) == []
     wait_until_no_thread_reads()
+
+
+def test_closing_the_memory_ends_its_streams(taught):
+    stream = taught.stream(batch_size=4)
+    next(stream)
+    taught.close()
+
+    assert list(stream) == []
+    wait_until_no_thread_reads()
+
+
+EXIT = """
+import sys
+from memory_client import Memory
+stream = Memory(sys.argv[1], "digits").stream(batch_size=4)
+next(stream)
+print("done")
+"""
+
+
+def test_a_program_that_ends_with_an_open_stream_ends_quietly(taught, server):
+    done = subprocess.run(
+        [sys.executable, "-c", EXIT, server.target], capture_output=True, text=True, timeout=30, check=False
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 
 def test_a_reader_that_pauses_has_the_stream_run_ahead_by_a_few_batches_only(taught, service):

@@ -135,8 +135,9 @@ class Relay(Generic[T]):
 class Reading(Generic[T]):
     """An iterator over what a background thread reads; ends the thread when closed, dropped or left by `with`."""
 
-    def __init__(self, source: Source[T], depth: int, silence: float) -> None:
-        self._relay: Relay[T] = Relay(depth, silence)
+    def __init__(self, connection: Connection, source: Source[T], depth: int) -> None:
+        self._relay: Relay[T] = Relay(depth, connection.silence)
+        connection.register(self._relay)
         # The thread must not hold this iterator: a reader who drops it is how most streams end.
         self._finalizer = weakref.finalize(self, self._relay.close)
         threading.Thread(target=self._relay.run, args=(source,), name="memory-stream", daemon=True).start()

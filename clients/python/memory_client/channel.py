@@ -3,8 +3,10 @@
 import os
 import random
 import time
+import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
 
 import grpc
 from memory_api.v1.memory_pb2_grpc import MemoryServiceStub
@@ -31,6 +33,21 @@ _OPTIONS = (
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 
 
+class Closable(Protocol):
+    """What ends with its connection."""
+
+    def close(self) -> None:
+        """Ends it; may be called more than once."""
+
+
+@dataclass(frozen=True)
+class _Own:
+    """What belongs to one process."""
+
+    channel: grpc.Channel
+    streams: weakref.WeakSet[Closable] = field(default_factory=weakref.WeakSet)
+
+
 class Connection:
     """Calls one server, by a channel that each process makes for itself when it first needs one.
 
@@ -50,16 +67,13 @@ class Connection:
         self.timeout = timeout
         self.reconnect = reconnect
         self.silence = silence
-        # A forked child keeps its parent's channel unclosed: closing would wait for threads that it does not have.
-        self._channels: dict[int, grpc.Channel] = {}
+        # A forked child leaves its parent's channel and streams alone: their threads, and their locks, are not its own.
+        self._own: dict[int, _Own] = {}
 
     @property
     def channel(self) -> grpc.Channel:
         """The channel of this process."""
-        pid = os.getpid()
-        if pid not in self._channels:
-            self._channels[pid] = grpc.insecure_channel(self.target, options=_OPTIONS)
-        return self._channels[pid]
+        return self._of_this_process().channel
 
     @property
     def stub(self) -> MemoryServiceStub:
@@ -79,14 +93,26 @@ class Connection:
             except ServerUnavailable as error:
                 pause(patience.next_pause(error))
 
+    def register(self, stream: Closable) -> None:
+        """Has a stream of this process closed with the connection; it is not kept alive."""
+        self._of_this_process().streams.add(stream)
+
     def close(self) -> None:
-        """Closes the channel of this process; the next call makes a new one."""
-        channel = self._channels.pop(os.getpid(), None)
-        if channel is not None:
-            channel.close()
+        """Ends the streams and closes the channel of this process; the next call makes a new one."""
+        own = self._own.pop(os.getpid(), None)
+        if own is not None:
+            for stream in list(own.streams):
+                stream.close()
+            own.channel.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_channels": {}}
+        return {**self.__dict__, "_own": {}}
+
+    def _of_this_process(self) -> "_Own":
+        pid = os.getpid()
+        if pid not in self._own:
+            self._own.setdefault(pid, _Own(grpc.insecure_channel(self.target, options=_OPTIONS)))
+        return self._own[pid]
 
     def _once(self, method: str, request: Any) -> Any:
         try:

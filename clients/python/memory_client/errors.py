@@ -39,7 +39,7 @@ class MemoryServiceError(Exception):
         retry_after: seconds after which to try again, where waiting helps.
     """
 
-    advice: ClassVar[str] = ""
+    advice: ClassVar[str] = ""  # what to do next, where the server cannot say it
 
     def __init__(
         self,
@@ -86,25 +86,17 @@ class UnknownRevision(MemoryServiceError):
 class EmptyMemory(MemoryServiceError):
     """Nothing has been learned yet."""
 
-    advice = "Teach it with learn_task first"
-
 
 class MemoryExists(MemoryServiceError):
     """The name is taken by another memory."""
-
-    advice = "Choose another name, or delete the memory first"
 
 
 class MemoryMismatch(MemoryServiceError):
     """The memory exists with another kind or other options than expected."""
 
-    advice = "Leave kind and options out to use the memory as it is, or choose another name"
-
 
 class TaskExists(MemoryServiceError):
     """The memory holds a task of this name that learned other data."""
-
-    advice = "Choose another task name"
 
 
 class TaskFinished(MemoryServiceError):
@@ -113,8 +105,6 @@ class TaskFinished(MemoryServiceError):
 
 class TaskTooLarge(MemoryServiceError):
     """This task alone exceeds the server's ingest budget."""
-
-    advice = "Split it into several tasks, or have the operator raise the budget"
 
 
 class TaskFailed(MemoryServiceError):

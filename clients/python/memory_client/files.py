@@ -7,6 +7,8 @@ import gzip
 import importlib
 import io
 import struct
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,9 +32,7 @@ def read_idx(path: Path) -> NDArray[Any]:
     Raises:
         InvalidInput: it is no IDX file, or is cut off.
     """
-    content = path.read_bytes()
-    if content[:2] == b"\x1f\x8b":
-        content = gzip.decompress(content)
+    content = _unpacked(path)
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _IDX_DTYPES:
         raise InvalidInput(f"{path} is no IDX file: those begin with two zero bytes and a type")
     axes = content[3]
@@ -55,10 +55,14 @@ def read_mnist(images: Path, labels: Path) -> Batch:
 
 def read_npz(path: Path) -> Batch:
     """The arrays x and y of an .npz file."""
-    with np.load(path, allow_pickle=False) as arrays:
-        if not {"x", "y"} <= set(arrays):
-            raise InvalidInput(f"{path} holds {sorted(arrays)}: save the data by np.savez(path, x=x, y=y)")
-        return arrays["x"], arrays["y"]
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            if {"x", "y"} <= set(arrays):
+                return arrays["x"], arrays["y"]
+            found = f"holds {sorted(arrays)}"
+    except (TypeError, ValueError, zipfile.BadZipFile) as error:  # TypeError: a single array is no archive
+        found = f"cannot be read ({error})"
+    raise InvalidInput(f"{path} {found}: save the data by np.savez(path, x=x, y=y)")
 
 
 def read_folder(folder: Path, size: int | None = None) -> Iterator[Batch]:
@@ -122,6 +126,16 @@ def class_names(names: list[str]) -> list[Label]:
     return [int(name) for name in names] if all(_is_integer(name) for name in names) else list(names)
 
 
+def _unpacked(path: Path) -> bytes:
+    content = path.read_bytes()
+    if content[:2] != b"\x1f\x8b":
+        return content
+    try:
+        return gzip.decompress(content)
+    except (EOFError, OSError, zlib.error) as error:
+        raise InvalidInput(f"{path} is damaged ({error}): fetch it again") from None
+
+
 def _is_integer(name: str) -> bool:
     return name.lstrip("-").isdecimal() and str(int(name)) == name
 
@@ -132,14 +146,14 @@ def _images_in(folder: Path) -> list[Path]:
 
 def _decode_image(content: bytes, size: int | None, grey: bool | None, path: Path) -> NDArray[np.uint8]:
     """One encoded image as (C, H, W); `grey` None decides by the image itself."""
-    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - only the [cli] extra has pillow
+    from PIL import Image  # noqa: PLC0415 - only the [cli] extra has pillow
 
     try:
         with Image.open(io.BytesIO(content)) as opened:
             keeps_grey = opened.mode in ("1", "L", "LA", "I;16") if grey is None else grey
             image = opened.convert("L" if keeps_grey else "RGB")
-    except UnidentifiedImageError:
-        raise InvalidInput(f"{path} is no image that pillow can read: remove or convert it") from None
+    except OSError as error:
+        raise InvalidInput(f"{path} holds no image that pillow can read ({error}): remove or convert it") from None
     if size is not None:
         image = image.resize((size, size), Image.Resampling.LANCZOS)
     array = np.asarray(image)

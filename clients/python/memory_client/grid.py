@@ -19,7 +19,7 @@ def draw_grid(x: NDArray[Any], y: NDArray[Any], path: Path) -> None:
     """Draws images (n, C, H, W), uint8 or floats in [-1, 1], into an image file: one row per class, in order of y.
 
     Raises:
-        InvalidInput: x holds no images.
+        InvalidInput: x holds no images, or the name of the file says no format that pillow writes.
     """
     if x.ndim != 4:
         raise InvalidInput(f"x has shape {x.shape}: only images (n, C, H, W) can be drawn; save vectors by --out")
@@ -38,7 +38,10 @@ def draw_grid(x: NDArray[Any], y: NDArray[Any], path: Path) -> None:
         pen.text((2 * _GAP, top + (height - _GAP) // 2), name, (_INK,) * 3, font, anchor="lm")
         for j, pixels in enumerate(row):
             canvas.paste(_tile(pixels, factor), (margin + j * width, top))
-    canvas.save(path)
+    try:
+        canvas.save(path)
+    except ValueError as error:
+        raise InvalidInput(f"{path} cannot be written ({error}): name it .png") from None
 
 
 def _pixels(x: NDArray[Any]) -> NDArray[np.uint8]:

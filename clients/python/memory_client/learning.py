@@ -1,6 +1,7 @@
 """Teaching a task: the upload, and the handle by which a task is followed and ended."""
 
 import contextlib
+import math
 import queue
 import time
 from collections.abc import Callable, Iterator
@@ -104,7 +105,7 @@ class TaskHandle:
         def source(relay: Relay[Any]) -> Iterator[Task]:
             return persistent(relay, connection, lambda: (connection.stub.WatchTask(request), _decoded))
 
-        return Reading(source, 2, connection.silence)
+        return Reading(connection, source, 2)
 
     def _follow(self, seen: Callable[[Task], None], timeout: float | None) -> Task:
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -139,16 +140,17 @@ class Upload:
             InvalidInput: the data cannot be sent.
             ServerBusy, ServerUnavailable: it stayed so for `reconnect` seconds, or the stream can be read only once.
         """
-        deadline = time.monotonic() + self._connection.reconnect
+        deadline = math.inf
         self._knock()
         while True:
             try:
                 return self._attempt(stream)
             except (ServerBusy, ServerUnavailable) as error:
-                pause = error.retry_after or 1.0
-                if not is_repeatable(stream) or time.monotonic() + pause > deadline:
+                again = time.monotonic() + (error.retry_after or 1.0)
+                deadline = min(deadline, time.monotonic() + self._connection.reconnect)
+                if again > deadline or not is_repeatable(stream):
                     raise
-                time.sleep(pause)
+                time.sleep(again - time.monotonic())
 
     def _knock(self) -> None:
         """Sees that a server answers before a stream that can be read only once is touched."""

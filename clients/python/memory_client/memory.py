@@ -197,7 +197,7 @@ class Memory:
         rows = within(n, _COUNTS, "n")
         request = self._sample_request(classes, tasks, seed, revision, dtype)
         request.n = rows
-        request.batch_size = min(rows, _SAMPLE_BATCH)
+        request.batch_size = max(1, min(rows, _SAMPLE_BATCH))  # the server refuses n < 1 in its own words
         return collect(self._connection, request)
 
     def stream(

@@ -131,12 +131,12 @@ def batches(connection: Connection, request: pb.SampleRequest) -> Reading[Batch]
         for rows in RowReader(connection, request)(relay):
             yield from rebatcher.add(rows)
 
-    return Reading(source, PREFETCH, connection.silence)
+    return Reading(connection, source, PREFETCH)
 
 
 def collect(connection: Connection, request: pb.SampleRequest) -> Batch:
     """All `request.n` rows of a stream, each written once into its place."""
-    with Reading(RowReader(connection, request), 4, connection.silence) as parts:
+    with Reading(connection, RowReader(connection, request), 4) as parts:
         first = next(parts)
         x = np.empty((request.n, *first.x.shape[1:]), first.x.dtype)
         y = np.empty(request.n, first.y.dtype if first.y.dtype.kind == "i" else object)  # texts: as long as they come

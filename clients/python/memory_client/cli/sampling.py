@@ -38,6 +38,8 @@ def sample(
     """
     if out is None and grid is None:
         raise typer.BadParameter("say where the samples go: --out samples.npz, --grid out.png, or both")
+    if out is not None and out.suffix != ".npz":
+        raise typer.BadParameter(f"{out} must end in .npz", param_hint="--out")
     session = Session.of(context)
     memory = session.open()
     x, y = memory.sample(known_classes(memory, pairs(classes)), n, seed=seed, tasks=task or None, revision=revision)

@@ -1,0 +1,90 @@
+"""The client and the server of this repository together, each in a process of its own."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+from memory_client import (
+    Memory,
+    QualityTooLow,
+    TaskExists,
+    TaskRejected,
+    TaskState,
+    UnknownMemory,
+)
+
+
+@pytest.fixture
+def target(new_server) -> str:
+    return new_server().start().target
+
+
+class Notes:
+    """Listens to learning."""
+
+    def __init__(self):
+        self.rows, self.phases, self.closed = 0, [], False
+
+    def sent(self, rows, nbytes):
+        self.rows = rows
+
+    def task(self, task):
+        self.phases.append(task.progress.phase if task.progress else str(task.state))
+
+    def close(self):
+        self.closed = True
+
+
+def test_the_whole_life_of_a_memory(target, make_images):
+    memory = Memory(target, "letters", options={"width": 4, "noise": 8, "seed": 1})
+    names = np.array(["a", "bc"])
+    x, y = make_images(60)
+    notes = Notes()
+
+    learned = memory.learn_task(
+        ((x[at : at + 9], names[y[at : at + 9]]) for at in range(0, 60, 9)), steps=10, progress=notes
+    )
+
+    assert (learned.state, learned.classes, learned.count, learned.steps) == (TaskState.LEARNED, ("a", "bc"), 60, 10)
+    assert notes.rows == 60
+    assert notes.closed
+    assert {"generator", "solver", "LEARNED"} <= set(notes.phases)
+    assert memory.learn_task((x, names[y]), steps=10, progress=False) == learned  # the same data is the same task
+
+    first = memory.sample(n=31, seed=5)
+    assert first[0].shape == (31, 1, 8, 8)
+    assert sorted(np.unique(first[1], return_counts=True)[1].tolist()) == [15, 16]
+    labels, probabilities = memory.classify(x)
+    assert set(labels.tolist()) <= {"a", "bc"}
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
+
+    with memory.stream(batch_size=16, seed=7) as stream:
+        whole = list(islice(stream, 6))
+    with memory.stream(batch_size=16, seed=7, start_at=4) as stream:
+        for got, want in zip(islice(stream, 2), whole[4:], strict=True):
+            np.testing.assert_array_equal(got[0], want[0])
+            np.testing.assert_array_equal(got[1], want[1])
+
+    refused(memory, make_images)
+    np.testing.assert_array_equal(memory.sample(n=31, seed=5)[0], first[0])
+
+    with memory.stream() as stream:
+        next(stream)
+        memory.delete()
+        with pytest.raises(UnknownMemory):
+            list(islice(stream, 100_000))
+
+
+def refused(memory: Memory, make_images) -> None:
+    x, _ = make_images(60)
+    noise = np.random.default_rng(0)
+    with pytest.raises(TaskExists):
+        memory.learn_task((x, ["a", "c"] * 30), progress=False)
+    with pytest.raises(TaskRejected, match="convert") as caught:
+        memory.learn_task((x, [0, 1] * 30), task="t1", progress=False)
+    assert caught.value.field_violations[0].field == "chunk.new_classes"
+    with pytest.raises(QualityTooLow, match="quality"):
+        pure_noise = noise.integers(0, 256, x.shape, np.uint8), noise.choice(["x", "y", "z"], 60)
+        memory.learn_task(pure_noise, task="t1", steps=5, min_quality=1.0, progress=False)
+    assert memory.task("t1").state is TaskState.FAILED
+    assert memory.classes == ("a", "bc")
