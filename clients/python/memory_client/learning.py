@@ -146,11 +146,11 @@ class Upload:
             try:
                 return self._attempt(stream)
             except (ServerBusy, ServerUnavailable) as error:
-                again = time.monotonic() + (error.retry_after or 1.0)
-                deadline = min(deadline, time.monotonic() + self._connection.reconnect)
-                if again > deadline or not is_repeatable(stream):
+                now, pause = time.monotonic(), error.retry_after or 1.0
+                deadline = min(deadline, now + self._connection.reconnect)
+                if now + pause > deadline or not is_repeatable(stream):
                     raise
-                time.sleep(again - time.monotonic())
+                time.sleep(pause)
 
     def _knock(self) -> None:
         """Sees that a server answers before a stream that can be read only once is touched."""
