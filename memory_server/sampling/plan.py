@@ -132,8 +132,8 @@ class Plan:
 
     def _tiles(self, batch: int, index: int, labels: ndarray, places: ndarray) -> Iterator[Tile]:
         work: dict[str, list[tuple[Run, ndarray]]] = {}
-        for c, label in enumerate(self.classes):
-            mine = places[labels == c]
+        for c in np.flatnonzero(np.bincount(labels)).tolist():
+            label, mine = self.classes[c], places[labels == c]
             earlier = self._rows_before(batch, index, c)
             offset = noise.below(sum(source.weight for source in self.sources[c]), self.seed, batch, label, index)
             for source, rows in split(self.sources[c], len(mine), offset):

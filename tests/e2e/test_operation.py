@@ -1,0 +1,59 @@
+"""What an operator sees: health, reflection, metrics, logs, and the one line on standard output."""
+
+import json
+
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from memory_api.v1 import memory_pb2 as pb
+
+
+@pytest.mark.parametrize("service", ["", "memory_api.v1.MemoryService"])
+def test_the_server_is_healthy(service, wire):
+    health = health_pb2_grpc.HealthStub(wire.channel)
+    answer = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=30)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_the_services_can_be_listed(wire):
+    asked = reflection_pb2.ServerReflectionRequest(list_services="")
+    (answer,) = reflection_pb2_grpc.ServerReflectionStub(wire.channel).ServerReflectionInfo(iter([asked]), timeout=30)
+    names = {service.name for service in answer.list_services_response.service}
+    assert names >= {"memory_api.v1.MemoryService", "grpc.health.v1.Health"}
+
+
+def test_standard_output_has_the_ready_line_and_nothing_else(server, taught):
+    assert server.stdout.read_text() == f"memory-server ready on {server.target}\n"
+
+
+def test_calls_rows_and_bytes_are_counted(server, wire, taught):
+    names = {
+        "calls": 'memory_server_requests_total{code="OK",method="Sample"}',
+        "refusals": 'memory_server_requests_total{code="NOT_FOUND",method="GetMemory"}',
+        "samples": "memory_server_samples_total",
+        "bytes": "memory_server_sample_bytes_total",
+        "timed": 'memory_server_request_seconds_count{method="Sample"}',
+    }
+    before = {key: server.metric(name) for key, name in names.items()}
+    wire.sample(taught, n=100)
+    wire.refusal(lambda: wire.stub.GetMemory(pb.GetMemoryRequest(name="nobody"), timeout=30))
+    grown = {key: server.metric(name) - before[key] for key, name in names.items()}
+    assert grown == {"calls": 1, "refusals": 1, "samples": 100, "bytes": 6400, "timed": 1}
+    assert server.metric("memory_server_ingest_bytes_total") >= 80 * 64
+    assert server.metric("memory_server_expert_bytes") > 0
+
+
+def test_the_queue_is_counted(server, wire, name):
+    before = server.metric("memory_server_queue_length")
+    wire.submit(name, "t0", steps=1_000_000)
+    assert server.metric("memory_server_queue_length") == before + 1
+    wire.stub.DeleteMemory(pb.DeleteMemoryRequest(name=name), timeout=60)
+    assert server.metric("memory_server_queue_length") == before
+
+
+def test_every_call_is_one_line_of_json_in_the_log(server, wire, taught):
+    wire.refusal(lambda: wire.stub.GetMemory(pb.GetMemoryRequest(name="nobody"), timeout=30))
+    lines = [json.loads(line) for line in server.stderr.read_text().splitlines()]
+    last = [line for line in lines if line["event"] == "call"][-1]
+    assert (last["method"], last["code"], last["level"]) == ("GetMemory", "NOT_FOUND", "info")
+    assert last["seconds"] >= 0

@@ -1,0 +1,83 @@
+"""A client that goes away leaves nothing behind and hurts nobody."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import grpc
+from memory_api.v1 import memory_pb2 as pb
+
+HELD = "memory_server_held_bytes"
+
+
+def test_a_client_killed_in_the_middle_of_its_upload_leaves_nothing(server, wire, taught, name, eventually):
+    before = wire.everything()
+    script = Path(__file__).with_name("vanishing_client.py")
+    client = subprocess.Popen([sys.executable, script, server.target, name])
+    try:
+        eventually(lambda: server.metric(HELD) == 100 * (64 + 4))
+    finally:
+        client.kill()
+        client.wait()
+    eventually(lambda: server.metric(HELD) == 0)
+    assert wire.everything() == before
+
+
+def test_an_upload_that_is_cancelled_leaves_nothing(server, wire, taught, name, eventually, make_images):
+    before = wire.everything()
+    x, y = make_images()
+    hold = threading.Event()
+
+    def messages():
+        yield wire.header(name, "half")
+        yield wire.chunk(x, y, (0, 1))
+        hold.wait()
+
+    call = wire.stub.LearnTask.future(messages(), timeout=60)
+    eventually(lambda: server.metric(HELD) > 0)
+    call.cancel()
+    hold.set()
+    eventually(lambda: server.metric(HELD) == 0)
+    assert wire.everything() == before
+
+
+def test_a_task_whose_client_goes_away_after_the_finish_is_learned_all_the_same(server, wire, name, connect):
+    other = connect(server)
+    assert other.submit(name, "t0").state == pb.QUEUED
+    other.close()
+    assert wire.final(name, "t0").state == pb.LEARNED
+
+
+def test_the_work_for_a_reader_that_leaves_is_dropped(server, wire, taught, eventually):
+    open_streams = 'memory_server_open_calls{method="Sample"}'
+    stream = wire.stub.Sample(pb.SampleRequest(memory=taught), timeout=60)
+    assert next(stream).WhichOneof("message") == "header"
+    assert len(next(stream).chunk.x) > 0
+    assert server.metric(open_streams) == 1
+    stream.cancel()
+    eventually(lambda: server.metric(open_streams) == 0)
+
+
+def test_a_reader_that_stalls_stops_the_generator_and_costs_nobody_else(server, wire, taught, connect, eventually):
+    sent = "memory_server_sample_bytes_total"
+    slow = connect(server)
+    before = server.metric(sent)
+    stream = slow.stub.Sample(pb.SampleRequest(memory=taught), timeout=60)
+    next(stream)
+    seen: list[float] = []
+    eventually(lambda: (seen.append(server.metric(sent)), len(seen) > 20 and seen[-1] == seen[-20])[-1], seconds=30)
+    assert seen[-1] - before < 8 << 20, "the server ran far ahead of a reader that does not read"
+    assert len(wire.sample(taught, n=500).x) == 500 * 64
+    stream.cancel()
+
+
+def test_a_deadline_ends_a_stream(wire, taught):
+    stream = wire.stub.Sample(pb.SampleRequest(memory=taught), timeout=0.5)
+    try:
+        for _ in stream:
+            pass
+    except grpc.RpcError as error:
+        assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    else:
+        raise AssertionError("an endless stream came to its end")
