@@ -180,7 +180,7 @@ def sources_of(
     """
     if not manifest.tasks:
         raise EmptyMemory(f"memory {memory!r} has learned nothing yet; teach it a task with LearnTask first")
-    known = {entry.task for entry in manifest.tasks}
+    known = [entry.task for entry in manifest.tasks]
     for task in tasks:
         if task not in known:
             raise UnknownTask(memory, task, known)

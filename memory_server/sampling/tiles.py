@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from numpy import ndarray
 from torch import Tensor
 
@@ -34,6 +34,6 @@ def inputs(
     return torch.from_numpy(z), torch.from_numpy(c)
 
 
-def to_uint8(x: Float[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
+def to_uint8(x: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
     """Images in [-1, 1] as pixels: -1 is 0, 1 is 255, to the nearest."""
     return x.clamp(-1, 1).mul(127.5).add(127.5).round_().to(torch.uint8)

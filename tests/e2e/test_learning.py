@@ -3,7 +3,6 @@
 import time
 
 import numpy as np
-import pytest
 from memory_api.v1 import memory_pb2 as pb
 
 
@@ -39,8 +38,8 @@ def test_a_waiting_task_says_behind_what_and_can_be_cancelled(wire, name):
 
 
 def test_a_task_below_its_least_quality_fails_and_changes_nothing(wire, name):
-    x = np.random.default_rng(0).integers(0, 256, (40, 1, 8, 8), dtype=np.uint8)
-    y = np.arange(40, dtype=np.int32) % 8
+    x = np.random.default_rng(0).integers(0, 256, (160, 1, 8, 8), dtype=np.uint8)
+    y = np.arange(160, dtype=np.int32) % 8
     upload = wire.messages(name, "t0", x, y, tuple(range(8)), min_quality=1.0, steps=2)
     wire.stub.LearnTask(upload, timeout=60)
     failed = wire.final(name, "t0")
@@ -83,8 +82,7 @@ def test_a_class_type_is_settled_by_the_first_task_even_while_it_waits(wire, nam
     wire.stub.DeleteMemory(pb.DeleteMemoryRequest(name=name), timeout=60)
 
 
-@pytest.mark.parametrize("seconds", [6.0])
-def test_a_bound_in_seconds_is_kept(seconds, wire, name):
+def test_a_bound_in_seconds_is_kept(wire, name):
     began = time.monotonic()
-    wire.learn(name, "t0", steps=1_000_000, seconds=seconds)
-    assert time.monotonic() - began < 3 * seconds
+    wire.learn(name, "t0", steps=1_000_000, seconds=4.0)
+    assert time.monotonic() - began < 20

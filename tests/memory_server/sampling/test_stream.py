@@ -1,0 +1,187 @@
+import asyncio
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from memory_server.errors import ShuttingDown, UnknownMemory
+from memory_server.sampling.engine import SamplingEngine
+from memory_server.sampling.experts import ExpertCache
+from memory_server.sampling.pool import TilePool
+from memory_server.sampling.stream import AHEAD_BYTES, Opening, Rows, SampleQuery, Stream
+
+ROW = 64
+
+
+class CountingExperts(ExpertCache):
+    """Counts how often it is asked for an expert: once per tile. While `gate` is closed, it does not answer."""
+
+    def __init__(self, learned):
+        revisions, blobs = learned
+        super().__init__(lambda memory: revisions[-1], blobs, torch.device("cpu"), 1 << 30)
+        self.tiles = 0
+        self.gate = threading.Event()
+        self.gate.set()
+        self.failure = None
+
+    def expert(self, memory, digest):
+        self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        self.tiles += 1
+        return super().expert(memory, digest)
+
+
+@pytest.fixture
+def experts(learned):
+    return CountingExperts(learned)
+
+
+@pytest.fixture
+async def pool(experts):
+    pool = TilePool(experts, threads=2)
+    yield pool
+    experts.gate.set()
+    pool.close()
+
+
+def stream_of(learned, pool, heartbeat=10.0, **query):
+    newest = learned[0][-1]
+    return Stream(SampleQuery("m", **query), newest, lambda: newest, pool, heartbeat)
+
+
+async def collect(stream):
+    return [answer async for answer in stream]
+
+
+async def test_an_opening_comes_first_and_at_once(learned, pool, experts):
+    experts.gate.clear()
+    async for answer in stream_of(learned, pool, n=10):
+        assert answer == Opening(2, learned[0][-1].spec, "uint8", (0, 1, 2, 3), 128)
+        break
+
+
+async def test_a_stream_has_every_row_once_and_in_order(learned, pool):
+    answers = (await collect(stream_of(learned, pool, n=1000, batch_size=30, seed=1)))[1:]
+    at = 0
+    for rows in answers:
+        assert rows.row == at
+        assert len(rows.x) // ROW == len(rows.y) // 4
+        at += len(rows.y) // 4
+    assert at == 1000
+
+
+async def test_a_stream_past_its_end_is_only_an_opening(learned, pool):
+    (opening,) = await collect(stream_of(learned, pool, n=10, batch_size=5, start_at=2))
+    assert isinstance(opening, Opening)
+
+
+async def test_a_silent_stream_sends_heartbeats(learned, pool, experts):
+    experts.gate.clear()
+    beats = []
+    async for answer in stream_of(learned, pool, heartbeat=0.01, n=10):
+        if isinstance(answer, Rows):
+            beats.append(answer)
+            if len(beats) == 3:
+                experts.gate.set()
+            if answer.x:
+                break
+    assert beats[:3] == [Rows(0)] * 3
+    assert len(beats[-1].y) == 40
+
+
+async def test_little_is_generated_ahead_of_a_reader_that_reads_once(learned, pool, experts, eventually):
+    stream = aiter(stream_of(learned, pool, batch_size=32))
+    await anext(stream)
+    await anext(stream)
+    await asyncio.sleep(0.5)
+    seen = experts.tiles
+    await asyncio.sleep(0.3)
+    assert experts.tiles == seen <= 4 * 4
+
+
+async def test_what_is_generated_ahead_is_bounded_in_bytes(learned, pool, experts):
+    stream = stream_of(learned, pool, batch_size=1024)
+    rows = 0
+    async for answer in stream:
+        rows += len(answer.y) // 4 if isinstance(answer, Rows) else 0
+        if rows > 20 * 1024:
+            break
+    await asyncio.sleep(1.0)
+    ahead = experts.tiles * 64 * ROW - rows * ROW
+    assert 0 <= ahead <= AHEAD_BYTES + 3 * 1024 * ROW
+
+
+async def test_a_small_reader_is_not_kept_waiting_by_a_large_one(learned, experts):
+    pool = TilePool(experts, threads=1)
+    experts.gate.clear()
+    large, small = stream_of(learned, pool, batch_size=1024), stream_of(learned, pool, n=8)
+    first, second = aiter(large), aiter(small)
+    await anext(first)
+    await anext(second)
+    waiting = [asyncio.create_task(anext(one)) for one in (first, second)]
+    await asyncio.sleep(0.05)
+    experts.gate.set()
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    assert waiting[1].done() and not waiting[0].done()
+    await asyncio.gather(*waiting)
+    pool.forget(large)
+    pool.close()
+
+
+async def test_a_failure_in_a_tile_reaches_the_reader(learned, pool, experts):
+    experts.failure = UnknownMemory("m", [])
+    with pytest.raises(UnknownMemory):
+        await collect(stream_of(learned, pool, n=10))
+
+
+async def test_a_stream_that_is_ended_raises_at_its_next_step(learned, pool, experts):
+    experts.gate.clear()
+    stream = stream_of(learned, pool, n=10)
+    reader = asyncio.create_task(collect(stream))
+    await asyncio.sleep(0.05)
+    stream.end(ShuttingDown("bye"))
+    with pytest.raises(ShuttingDown):
+        await reader
+
+
+async def test_the_engine_gives_the_same_seeded_rows_with_any_number_of_threads(learned):
+    rows = []
+    for threads in (1, 3):
+        experts = CountingExperts(learned)
+        engine = SamplingEngine(lambda memory, revision: learned[0][-1], experts, threads)
+        async with engine.open(SampleQuery("m", n=700, batch_size=64, seed=5)) as stream:
+            rows.append(b"".join([answer.x async for answer in stream if isinstance(answer, Rows)]))
+        engine.close()
+    assert rows[0] == rows[1]
+
+
+async def test_an_engine_that_drains_ends_endless_streams_and_opens_no_more(learned, experts):
+    engine = SamplingEngine(lambda memory, revision: learned[0][-1], experts, 1)
+    async with engine.open(SampleQuery("m")) as endless, engine.open(SampleQuery("m", n=300)) as finite:
+        reader = aiter(endless)
+        await anext(reader)
+        engine.drain()
+        with pytest.raises(ShuttingDown):
+            await collect(reader)
+        assert sum(len(answer.y) // 4 for answer in (await collect(finite))[1:]) == 300
+    with pytest.raises(ShuttingDown):
+        async with engine.open(SampleQuery("m", n=1)):
+            pass
+    engine.close()
+
+
+async def test_a_stream_follows_a_commit_from_its_next_batch_on(learned, experts):
+    revisions, _ = learned
+    engine = SamplingEngine(lambda memory, revision: revisions[1], experts, 1)
+    async with engine.open(SampleQuery("m", batch_size=64)) as stream:
+        reader = aiter(stream)
+        assert (await anext(reader)).classes == (0, 1)
+        engine.committed("m", revisions[2])
+        seen = [await anext(reader) for _ in range(8)]
+    (opening,) = [answer for answer in seen if isinstance(answer, Opening)]
+    assert (opening.revision, opening.classes) == (2, (0, 1, 2, 3))
+    labels = np.frombuffer(seen[-1].y, "<i4")
+    assert set(labels) == {0, 1, 2, 3}
+    engine.close()
