@@ -27,11 +27,13 @@ def application() -> "typer.Typer":
     """All commands."""
     import typer  # noqa: PLC0415 - the base install has the command but not typer
 
+    from memory_server.demo.command import demo  # noqa: PLC0415
+
     app = typer.Typer(
         help=_HELP, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False
     )
-    app.callback()(lambda: None)  # keeps `serve` a command of its own
     app.command("serve")(_serve_command())
+    app.command("demo")(demo)
     return app
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+import torch
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from hypothesis import settings
@@ -27,6 +28,9 @@ from memory_api.v1.memory_pb2_grpc import MemoryServiceStub
 # Shapes and dtypes in the annotations of these modules are enforced while tests run.
 CHECKED = ["dgm_core.networks", "memory_server.sampling.noise", "memory_server.sampling.tiles"]
 install_import_hook(CHECKED, "beartype.beartype")
+
+# Tests run beside servers and workers: threads of one process that spin for each other would starve them all.
+torch.set_num_threads(1)
 
 # How fast a property holds depends on what else the machine does.
 settings.register_profile("patient", deadline=None)

@@ -50,7 +50,7 @@ class Recipe:
     lr_g: float = 1e-3
     lr_d: float = 2e-3
     lr_e: float = 1e-3
-    betas: tuple[float, float] = (0.5, 0.99)
+    betas: tuple[float, float] = (0.0, 0.99)
     s_max: float = 1e4
     reservation: float = 0.08
     hard_at: float = 0.6
@@ -73,8 +73,9 @@ def _paper_discriminator(spec: DataSpec, classes: int) -> Discriminator:
     return conv_discriminator(spec, widths, classes, kernel=5)
 
 
-def _fast_steps(examples: int, classes: int) -> int:  # noqa: ARG001 - a generator tires of few examples no sooner
-    return 1500 + 500 * min(classes, 10)
+def _fast_steps(examples: int, classes: int) -> int:
+    plenty = min(3.0, max(1.0, (examples / 300) ** 0.5))  # more to learn from takes longer to exhaust
+    return round((750 + 250 * min(classes, 10)) * plenty)
 
 
 def _paper_steps(examples: int, classes: int) -> int:  # noqa: ARG001 - 101 epochs, whatever the classes
@@ -98,6 +99,7 @@ PAPER = Recipe(
     lr_g=2e-3,
     lr_d=2e-3,
     lr_e=2e-3,
+    betas=(0.5, 0.999),
     ema=0.0,
 )
 

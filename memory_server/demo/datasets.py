@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from memory_client.files import read_mnist
 from numpy.typing import NDArray
 
 TEST_SHARE = 0.25
@@ -70,14 +71,12 @@ def _digits(seed: int) -> Dataset:
 
 
 def _mnist(folder: Path | None) -> Dataset:
-    from memory_client.files import read_idx  # noqa: PLC0415
-
     if folder is None:
         raise ValueError("--dataset mnist needs --data DIR with the four MNIST files")
 
     def part(prefix: str) -> Part:
-        images = read_idx(_find(folder, f"{prefix}-images-idx3-ubyte"))
-        return Part(images[:, None], read_idx(_find(folder, f"{prefix}-labels-idx1-ubyte")).astype(np.int64))
+        images, labels = f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte"
+        return Part(*read_mnist(_find(folder, images), _find(folder, labels)))
 
     return Dataset(part("train"), part("t10k"))
 

@@ -17,6 +17,9 @@ from memory_server.learning.frames import encode, read_async
 from memory_server.learning.messages import Job, Place, job_frame, read_error, read_learned, read_progress
 
 _WORKER = "memory_server.learning.worker"
+_SPINS = {"GOMP_SPINCOUNT": "1000", "OMP_WAIT_POLICY": "passive"}
+"""How long a training thread may spin for the others. By default it spins for milliseconds, and where the cores are shared
+with samplers or learners a step then takes ten times as long."""
 
 
 class Executor(Protocol):
@@ -70,6 +73,7 @@ class LocalProcessExecutor:
             pass_fds=(connection.fileno(), data.x_fd, data.y_fd),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
+            env={**_SPINS, **os.environ},
             start_new_session=True,  # Ctrl-C in the server's terminal must not reach it
         )
 
