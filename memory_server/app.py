@@ -108,7 +108,7 @@ def _server(settings: Settings, telemetry: Telemetry, service: MemoryService) ->
         ("grpc.keepalive_permit_without_calls", 1),
     )
     server = grpc.aio.server(interceptors=[CallInterceptor(SERVICE, telemetry)], options=options)
-    memory_pb2_grpc.add_MemoryServiceServicer_to_server(service, server)  # type: ignore[no-untyped-call]
+    memory_pb2_grpc.add_MemoryServiceServicer_to_server(service, server)
     names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
     return server

@@ -1,12 +1,13 @@
 """What a batch is made of: pure functions from a request to tiles, the canonical units of computation.
 
 Row g of a stream has class g mod C before the rows of a batch are shuffled, so every batch and every total is balanced
-over the C classes to ±1. A batch is computed in *segments* of bounded size, a segment in *tiles*: up to 64 rows of one
-expert, padded to a power of two. Their shapes follow from the request alone: what other clients do cannot change a bit.
+over the C classes to ±1. Small batches are computed together and large ones in parts, both as *segments* of bounded
+size; a segment is computed in *tiles*: up to 64 rows of one expert, padded to a multiple of eight. Their shapes follow
+from the request alone: what other clients do cannot change a bit.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -18,7 +19,8 @@ from memory_server.errors import EmptyMemory, UnknownClass, UnknownTask
 from memory_server.sampling import noise
 
 TILE_ROWS = 64
-LEAST_TILE_ROWS = 8
+TILE_STEP = 8
+SMALL_ROWS = 256
 SEGMENT_ELEMENTS = 1 << 20
 SEGMENT_ROWS = 1024
 
@@ -34,14 +36,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Run:
-    """Consecutive rows of one class in one tile.
+    """Consecutive rows of one class of one batch in one tile.
 
     Arguments:
+        batch: index of the batch in the stream.
         label: the class.
         index: what the expert calls it.
         rows: positions among the rows of this class in the batch.
     """
 
+    batch: int
     label: Label
     index: int
     rows: range
@@ -63,24 +67,20 @@ class Tile:
 
     @property
     def padded(self) -> int:
-        """Rows that are computed: the next power of two, at least 8."""
-        return max(LEAST_TILE_ROWS, 1 << (len(self.places) - 1).bit_length())
+        """Rows that are computed: the next multiple of eight."""
+        return -(-len(self.places) // TILE_STEP) * TILE_STEP
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Consecutive rows of one batch that are computed together.
+    """Consecutive rows of a stream that are computed together: some whole batches, or a part of a large one.
 
     Arguments:
-        batch: index of the batch in the stream.
-        index: of the segment in its batch.
         row: position of the first row in the stream.
-        y: int32 (rows,), indices into the plan's classes.
+        y: int32 (rows,), indices into the plan's classes; no rows after the end of the stream.
         tiles: what to compute.
     """
 
-    batch: int
-    index: int
     row: int
     y: Int[ndarray, " rows"]
     tiles: tuple[Tile, ...]
@@ -96,7 +96,7 @@ class Plan:
         batch_size: rows of one batch; the last batch of a finite stream may be smaller.
         n: rows in total, None if endless.
         seed: of the stream, 64 bits.
-        segment_rows: rows computed together, see `segment_rows`.
+        segment_rows: rows computed together at most, see `segment_rows`.
     """
 
     classes: tuple[Label, ...]
@@ -106,53 +106,90 @@ class Plan:
     seed: int
     segment_rows: int
 
-    @property
-    def batches(self) -> int | None:
-        """How many batches the stream has, None if endless."""
-        return None if self.n is None else -(-self.n // self.batch_size)
-
     def rows_of(self, batch: int) -> int:
-        """Rows of one batch."""
+        """Rows of one batch; 0 after the last."""
         return self.batch_size if self.n is None else max(0, min(self.batch_size, self.n - batch * self.batch_size))
 
-    def segments_of(self, batch: int) -> int:
-        """Segments of one batch."""
-        return -(-self.rows_of(batch) // self.segment_rows)
+    def find(self, batch: int) -> tuple[int, int]:
+        """The segment that a batch begins in, and how many rows of that segment come before it."""
+        if self._parts > 1:
+            return batch * self._parts, 0
+        number, earlier = divmod(batch, self._together)
+        return number, earlier * self.batch_size
 
-    def segment(self, batch: int, index: int) -> Segment:
-        """One segment of one batch, fully determined by the plan."""
-        first = index * self.segment_rows
-        rows = min(self.segment_rows, self.rows_of(batch) - first)
-        row = batch * self.batch_size + first
-        labels = (np.arange(row, row + rows) % len(self.classes)).astype(np.int32)
-        places = noise.permutation(self.seed, batch, index, rows)
-        y = np.empty(rows, np.int32)
-        y[places] = labels
-        return Segment(batch, index, row, y, tuple(self._tiles(batch, index, labels, places)))
+    def segment(self, number: int) -> Segment:
+        """One segment, fully determined by the plan."""
+        pieces = list(self._pieces(number))
+        y = np.empty(sum(len(piece.labels) for piece in pieces), np.int32)
+        for piece in pieces:
+            y[piece.places] = piece.labels
+        return Segment(self._first_row(number), y, tuple(self._tiles(pieces)))
 
-    def _tiles(self, batch: int, index: int, labels: ndarray, places: ndarray) -> Iterator[Tile]:
+    @property
+    def _parts(self) -> int:
+        """Segments of one batch, if it is larger than a segment."""
+        return -(-self.batch_size // self.segment_rows)
+
+    @property
+    def _together(self) -> int:
+        """Batches of one segment, if they are small: alone they would make poor tiles."""
+        return max(1, min(self.segment_rows, SMALL_ROWS) // self.batch_size)
+
+    def _first_row(self, number: int) -> int:
+        batch, part = divmod(number, self._parts)
+        return batch * self._together * self.batch_size + part * self.segment_rows
+
+    def _pieces(self, number: int) -> Iterator["_Piece"]:
+        group, part = divmod(number, self._parts)
+        at = 0
+        for batch in range(group * self._together, (group + 1) * self._together):
+            first = part * self.segment_rows
+            rows = min(self.segment_rows, self.rows_of(batch) - first)
+            if rows <= 0:
+                return
+            labels = (np.arange(rows) + batch * self.batch_size + first) % len(self.classes)
+            yield _Piece(batch, part, labels, at + noise.permutation(self.seed, batch, part, rows))
+            at += rows
+
+    def _tiles(self, pieces: Iterable["_Piece"]) -> Iterator[Tile]:
         work: dict[str, list[tuple[Run, ndarray]]] = {}
-        for c in np.flatnonzero(np.bincount(labels)).tolist():
-            label, mine = self.classes[c], places[labels == c]
-            earlier = self._rows_before(batch, index, c)
-            offset = noise.below(sum(source.weight for source in self.sources[c]), self.seed, batch, label, index)
-            for source, rows in split(self.sources[c], len(mine), offset):
-                run = Run(label, source.index, range(earlier + rows.start, earlier + rows.stop))
-                work.setdefault(source.digest, []).append((run, mine[rows.start : rows.stop]))
+        for piece in pieces:
+            for c in np.flatnonzero(np.bincount(piece.labels)).tolist():
+                mine = piece.places[piece.labels == c]
+                for source, run, rows in self._runs(piece, c, len(mine)):
+                    work.setdefault(source.digest, []).append((run, mine[rows.start : rows.stop]))
         for digest, runs in work.items():
             yield from _cut(digest, runs)
 
-    def _rows_before(self, batch: int, index: int, c: int) -> int:
-        """Rows of class c in the earlier segments of this batch: the g with g mod C = c."""
-        first = batch * self.batch_size
-        below = (first + index * self.segment_rows - c + len(self.classes) - 1) // len(self.classes)
-        return below - (first - c + len(self.classes) - 1) // len(self.classes)
+    def _runs(self, piece: "_Piece", c: int, count: int) -> Iterator[tuple[Source, Run, range]]:
+        """The rows of class c in a piece, by expert."""
+        label, sources, earlier = self.classes[c], self.sources[c], self._rows_before(piece, c)
+        total = sum(source.weight for source in sources)
+        for source, rows in split(sources, count, noise.below(total, self.seed, piece.batch, label, piece.part)):
+            run = Run(piece.batch, label, source.index, range(earlier + rows.start, earlier + rows.stop))
+            yield source, run, rows
+
+    def _rows_before(self, piece: "_Piece", c: int) -> int:
+        """Rows of class c in the earlier parts of the batch: the g with g mod C = c."""
+        first, classes = piece.batch * self.batch_size, len(self.classes)
+        below = (first + piece.part * self.segment_rows - c + classes - 1) // classes
+        return below - (first - c + classes - 1) // classes
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """What a segment has of one batch: its part of it, labels in canonical order, and their places in the segment."""
+
+    batch: int
+    part: int
+    labels: ndarray
+    places: ndarray
 
 
 def segment_rows(spec: DataSpec) -> int:
     """Rows of a segment: at most 1024 and about a million elements, so that memory per stream is bounded."""
     elements = int(np.prod(spec.shape))
-    return max(LEAST_TILE_ROWS, min(SEGMENT_ROWS, SEGMENT_ELEMENTS // elements))
+    return max(TILE_STEP, min(SEGMENT_ROWS, SEGMENT_ELEMENTS // elements))
 
 
 def split(sources: Sequence[Source], rows: int, offset: int) -> Iterator[tuple[Source, range]]:
@@ -208,4 +245,4 @@ def _window(runs: Sequence[tuple[Run, ndarray]], first: int, stop: int) -> Itera
         rows = run.rows[max(0, first - at) : max(0, stop - at)]
         at += len(run.rows)
         if rows:
-            yield Run(run.label, run.index, rows)
+            yield replace(run, rows=rows)

@@ -23,6 +23,7 @@ class Job:
         memory: name of the memory that holds the experts.
         seed: of the stream.
         segment: what to compute.
+        skip: how many of its first rows were not asked for.
         x: (rows, *shape), filled in tile by tile.
         done: resolves to None, or to the exception that stopped it.
     """
@@ -30,6 +31,7 @@ class Job:
     memory: str
     seed: int
     segment: Segment
+    skip: int
     x: ndarray
     done: asyncio.Future[None]
     _left: int = field(init=False)
@@ -46,7 +48,6 @@ class Job:
                 expert,
                 tile,
                 seed=self.seed,
-                batch=self.segment.batch,
                 device=experts.device,
                 as_uint8=self.x.dtype == np.uint8,
             )

@@ -97,7 +97,7 @@ class Stream:
         self._follows = query.seed is None and query.revision == 0
         self._plan = self._plan_of(manifest, secrets.randbits(64) if query.seed is None else query.seed)
         self._opening = self._opening_of(manifest, self._plan)
-        self._batch, self._segment = query.start_at, 0
+        self._segment, self._skip = self._plan.find(query.start_at)
         self._window: deque[tuple[Opening, Job]] = deque()
         self._allowance = 1
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -114,9 +114,9 @@ class Stream:
         yield opening
         self._fill()
         while self._window:
-            first_row = self._window[0][1].segment.row
-            while not await self._ready(self._window[0][1]):
-                yield Rows(first_row)
+            head = self._window[0][1]
+            while not await self._ready(head):
+                yield Rows(head.segment.row + head.skip)
             if self._window[0][0] != opening:
                 opening = self._window[0][0]
                 yield opening
@@ -159,19 +159,18 @@ class Stream:
         return sum(job.x.nbytes for _, job in self._window)
 
     def _next(self) -> Job | None:
-        if self._segment == 0:
-            self._follow()
-        if self._plan.rows_of(self._batch) == 0:
+        self._follow()
+        segment = self._plan.segment(self._segment)
+        if len(segment.y) <= self._skip:
             return None
-        segment = self._plan.segment(self._batch, self._segment)
-        self._segment += 1
-        if self._segment == self._plan.segments_of(self._batch):
-            self._batch, self._segment = self._batch + 1, 0
         x = np.empty((len(segment.y), *self._opening.spec.shape), self._opening.dtype)
-        return Job(self.query.memory, self._plan.seed, segment, x, asyncio.get_running_loop().create_future())
+        done = asyncio.get_running_loop().create_future()
+        job = Job(self.query.memory, self._plan.seed, segment, self._skip, x, done)
+        self._segment, self._skip = self._segment + 1, 0
+        return job
 
     def _follow(self) -> None:
-        """Turns to the newest revision between two batches, if this stream follows it."""
+        """Turns to the newest revision between two segments, if this stream follows it."""
         manifest = self._newest() if self._follows else self._manifest
         if manifest.revision != self._manifest.revision:
             self._manifest = manifest
@@ -190,13 +189,12 @@ class Stream:
 
 def messages(jobs: Sequence[Job]) -> Iterator[Rows]:
     """Finished jobs, which follow each other in the stream, as messages of at most 1 MiB (or one row)."""
+    first = jobs[0].segment.row + jobs[0].skip
+    xs, ys = [job.x[job.skip :] for job in jobs], [job.segment.y[job.skip :] for job in jobs]
     if len(jobs) > 1:
-        yield Rows(
-            jobs[0].segment.row, b"".join(job.x.data for job in jobs), b"".join(job.segment.y.data for job in jobs)
-        )
+        yield Rows(first, b"".join(x.data for x in xs), b"".join(y.data for y in ys))
         return
-    x, segment = jobs[0].x, jobs[0].segment
-    step = max(1, LARGEST_MESSAGE_BYTES // x[0].nbytes)
-    for first in range(0, len(x), step):
-        part = slice(first, first + step)
-        yield Rows(segment.row + first, x[part].tobytes(), segment.y[part].tobytes())
+    step = max(1, LARGEST_MESSAGE_BYTES // xs[0][0].nbytes)
+    for start in range(0, len(xs[0]), step):
+        part = slice(start, start + step)
+        yield Rows(first + start, xs[0][part].tobytes(), ys[0][part].tobytes())

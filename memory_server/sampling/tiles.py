@@ -12,23 +12,21 @@ from memory_server.sampling.plan import Tile
 
 
 @torch.inference_mode()
-def compute(expert: Expert, tile: Tile, *, seed: int, batch: int, device: torch.device, as_uint8: bool) -> ndarray:
+def compute(expert: Expert, tile: Tile, *, seed: int, device: torch.device, as_uint8: bool) -> ndarray:
     """The rows of a tile in its own order: uint8 images, or float32 images in [-1, 1] or vectors."""
-    z, c = inputs(tile, seed, batch, expert.noise_dim)
+    z, c = inputs(tile, seed, expert.noise_dim)
     x = expert.generate(z.to(device), c.to(device))[: len(tile.places)]
     return (to_uint8(x) if as_uint8 else x).cpu().numpy()
 
 
-def inputs(
-    tile: Tile, seed: int, batch: int, noise_dim: int
-) -> tuple[Float[Tensor, "padded noise_dim"], Int[Tensor, " padded"]]:
+def inputs(tile: Tile, seed: int, noise_dim: int) -> tuple[Float[Tensor, "padded noise_dim"], Int[Tensor, " padded"]]:
     """Noise and class indices of a tile; the rows that pad it are zero."""
     z = np.zeros((tile.padded, noise_dim), np.float32)
     c = np.zeros(tile.padded, np.int64)
     at = 0
     for run in tile.runs:
         here = slice(at, at + len(run.rows))
-        z[here] = noise.normal(seed, batch, run.label, run.rows, noise_dim)
+        z[here] = noise.normal(seed, run.batch, run.label, run.rows, noise_dim)
         c[here] = run.index
         at += len(run.rows)
     return torch.from_numpy(z), torch.from_numpy(c)

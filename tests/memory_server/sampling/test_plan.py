@@ -26,15 +26,16 @@ plans = st.builds(
     batch_size=st.integers(1, 300),
     n=st.integers(1, 900),
     seed=st.integers(0, 2**64 - 1),
-    segment=st.sampled_from([8, 64, 100]),
+    segment=st.sampled_from([8, 64, 100, 400]),
     experts=st.integers(1, 3),
 )
 
 
 def segments(plan):
-    for batch in range(plan.batches):
-        for index in range(plan.segments_of(batch)):
-            yield plan.segment(batch, index)
+    number = 0
+    while len((segment := plan.segment(number)).y):
+        yield segment
+        number += 1
 
 
 def spread(labels, classes):
@@ -44,13 +45,11 @@ def spread(labels, classes):
 
 @given(plan=plans)
 def test_every_batch_and_the_total_are_balanced_over_the_classes(plan):
-    of_batch: dict[int, list[int]] = {}
-    for segment in segments(plan):
-        of_batch.setdefault(segment.batch, []).extend(segment.y)
-    everything = [label for labels in of_batch.values() for label in labels]
-    assert len(everything) == plan.n
-    assert spread(everything, len(plan.classes)) <= 1
-    assert all(spread(labels, len(plan.classes)) <= 1 for labels in of_batch.values())
+    labels = np.concatenate([segment.y for segment in segments(plan)])
+    assert len(labels) == plan.n
+    assert spread(labels, len(plan.classes)) <= 1
+    for first in range(0, plan.n, plan.batch_size):
+        assert spread(labels[first : first + plan.batch_size], len(plan.classes)) <= 1
 
 
 @given(plan=plans)
@@ -61,6 +60,15 @@ def test_the_rows_of_the_segments_follow_each_other_without_gap(plan):
         assert 0 < len(segment.y) <= plan.segment_rows
         row += len(segment.y)
     assert row == plan.n
+
+
+@given(plan=plans, data=st.data())
+def test_a_batch_is_found_in_the_segment_that_it_begins_in(plan, data):
+    batch = data.draw(st.integers(0, (plan.n - 1) // plan.batch_size))
+    number, earlier = plan.find(batch)
+    segment = plan.segment(number)
+    assert segment.row + earlier == batch * plan.batch_size
+    assert earlier < len(segment.y)
 
 
 @given(plan=plans)
@@ -74,46 +82,55 @@ def test_the_tiles_of_a_segment_cover_each_of_its_rows_once_with_the_right_class
 
 
 @given(plan=plans)
-def test_a_tile_is_of_one_expert_and_of_a_few_sizes(plan):
+def test_the_rows_of_a_tile_are_of_the_batches_that_they_are_placed_in(plan):
     for segment in segments(plan):
         for tile in segment.tiles:
-            assert 1 <= len(tile.places) <= TILE_ROWS
-            assert len(tile.places) <= tile.padded <= max(8, 2 * len(tile.places))
-            assert tile.padded in (8, 16, 32, 64)
+            batches = [run.batch for run in tile.runs for _ in run.rows]
+            assert batches == ((segment.row + tile.places) // plan.batch_size).tolist()
 
 
 @given(plan=plans)
-def test_no_row_of_noise_is_used_twice(plan):
-    used = [
-        (segment.batch, run.label, row)
-        for segment in segments(plan)
-        for tile in segment.tiles
-        for run in tile.runs
-        for row in run.rows
-    ]
-    assert len(set(used)) == len(used) == plan.n
+def test_a_tile_is_of_one_expert_and_of_a_few_sizes(plan):
+    for segment in segments(plan):
+        for tile in segment.tiles:
+            assert 1 <= len(tile.places) <= tile.padded < len(tile.places) + 8
+            assert tile.padded in range(8, TILE_ROWS + 1, 8)
 
 
-@given(plan=plans, data=st.data())
-def test_a_segment_is_a_function_of_the_plan(plan, data):
-    batch = data.draw(st.integers(0, plan.batches - 1))
-    one, other = plan.segment(batch, 0), plan.segment(batch, 0)
+@given(plan=plans)
+def test_the_noise_of_a_class_in_a_batch_is_used_from_its_first_row_on_and_each_row_once(plan):
+    used: dict[tuple[int, int], list[int]] = {}
+    for segment in segments(plan):
+        for run in (run for tile in segment.tiles for run in tile.runs):
+            used.setdefault((run.batch, run.label), []).extend(run.rows)
+    assert all(sorted(rows) == list(range(len(rows))) for rows in used.values())
+    assert sum(map(len, used.values())) == plan.n
+
+
+@given(plan=plans)
+def test_a_segment_is_a_function_of_the_plan(plan):
+    one, other = plan.segment(0), replace(plan).segment(0)
     assert np.array_equal(one.y, other.y)
     assert [tile.runs for tile in one.tiles] == [tile.runs for tile in other.tiles]
     assert all(np.array_equal(a.places, b.places) for a, b in zip(one.tiles, other.tiles, strict=True))
 
 
+def test_small_batches_share_tiles():
+    plan = plan_of(classes=10, batch_size=16, segment=64)
+    assert [len(tile.places) for tile in plan.segment(0).tiles] == [14, 14, 12, 12, 12]
+
+
 def test_labels_are_mixed_within_a_batch():
-    y = plan_of(classes=2, batch_size=64).segment(0, 0).y
+    y = plan_of(classes=2, batch_size=64).segment(0).y[:64]
     assert 10 < np.count_nonzero(np.diff(y)) < 54
-    assert not np.array_equal(y, plan_of(classes=2, batch_size=64).segment(1, 0).y)
-    assert not np.array_equal(y, plan_of(classes=2, batch_size=64, seed=1).segment(0, 0).y)
+    assert not np.array_equal(y, plan_of(classes=2, batch_size=64).segment(1).y[:64])
+    assert not np.array_equal(y, plan_of(classes=2, batch_size=64, seed=1).segment(0).y[:64])
 
 
 def test_an_endless_plan_has_batches_for_ever():
     plan = plan_of(n=None)
-    assert plan.batches is None
     assert plan.rows_of(10**9) == plan.batch_size
+    assert len(plan.segment(10**9).y) > 0
 
 
 def test_a_batch_after_the_last_is_empty():
@@ -142,7 +159,9 @@ def test_over_all_offsets_the_split_is_exactly_in_proportion(shares, rows):
 
 def test_rows_of_one_class_are_shared_by_its_experts_over_the_batches():
     plan = plan_of(classes=1, batch_size=1, n=400, experts=2)
-    counts = Counter(tile.digest for segment in segments(plan) for tile in segment.tiles)
+    counts: Counter[str] = Counter()
+    for segment in segments(plan):
+        counts.update({tile.digest: len(tile.places) for tile in segment.tiles})
     assert counts["expert-0-1"] == pytest.approx(400 * 2 / 3, abs=40)
 
 
