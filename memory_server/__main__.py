@@ -85,7 +85,7 @@ def _serve_command() -> Any:
     def parameter(name: str) -> inspect.Parameter:
         field = Settings.model_fields[name]
         option = typer.Option(help=field.description, envvar=ENVIRONMENT_PREFIX + name.upper())
-        annotation: Any = Annotated[field.annotation, option]  # type: ignore[name-defined]
+        annotation: Any = Annotated[field.annotation, option]
         return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation)
 
     def command(**chosen: Any) -> None:

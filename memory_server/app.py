@@ -24,7 +24,7 @@ from memory_server.learning.worker import keep_data_private
 from memory_server.sampling import runtime
 from memory_server.sampling.engine import SamplingEngine
 from memory_server.sampling.experts import ExpertCache
-from memory_server.service import MemoryService
+from memory_server.service import Limits, MemoryService
 from memory_server.settings import Settings
 from memory_server.store.catalog import Catalog
 from memory_server.store.datadir import DataDir
@@ -78,7 +78,8 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         budget = IngestBudget(settings.ingest_budget_bytes, settings.max_queue)
         executor = LocalProcessExecutor(store.blobs.directory, str(device), settings.trainers)
         queue = TaskQueue(store, executor, engine.committed)
-        service = MemoryService(store.catalog, budget, queue, engine, max_samples=settings.max_samples_per_request)
+        limits = Limits(settings.max_samples_per_request, settings.upload_idle_seconds)
+        service = MemoryService(store.catalog, budget, queue, engine, limits)
         telemetry = _telemetry(settings, store.catalog, budget, experts, stack)
         server = _server(settings, telemetry, service)
         watch = await _add_health(server)

@@ -92,6 +92,10 @@ class TaskTooLarge(AskedWrongly):
     """This task alone exceeds the ingest budget."""
 
 
+class UploadStalled(AskedWrongly):
+    """A client stopped sending in the middle of its data, which holds a part of the ingest budget."""
+
+
 class ServerBusy(Busy):
     """The ingest budget or the queue is full."""
 

@@ -3,6 +3,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -12,7 +13,7 @@ from memory_api.v1.memory_pb2_grpc import MemoryServiceServicer
 from dgm_core.memory import Label, Manifest
 from memory_server.codec import answers, requests
 from memory_server.codec.upload import Header, Upload
-from memory_server.errors import BadRequest, MemoryExists, MemoryMismatch, ShuttingDown, UnknownMemory
+from memory_server.errors import BadRequest, MemoryExists, MemoryMismatch, ShuttingDown, UnknownMemory, UploadStalled
 from memory_server.learning.admission import IngestBudget
 from memory_server.learning.buffer import IngestBuffer
 from memory_server.learning.queue import TaskQueue
@@ -23,6 +24,19 @@ from memory_server.store.records import TaskRecord
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What one call may ask for.
+
+    Arguments:
+        samples: largest n of one Sample call, in rows.
+        upload_idle_seconds: how long an upload may pause.
+    """
+
+    samples: int
+    upload_idle_seconds: float
+
+
 class MemoryService(MemoryServiceServicer):
     """The service of `memory.proto`, whose comments are its reference.
 
@@ -31,17 +45,17 @@ class MemoryService(MemoryServiceServicer):
         budget: admits raw data.
         queue: learns.
         engine: samples.
-        max_samples: largest n of one Sample call.
+        limits: on single calls.
     """
 
     def __init__(
-        self, catalog: Catalog, budget: IngestBudget, queue: TaskQueue, engine: SamplingEngine, *, max_samples: int
+        self, catalog: Catalog, budget: IngestBudget, queue: TaskQueue, engine: SamplingEngine, limits: Limits
     ) -> None:
         self._catalog = catalog
         self._budget = budget
         self._queue = queue
         self._engine = engine
-        self._max_samples = max_samples
+        self._limits = limits
         self._draining = False
 
     def drain(self) -> None:
@@ -111,7 +125,7 @@ class MemoryService(MemoryServiceServicer):
 
     async def Sample(self, request: pb.SampleRequest, _: Context) -> AsyncIterator[pb.SampleResponse]:
         """See memory.proto."""
-        async with self._engine.open(requests.sample_query(request, self._max_samples)) as stream:
+        async with self._engine.open(requests.sample_query(request, self._limits.samples)) as stream:
             async for answer in stream:
                 yield answers.sample(answer)
 
@@ -125,7 +139,7 @@ class MemoryService(MemoryServiceServicer):
     ) -> TaskRecord:
         """Takes in the data of a task up to its finish; if anything goes wrong, all that had arrived is wiped."""
         try:
-            async for message in messages:
+            while (message := await self._next(messages)) is not None:
                 if self._draining:
                     raise _stopping()
                 if message.WhichOneof("message") != "chunk":
@@ -136,6 +150,15 @@ class MemoryService(MemoryServiceServicer):
             # Shielded: a caller that goes away twice must not keep the data alive.
             await asyncio.shield(asyncio.to_thread(buffer.wipe))
             raise
+
+    async def _next(self, messages: AsyncIterator[pb.LearnTaskRequest]) -> pb.LearnTaskRequest | None:
+        """The next message, None at the end of the stream."""
+        try:
+            async with asyncio.timeout(self._limits.upload_idle_seconds):
+                return await anext(messages, None)
+        except TimeoutError:
+            seconds = self._limits.upload_idle_seconds
+            raise UploadStalled(f"nothing came for {seconds:g} s, so what had come was wiped; send it again") from None
 
     def _present(self, header: Header) -> tuple[Manifest | None, list[Label]]:
         """The memory that a header names, if it is there and fits, and one of its classes if it has any."""

@@ -36,6 +36,9 @@ class Settings(BaseSettings):
     ingest_budget_bytes: int = Field(
         2 << 30, gt=0, description="Bytes of raw data that tasks not learned yet may hold together, in memory only."
     )
+    upload_idle_seconds: float = Field(
+        120.0, gt=0, description="Seconds for which an upload may pause before it is ended and its data wiped."
+    )
     max_queue: int = Field(64, gt=0, description="Tasks that may be arriving, queued or learning at one time.")
     max_samples_per_request: int = Field(1_000_000, gt=0, description="Largest n of one Sample call, in rows.")
     max_message_bytes: int = Field(

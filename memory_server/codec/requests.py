@@ -11,6 +11,8 @@ from memory_server.sampling.stream import SampleQuery
 
 DEFAULT_BATCH_SIZE = 128
 MAX_BATCH_SIZE = 65_536
+MAX_ROW = 1 << 62
+"""Positions in a stream stay within what 64-bit arithmetic can count."""
 
 
 def new_memory(request: pb.CreateMemoryRequest) -> tuple[str, Manifest]:
@@ -40,12 +42,17 @@ def sample_query(request: pb.SampleRequest, max_n: int) -> SampleQuery:
         raise BadRequest("n", f"n is {n}; ask for 1 to {max_n} rows, or leave n out for an endless stream")
     if request.batch_size > MAX_BATCH_SIZE:
         raise BadRequest("batch_size", f"{request.batch_size} is not in 1 to {MAX_BATCH_SIZE}")
+    batch_size = request.batch_size or min(DEFAULT_BATCH_SIZE, n or DEFAULT_BATCH_SIZE)
+    if request.start_at > MAX_ROW // batch_size:
+        raise BadRequest("start_at", f"batch {request.start_at} begins beyond row {MAX_ROW}")
+    if request.revision > MAX_ROW:
+        raise BadRequest("revision", f"{request.revision} is not a revision; leave it out for the newest")
     return SampleQuery(
         memory=values.name(request.memory, "memory"),
         classes=values.labels(request.classes, "classes"),
         tasks=tuple(values.name(task, f"tasks[{index}]") for index, task in enumerate(request.tasks)),
         n=n,
-        batch_size=request.batch_size or min(DEFAULT_BATCH_SIZE, n or DEFAULT_BATCH_SIZE),
+        batch_size=batch_size,
         seed=request.seed if request.HasField("seed") else None,
         start_at=request.start_at,
         revision=request.revision,

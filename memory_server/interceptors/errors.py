@@ -42,6 +42,7 @@ VERDICTS: dict[type[Exception], Verdict] = {
     errors.TaskFinished: Verdict(grpc.StatusCode.FAILED_PRECONDITION, "TASK_FINISHED"),
     errors.EmptyMemory: Verdict(grpc.StatusCode.FAILED_PRECONDITION, "EMPTY_MEMORY"),
     errors.TaskTooLarge: Verdict(grpc.StatusCode.RESOURCE_EXHAUSTED, "TASK_TOO_LARGE"),
+    errors.UploadStalled: Verdict(grpc.StatusCode.DEADLINE_EXCEEDED, "UPLOAD_STALLED"),
     errors.ServerBusy: Verdict(grpc.StatusCode.RESOURCE_EXHAUSTED, "SERVER_BUSY"),
     errors.ShuttingDown: Verdict(grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN"),
     CorruptBlob: Verdict(grpc.StatusCode.DATA_LOSS, "CORRUPT_BLOB"),

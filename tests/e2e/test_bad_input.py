@@ -170,6 +170,18 @@ CALLS: dict[str, tuple[grpc.StatusCode, str, str, Callable[[Any], Any]]] = {
         "batch_size",
         lambda w: sample(w, memory="taught", n=8, batch_size=65537),
     ),
+    "a batch beyond all counting": (
+        INVALID,
+        "BAD_REQUEST",
+        "start_at",
+        lambda w: sample(w, memory="taught", start_at=2**63),
+    ),
+    "a revision beyond all counting": (
+        INVALID,
+        "BAD_REQUEST",
+        "revision",
+        lambda w: sample(w, memory="taught", revision=2**64 - 1),
+    ),
     "a dtype that is none": (INVALID, "BAD_REQUEST", "dtype", lambda w: sample(w, memory="taught", n=8, dtype=9)),
     "a class asked for twice": (
         INVALID,

@@ -42,6 +42,24 @@ def test_an_upload_that_is_cancelled_leaves_nothing(server, wire, taught, name, 
     assert wire.everything() == before
 
 
+def test_an_upload_that_stalls_is_ended_and_gives_back_what_it_held(new_server, connect, make_images):
+    server = new_server(upload_idle_seconds=1, metrics_port=0).start()
+    wire = connect(server)
+    x, y = make_images()
+    hold = threading.Event()
+
+    def messages():
+        yield wire.header("m", "half")
+        yield wire.chunk(x, y, (0, 1))
+        hold.wait()
+
+    refusal = wire.refusal(lambda: wire.stub.LearnTask(messages(), timeout=60))
+    hold.set()
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "UPLOAD_STALLED")
+    assert server.metric(HELD) == 0
+    assert wire.everything() == [[]]
+
+
 def test_a_task_whose_client_goes_away_after_the_finish_is_learned_all_the_same(server, wire, name, connect):
     other = connect(server)
     assert other.submit(name, "t0").state == pb.QUEUED

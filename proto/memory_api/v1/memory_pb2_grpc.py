@@ -140,6 +140,7 @@ class MemoryServiceServicer(object):
         FAILED_PRECONDITION (MEMORY_MISMATCH)  the memory exists with another kind or other options.
         RESOURCE_EXHAUSTED (SERVER_BUSY)    the ingest budget or the queue is full; RetryInfo says when to come back.
         RESOURCE_EXHAUSTED (TASK_TOO_LARGE) this task alone exceeds the ingest budget: no retry will help.
+        DEADLINE_EXCEEDED (UPLOAD_STALLED)  nothing came for minutes while data was held; what had come is wiped.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
