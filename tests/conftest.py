@@ -26,7 +26,8 @@ from memory_api.v1 import memory_pb2 as pb
 from memory_api.v1.memory_pb2_grpc import MemoryServiceStub
 
 # Shapes and dtypes in the annotations of these modules are enforced while tests run.
-CHECKED = ["dgm_core.networks", "memory_server.sampling.noise", "memory_server.sampling.tiles"]
+CHECKED = [f"dgm_core.{part}" for part in ("networks", "losses", "masking", "training")]
+CHECKED += ["memory_server.sampling.noise", "memory_server.sampling.tiles"]
 install_import_hook(CHECKED, "beartype.beartype")
 
 # Tests run beside servers and workers: threads of one process that spin for each other would starve them all.

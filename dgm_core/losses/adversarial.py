@@ -10,17 +10,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Scores = Float[Tensor, " batch"]
-
 
 class AdversarialLoss(Protocol):
     """A pair of losses over scores, one for the critic and one for the generator."""
 
-    def critic(self, real: Scores, fake: Scores) -> Float[Tensor, ""]:
+    def critic(self, real: Float[Tensor, " real"], fake: Float[Tensor, " fake"]) -> Float[Tensor, ""]:
         """Minimised by the discriminator."""
         ...
 
-    def generator(self, fake: Scores) -> Float[Tensor, ""]:
+    def generator(self, fake: Float[Tensor, " fake"]) -> Float[Tensor, ""]:
         """Minimised by the generator."""
         ...
 
@@ -28,11 +26,11 @@ class AdversarialLoss(Protocol):
 class Hinge:
     """Hinge loss: scores beyond the margin of 1 no longer matter."""
 
-    def critic(self, real: Scores, fake: Scores) -> Float[Tensor, ""]:
+    def critic(self, real: Float[Tensor, " real"], fake: Float[Tensor, " fake"]) -> Float[Tensor, ""]:
         """E[max(0, 1 − D(x))] + E[max(0, 1 + D(G(z)))]."""
         return torch.relu(1 - real).mean() + torch.relu(1 + fake).mean()
 
-    def generator(self, fake: Scores) -> Float[Tensor, ""]:
+    def generator(self, fake: Float[Tensor, " fake"]) -> Float[Tensor, ""]:
         """−E[D(G(z))]."""
         return -fake.mean()
 
@@ -40,10 +38,10 @@ class Hinge:
 class Wasserstein:
     """Wasserstein loss; the critic must be kept near 1-Lipschitz by a penalty."""
 
-    def critic(self, real: Scores, fake: Scores) -> Float[Tensor, ""]:
+    def critic(self, real: Float[Tensor, " real"], fake: Float[Tensor, " fake"]) -> Float[Tensor, ""]:
         """E[D(G(z))] − E[D(x)]."""
         return fake.mean() - real.mean()
 
-    def generator(self, fake: Scores) -> Float[Tensor, ""]:
+    def generator(self, fake: Float[Tensor, " fake"]) -> Float[Tensor, ""]:
         """−E[D(G(z))]."""
         return -fake.mean()

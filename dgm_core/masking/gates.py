@@ -39,6 +39,6 @@ def compensate_(e: Float[Tensor, "*shape"], s: float, s_max: float) -> None:
     e.grad.mul_(steepness).div_(torch.cosh(e) + 1).mul_(s_max / s)
 
 
-def occupancy(m: Float[Tensor, "*shape"]) -> float:
-    """Mean of a mask, for progress reports; synchronises with the device."""
+def occupancy(m: Tensor) -> float:
+    """Mean of a mask, soft or hard, for progress reports; synchronises with the device."""
     return math.nan if m.numel() == 0 else float(m.float().mean())

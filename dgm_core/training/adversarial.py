@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,8 @@ from dgm_core.training.batches import BalancedBatches
 from dgm_core.training.clock import Clock, affordable_steps
 from dgm_core.training.recipes import Recipe
 
-PROBE_STEPS = 20
+PROBE_STEPS = 30
+MOST_EPOCHS = 20
 NORM_BATCHES = 40
 
 
@@ -37,6 +38,7 @@ class AdversarialStep:
     def __init__(self, g: MaskedGenerator, d: Discriminator, recipe: Recipe, noise_dim: int) -> None:
         self.g, self.d, self.recipe, self.noise_dim = g, d, recipe, noise_dim
         self.objective = recipe.objective()
+        self.losses: dict[str, Tensor] = {}
         self.price = recipe.reservation * scarcity(g.reserved)
         # Fresh optimisers per task, without weight decay: state or decay carried over would move reserved weights.
         groups: list[dict[str, Any]] = [
@@ -51,11 +53,11 @@ class AdversarialStep:
         )
         self.optimise_d = torch.optim.Adam(d.parameters(), lr=recipe.lr_d, betas=recipe.betas, fused=True)
 
-    def __call__(self, batches: BalancedBatches) -> tuple[Tensor, Tensor]:
-        """Losses (critic, generator) of this step, detached and still on the device."""
+    def __call__(self, batches: BalancedBatches) -> None:
+        """Takes one step and leaves its losses, detached and still on the device, in `losses`."""
         for _ in range(self.recipe.critic_steps):
-            critic = self._critic(batches)
-        return critic, self._generator(batches)
+            self.losses["critic_loss"] = self._critic(batches)
+        self.losses["generator_loss"] = self._generator(batches)
 
     def _critic(self, batches: BalancedBatches) -> Tensor:
         real, c_real = batches.draw(self.recipe.batch)
@@ -114,30 +116,14 @@ def train_generator(
     step = AdversarialStep(g, d, recipe, noise_dim)
     probe = min(PROBE_STEPS, wanted)
     clock.tick("generator", 0, wanted)
-    started = time.monotonic()
-    for _ in range(probe):
-        step(batches)
-    steps = affordable_steps(wanted, probe, time.monotonic() - started, clock.limit)
+    pace = _pace(step, batches, probe)
+    steps = max(probe, affordable_steps(wanted, pace, clock.limit))
+    clock.expect(pace * steps)
     hard_from = max(probe, round(recipe.hard_at * steps))
-    annealing = Annealing(hard_from, epochs=max(1, min(20, hard_from // 20)), s_max=recipe.s_max)
-
-    average = None
-    for i in range(probe, steps):
-        if i < hard_from:
-            g.slope = annealing.slope(i)
-        elif g.hard is None:
-            g.harden()
-            average = _average(g, recipe)
-        critic, generator = step(batches)
-        if average is not None:
-            average.update()
-        if clock.due():
-            metrics = _metrics(g, critic, generator)
-            clock.tick("generator", i, steps, lambda metrics=metrics: metrics)  # type: ignore[misc]
-    if g.hard is None:
-        g.harden()
-    if average is not None:
-        average.apply()
+    _anneal(step, batches, range(probe, hard_from), steps, clock)
+    g.harden()
+    _fine_tune(step, batches, range(hard_from, steps), steps, clock)
+    _check(step.losses)
     if moved := g.settle():
         raise TrainingDiverged(f"{moved} reserved weights moved during training; this is a defect, please report it")
     reestimate_norms(g, batches, recipe.batch, noise_dim)
@@ -145,22 +131,52 @@ def train_generator(
     return steps
 
 
-def _average(g: MaskedGenerator, recipe: Recipe) -> Average | None:
-    if not recipe.ema:
-        return None
-    return Average(dict(g.network.named_parameters()), g.trainable(), recipe.ema)
+def _anneal(step: AdversarialStep, batches: BalancedBatches, span: range, steps: int, clock: Clock) -> None:
+    """Soft masks whose slope rises until they are steps."""
+    annealing = Annealing(span.stop, max(1, min(MOST_EPOCHS, span.stop // 20)), step.recipe.s_max)
+    for i in span:
+        step.g.slope = annealing.slope(i)
+        step(batches)
+        _watch(step, i, steps, clock)
 
 
-def _metrics(g: MaskedGenerator, critic: Tensor, generator: Tensor) -> dict[str, float]:
-    metrics = {"critic_loss": float(critic), "generator_loss": float(generator), "slope": g.slope}
-    for name, value in metrics.items():
+def _fine_tune(step: AdversarialStep, batches: BalancedBatches, span: range, steps: int, clock: Clock) -> None:
+    """The committed masks, and an average over what they may still change."""
+    average = Average(dict(step.g.network.named_parameters()), step.g.trainable(), step.recipe.ema)
+    for i in span:
+        step(batches)
+        if step.recipe.ema:
+            average.update()
+        _watch(step, i, steps, clock)
+    if step.recipe.ema:
+        average.apply()
+
+
+def _watch(step: AdversarialStep, i: int, steps: int, clock: Clock) -> None:
+    if clock.due():  # reading a loss waits for the device, so twice a second is enough
+        losses, occupied = _check(step.losses), step.g.occupancy()
+        occupancy = sum(occupied.values()) / len(occupied)
+        clock.tick("generator", i, steps, {**losses, "slope": step.g.slope, "mask_occupancy": occupancy})
+
+
+def _check(losses: Mapping[str, Tensor]) -> dict[str, float]:
+    """The losses as numbers. Raises TrainingDiverged if one is none."""
+    values = {name: float(value) for name, value in losses.items()}
+    for name, value in values.items():
         if not math.isfinite(value):
-            raise TrainingDiverged(
-                f"{name} became {value}; send the task again, or check its data for constant features"
-            )
-    occupied = g.occupancy()
-    metrics["mask_occupancy"] = sum(occupied.values()) / len(occupied)
-    return metrics
+            raise TrainingDiverged(f"{name} became {value}; send the task again, and look at its data for outliers")
+    return values
+
+
+def _pace(step: AdversarialStep, batches: BalancedBatches, probe: int) -> float:
+    """Seconds per step, judged by the later half of the first steps: the very first ones also set everything up."""
+    for i in range(probe):
+        if i == probe // 2:
+            started = time.monotonic()
+        step(batches)
+    if batches.x.is_cuda:
+        torch.cuda.synchronize()
+    return (time.monotonic() - started) / (probe - probe // 2)
 
 
 @torch.no_grad()

@@ -1,11 +1,14 @@
 """How long a task takes: estimates from its own first steps, and steps cut to fit a limit."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from dgm_core.memory import Progress, Report
 
 REPORT_EVERY = 0.5
+
+# From here on the time that has passed tells more than the first steps did.
+TRUSTED_FRACTION = 0.1
 
 # Shares of a whole task; the generator dominates by design.
 SHARES = {"generator": 0.80, "quality": 0.08, "solver": 0.12}
@@ -24,6 +27,7 @@ class Clock:
         self.report, self.limit, self.now = report, limit, now
         self.started = now()
         self.last = float("-inf")
+        self.expected: float | None = None
 
     @property
     def seconds(self) -> float:
@@ -38,26 +42,32 @@ class Clock:
         """Whether this phase and those before it have used up their share of the limit."""
         return self.limit is not None and self.seconds > self.limit * (_before(phase) + SHARES[phase])
 
-    def tick(self, phase: str, step: int, steps: int, metrics: Callable[[], dict[str, float]] = dict) -> None:
+    def tick(self, phase: str, step: int, steps: int, metrics: Mapping[str, float] | None = None) -> None:
         """Reports at the start and the end of a phase and twice a second between."""
         if step not in (0, steps) and not self.due():
             return
         self.last = self.now()
         fraction = _before(phase) + SHARES[phase] * step / max(steps, 1)
-        left = self.seconds * (1 - fraction) / fraction if fraction > 0.005 else None
-        self.report(Progress(phase, step, steps, fraction, left, metrics()))
+        self.report(Progress(phase, step, steps, fraction, self._left(fraction), metrics or {}))
+
+    def expect(self, generator: float) -> None:
+        """Takes an estimate for the whole task from that for the generator's phase, in seconds."""
+        self.expected = generator / SHARES["generator"]
+
+    def _left(self, fraction: float) -> float | None:
+        if fraction >= TRUSTED_FRACTION:
+            return self.seconds * (1 - fraction) / fraction
+        return None if self.expected is None else max(0.0, self.expected - self.seconds)
 
 
 def _before(phase: str) -> float:
     names = list(SHARES)
-    return sum(SHARES[name] for name in names[: names.index(phase)])
+    return sum((SHARES[name] for name in names[: names.index(phase)]), 0.0)
 
 
-def affordable_steps(wanted: int, done: int, spent: float, limit: float | None) -> int:
-    """Steps of the generator that fit into its share of `limit` seconds, judged by `done` steps in `spent` seconds."""
-    if limit is None:
-        return wanted
-    return max(done, min(wanted, int(limit * SHARES["generator"] * done / max(spent, 1e-9))))
+def affordable_steps(wanted: int, pace: float, limit: float | None) -> int:
+    """At most `wanted` steps of the generator at `pace` seconds each, that fit into its share of `limit` seconds."""
+    return wanted if limit is None else min(wanted, int(limit * SHARES["generator"] / max(pace, 1e-9)))
 
 
 def limit_of(*limits: float | None) -> float | None:

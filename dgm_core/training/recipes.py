@@ -4,6 +4,7 @@
 Ostapenko et al. 2019 for 32 × 32 images.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -74,7 +75,7 @@ def _paper_discriminator(spec: DataSpec, classes: int) -> Discriminator:
 
 
 def _fast_steps(examples: int, classes: int) -> int:
-    plenty = min(3.0, max(1.0, (examples / 300) ** 0.5))  # more to learn from takes longer to exhaust
+    plenty = min(3.0, max(1.0, math.sqrt(examples / 300)))  # more to learn from takes longer to exhaust
     return round((750 + 250 * min(classes, 10)) * plenty)
 
 

@@ -29,6 +29,7 @@ def main() -> None:
     classes = tasks_of()[wish.task]
     seen = tuple(label for task in tasks_of()[: wish.task + 1] for label in task)
     test = data.test.of(seen)
+    result: dict[str, object]
     if wish.joint:
         result = {"joint": _score(endless(*_pair(data.train.of(seen)), BATCH, wish.seed), seen, test, wish)}
     else:
@@ -39,7 +40,7 @@ def main() -> None:
 
 def _learn(wish: argparse.Namespace, real: Part, seen: tuple[int, ...], test: Part) -> dict[str, object]:
     memory = Memory(wish.target, name=wish.memory, options={"seed": wish.seed})
-    learned = memory.learn_task(_pair(real), task=f"t{wish.task}", progress=True)
+    learned = memory.learn_task(_pair(real), task=f"t{wish.task}")
     earlier = [label for label in seen if label not in set(real.y.tolist())]
     current = endless(*_pair(real), BATCH * 2 // len(seen) if earlier else BATCH, wish.seed)
     with_memory = _score(_mixed(current, memory, earlier), seen, test, wish)

@@ -26,7 +26,7 @@ from memory_server.demo.datasets import load, tasks_of
 
 READY = "memory-server ready on "
 MEMORY = "demo"
-PROBE = {"n": 64, "seed": 2026}
+PROBE_ROWS, PROBE_SEED = 64, 2026
 LEAST_OF_JOINT = 0.95
 LEAST_OVER_NONE = 3.0
 STEPS = {"digits": 400, "mnist": 600}
@@ -130,7 +130,7 @@ def _learner(wish: Wish, task: int, *more: str) -> dict[str, Any]:
 
 def _compare(memory: Memory, newest: int, outcome: Outcome) -> None:
     for task in range(newest + 1):
-        x, y = memory.sample(tasks=[f"t{task}"], **PROBE)
+        x, y = memory.sample(tasks=[f"t{task}"], n=PROBE_ROWS, seed=PROBE_SEED)
         digest = hashlib.sha256(x.tobytes() + y.tobytes()).hexdigest()
         if outcome.first.setdefault(task, digest) != digest:
             outcome.changed.append(f"task t{task} after t{newest}")
@@ -148,7 +148,7 @@ def _picture(memory: Memory, out: Path) -> Path:
     from memory_client.grid import draw_grid  # noqa: PLC0415 - needs pillow
 
     out.mkdir(parents=True, exist_ok=True)
-    x, y = memory.sample(n=16 * len(memory.classes), seed=PROBE["seed"])
+    x, y = memory.sample(n=16 * len(memory.classes), seed=PROBE_SEED)
     draw_grid(x, y, out / "grid.png")
     return out / "grid.png"
 

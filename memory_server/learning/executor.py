@@ -18,8 +18,8 @@ from memory_server.learning.messages import Job, Place, job_frame, read_error, r
 
 _WORKER = "memory_server.learning.worker"
 _SPINS = {"GOMP_SPINCOUNT": "1000", "OMP_WAIT_POLICY": "passive"}
-"""How long a training thread may spin for the others. By default it spins for milliseconds, and where the cores are shared
-with samplers or learners a step then takes ten times as long."""
+"""How long a training thread may spin for the others. By default it spins for milliseconds, and where samplers or
+learners want the same cores a step then takes ten times as long."""
 
 
 class Executor(Protocol):

@@ -77,10 +77,10 @@ def test_a_classifier_stops_when_it_is_told_to():
 
 def test_a_phase_is_over_when_its_share_of_the_limit_is_used_up():
     now = [0.0]
-    clock = Clock(lambda progress: None, limit=100, now=lambda: now[0])
-    now[0] = 81
+    clock = Clock(lambda progress: None, limit=100.0, now=lambda: now[0])
+    now[0] = 81.0
     assert clock.over("generator") and not clock.over("quality")
-    now[0] = 101
+    now[0] = 101.0
     assert clock.over("solver")
     assert not Clock(lambda progress: None).over("generator")
 
@@ -90,11 +90,18 @@ def test_the_strictest_limit_holds():
     assert limit_of(5.0, None, 3.0) == 3.0
 
 
+def test_the_first_estimate_comes_from_the_pace_of_the_first_steps():
+    seen: list[Progress] = []
+    clock = Clock(seen.append, now=lambda: 0.0)
+    clock.expect(80.0)
+    clock.tick("generator", 0, 100)
+    assert seen[0].seconds_left == pytest.approx(100)
+
+
 def test_steps_are_cut_to_fit_a_limit_and_never_stretched():
-    assert affordable_steps(1000, 10, 1.0, None) == 1000
-    assert affordable_steps(1000, 10, 1.0, 10.0) == 80
-    assert affordable_steps(50, 10, 1.0, 1000.0) == 50
-    assert affordable_steps(1000, 10, 100.0, 1.0) == 10
+    assert affordable_steps(1000, 0.1, None) == 1000
+    assert affordable_steps(1000, 0.1, 10.0) == 80
+    assert affordable_steps(50, 0.1, 1000.0) == 50
 
 
 def test_progress_rises_through_the_phases_and_estimates_what_is_left():
@@ -106,4 +113,5 @@ def test_progress_rises_through_the_phases_and_estimates_what_is_left():
             clock.tick(phase, step, 100)
     fractions = [p.fraction for p in seen]
     assert fractions == sorted(fractions) and fractions[0] == 0 and fractions[-1] == pytest.approx(1)
-    assert seen[0].seconds_left is None and seen[-1].seconds_left == pytest.approx(0)
+    assert seen[0].seconds_left is None  # nothing is known yet
+    assert seen[-1].seconds_left == pytest.approx(0)
