@@ -8,6 +8,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ENVIRONMENT_PREFIX = "MEMORY_SERVER_"
+_MOST_TRAINERS = 8
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -48,7 +49,9 @@ class Settings(BaseSettings):
     sampling_threads: int = Field(
         0, ge=0, description="Threads that sample; 0: half of the cores, but one on a CUDA device."
     )
-    training_threads: int = Field(0, ge=0, description="Threads of a process that learns; 0: all cores.")
+    training_threads: int = Field(
+        0, ge=0, description="Threads of a process that learns; 0: all cores but one, at most 8."
+    )
     metrics_port: int | None = Field(
         None, ge=0, le=65535, description="Port of the Prometheus metrics on the loopback; 0 picks one; unset: none."
     )
@@ -73,7 +76,8 @@ class Settings(BaseSettings):
     @property
     def trainers(self) -> int:
         """How many threads a process that learns has."""
-        return self.training_threads or _cores()
+        # One core stays free for sampling: threads that wait for a busy core slow every training step down.
+        return self.training_threads or max(1, min(_MOST_TRAINERS, _cores() - 1))
 
 
 def _cores() -> int:

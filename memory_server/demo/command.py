@@ -1,5 +1,7 @@
 """The command `memory-server demo`."""
 
+import signal
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -29,6 +31,7 @@ def demo(
     if missing:
         console.print(f"the demo needs {' and '.join(missing)}; pip install 'generative-memory\\[server,demo]'")
         raise typer.Exit(2)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that the server is stopped, too
     try:
         status = run(Wish(dataset, data, seed, out), console)
     except (ValueError, RuntimeError) as error:

@@ -117,7 +117,7 @@ def _one_task(wish: Wish, target: str, task: int) -> dict[str, Any]:
 def _learner(wish: Wish, task: int, *more: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "memory_server.demo.learner", "--memory", MEMORY, "--task", str(task)]
     command += ["--dataset", wish.dataset, "--seed", str(wish.seed), "--steps", str(STEPS[wish.dataset])]
-    command += ["--threads", str(min(2, os.cpu_count() or 1))]
+    command += ["--threads", str(max(1, (os.cpu_count() or 1) // 2))]  # the server has the rest
     command += ["--data", str(wish.data)] if wish.data else []
     done = subprocess.run([*command, *more], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
