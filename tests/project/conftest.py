@@ -1,5 +1,6 @@
 """What the tests of the project itself share."""
 
+import os
 import subprocess
 import tomllib
 from collections.abc import Callable
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+Make = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
@@ -34,11 +37,11 @@ def sources(root: Path) -> list[Path]:
 
 
 @pytest.fixture(scope="session")
-def make(root: Path) -> Callable[..., str]:
-    """Runs make in the root and returns what it prints."""
+def make(root: Path) -> Make:
+    """Runs make in the root, or in `cwd`, as if no other make had called it."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "MFLAGS"}
 
-    def run(*arguments: str) -> str:
-        done = subprocess.run(["make", *arguments], cwd=root, check=True, capture_output=True, text=True)
-        return done.stdout
+    def run(*arguments: str, cwd: Path = root) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["make", *arguments], cwd=cwd, env=own, check=False, capture_output=True, text=True)
 
     return run

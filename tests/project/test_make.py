@@ -8,24 +8,27 @@ from pathlib import Path
 
 import pytest
 
-Make = Callable[..., str]
+Make = Callable[..., subprocess.CompletedProcess[str]]
 
 TARGETS = ["help", "setup", "proto", "format", "lint", "test", "test-slow", "check", "demo", "serve", "clean"]
 
 
 def test_help_explains_every_target(make: Make) -> None:
-    explained = dict(line.removeprefix("make ").split(maxsplit=1) for line in make("help").splitlines())
+    explained = dict(line.removeprefix("make ").split(maxsplit=1) for line in make("help").stdout.splitlines())
 
     assert sorted(explained) == sorted(TARGETS)
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_target_can_be_planned(make: Make, target: str) -> None:
-    assert make("--dry-run", target).strip()
+    planned = make("--dry-run", target)
+
+    assert planned.returncode == 0
+    assert planned.stdout.strip()
 
 
 def test_the_tests_begin_with_every_check(make: Make) -> None:
-    plan = make("--dry-run", "test")
+    plan = make("--dry-run", "test").stdout
 
     commands = ["ruff check", "ruff format --check", "mypy", "lint-imports", "grpc_tools.protoc", "pytest"]
     places = [plan.index(command) for command in commands]
@@ -34,14 +37,14 @@ def test_the_tests_begin_with_every_check(make: Make) -> None:
 
 def test_arguments_are_passed_on(make: Make) -> None:
     for target in ("test", "test-slow", "demo", "serve"):
-        assert "--some-argument" in make("--dry-run", target, "ARGS=--some-argument"), target
+        assert "--some-argument" in make("--dry-run", target, "ARGS=--some-argument").stdout, target
 
 
-def test_a_missing_python_is_named_with_the_cure(root: Path, tmp_path: Path) -> None:
+def test_a_missing_python_is_named_with_the_cure(make: Make, root: Path, tmp_path: Path) -> None:
     (tmp_path / "Makefile").write_text((root / "Makefile").read_text())
     for name in ("pyproject.toml", "constraints.txt"):
         (tmp_path / name).touch()
-    done = subprocess.run(["make", "setup", "PYTHON="], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = make("setup", "PYTHON=", cwd=tmp_path)
 
     assert done.returncode != 0
     assert "Python 3.11 or 3.12 is needed" in done.stderr
