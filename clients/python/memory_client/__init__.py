@@ -29,6 +29,7 @@ from memory_client.errors import (
     UnknownMemory,
     UnknownRevision,
     UnknownTask,
+    UploadStalled,
 )
 from memory_client.learning import TaskHandle
 from memory_client.memory import Memory
@@ -65,4 +66,5 @@ __all__ = [
     "UnknownMemory",
     "UnknownRevision",
     "UnknownTask",
+    "UploadStalled",
 ]

@@ -135,6 +135,12 @@ class DeadlineExceeded(MemoryServiceError, TimeoutError):
     advice = "Try again, or pass a larger timeout"
 
 
+class UploadStalled(DeadlineExceeded):
+    """The stream of a task paused for so long that the server gave it up; nothing of it was kept."""
+
+    advice = "Send the task again, from a stream that yields at least every minute"
+
+
 class InternalError(MemoryServiceError):
     """The server failed, or broke the protocol; its log says more."""
 
@@ -152,6 +158,7 @@ BY_REASON: Mapping[str, type[MemoryServiceError]] = {
     "TASK_FINISHED": TaskFinished,
     "TASK_TOO_LARGE": TaskTooLarge,
     "SERVER_BUSY": ServerBusy,
+    "UPLOAD_STALLED": UploadStalled,
     "QUALITY_TOO_LOW": QualityTooLow,
     "TRAINING_DIVERGED": TaskFailed,
     "CANNOT_LEARN": TaskFailed,
