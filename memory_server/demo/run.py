@@ -29,7 +29,7 @@ MEMORY = "demo"
 PROBE_ROWS, PROBE_SEED = 64, 2026
 LEAST_OF_JOINT = 0.95
 LEAST_OVER_NONE = 3.0
-STEPS = {"digits": 400, "mnist": 600}
+STEPS = {"digits": 300, "mnist": 600}
 
 
 @dataclass(frozen=True)
