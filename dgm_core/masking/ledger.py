@@ -54,6 +54,13 @@ class Ledger:
         self.weights: dict[str, Tensor] = {}
         self.reserved: dict[str, Tensor] = {}
 
+    def copy(self) -> "Ledger":
+        """A ledger of its own with the same pages."""
+        ledger = Ledger()
+        for page in self.pages:
+            ledger.append(page)
+        return ledger
+
     def append(self, page: Page) -> None:
         """Takes one more task in; the weights grow to its shapes first."""
         self.grow({name: tuple(mask.shape) for name, mask in page.masks.items()})

@@ -154,14 +154,13 @@ class MaskedMemory(GenerativeMemory):
         Free weights are initialised from (memory seed, task index), whatever earlier tasks left in them.
         """
         spec = self.manifest.spec
-        ledger = Ledger()
-        for page in self.ledger.pages:
-            ledger.append(page)
+        ledger = self.ledger.copy()
         ledger.grow(weight_shapes(spec, widths, self.chosen.noise))
         network = chain_generator(spec, widths, classes, self.chosen.noise)
         source = torch.Generator().manual_seed(_mix(self.chosen.seed, len(self.own)))
         with torch.no_grad():
-            for name, reserved in ledger.reserved.items():
+            for name in network.shared_names:
+                reserved = ledger.reserved[name]
                 free = torch.randn(reserved.shape, generator=source) * initial_std(spec)
                 network.get_parameter(name).copy_(torch.where(reserved, ledger.weights[name], free))
         return network, ledger.reserved
@@ -258,9 +257,7 @@ class _Lesson:
         masks = {name: m.cpu() for name, m in g.masks().items()}
         weights = {name: w.detach().cpu() for name, w in g.weights.items()}
         state = {f"own/{name}": t.cpu() for name, t in g.network.state_dict().items() if name not in masks}
-        ledger = Ledger()
-        for page in self.memory.ledger.pages:
-            ledger.append(page)
+        ledger = self.memory.ledger.copy()
         ledger.grow({name: tuple(m.shape) for name, m in masks.items()})
         return {**ledger.page(masks, weights).tensors(), **state}
 
