@@ -17,7 +17,7 @@ from dgm_core.memory import TrainingDiverged
 from dgm_core.networks.discriminators import Discriminator
 from dgm_core.training.averaging import Average
 from dgm_core.training.batches import BalancedBatches
-from dgm_core.training.clock import Clock, affordable_steps
+from dgm_core.training.clock import Clock
 from dgm_core.training.recipes import Recipe
 
 PROBE_STEPS = 30
@@ -106,7 +106,7 @@ def train_generator(
     """Trains the masks and weights of one task and leaves `g` hard, averaged and settled.
 
     Arguments:
-        wanted: steps to take; fewer are taken if they would not fit into the clock's limit.
+        wanted: steps to take; a clock whose limit is too short for them walks through the same schedule in fewer.
 
     Returns:
         the number of steps taken.
@@ -114,49 +114,53 @@ def train_generator(
         TrainingDiverged: a loss became NaN or infinite.
     """
     step = AdversarialStep(g, d, recipe, noise_dim)
-    probe = min(PROBE_STEPS, wanted)
     clock.tick("generator", 0, wanted)
-    pace = _pace(step, batches, probe)
-    steps = max(probe, affordable_steps(wanted, pace, clock.limit))
-    clock.expect(pace * steps)
-    hard_from = max(probe, round(recipe.hard_at * steps))
-    _anneal(step, batches, range(probe, hard_from), steps, clock)
+    taken = min(PROBE_STEPS, wanted)
+    clock.expect(wanted * _pace(step, batches, taken))
+    hard_from = max(taken, round(recipe.hard_at * wanted))
+    taken = _anneal(step, batches, taken, hard_from, wanted, clock)
     g.harden()
-    _fine_tune(step, batches, range(hard_from, steps), steps, clock)
+    taken = _fine_tune(step, batches, taken, wanted, clock)
     _check(step.losses)
     if moved := g.settle():
         raise TrainingDiverged(f"{moved} reserved weights moved during training; this is a defect, please report it")
     reestimate_norms(g, batches, recipe.batch, noise_dim)
-    clock.tick("generator", steps, steps)
-    return steps
+    clock.tick("generator", wanted, wanted)
+    return taken
 
 
-def _anneal(step: AdversarialStep, batches: BalancedBatches, span: range, steps: int, clock: Clock) -> None:
-    """Soft masks whose slope rises until they are steps."""
-    annealing = Annealing(span.stop, max(1, min(MOST_EPOCHS, span.stop // 20)), step.recipe.s_max)
-    for i in span:
-        step.g.slope = annealing.slope(i)
+def _anneal(
+    step: AdversarialStep, batches: BalancedBatches, taken: int, hard_from: int, wanted: int, clock: Clock
+) -> int:
+    """Soft masks whose slope rises until they are steps; returns the number of steps taken so far."""
+    annealing = Annealing(hard_from, max(1, min(MOST_EPOCHS, hard_from // 20)), step.recipe.s_max)
+    while (at := clock.position(taken, wanted)) < hard_from:
+        step.g.slope = annealing.slope(at)
         step(batches)
-        _watch(step, i, steps, clock)
+        taken += 1
+        _watch(step, at, wanted, clock)
+    return taken
 
 
-def _fine_tune(step: AdversarialStep, batches: BalancedBatches, span: range, steps: int, clock: Clock) -> None:
-    """The committed masks, and an average over what they may still change."""
+def _fine_tune(step: AdversarialStep, batches: BalancedBatches, taken: int, wanted: int, clock: Clock) -> int:
+    """The committed masks, and an average over what they may still change; returns the number of steps taken so far."""
     average = Average(dict(step.g.network.named_parameters()), step.g.trainable(), step.recipe.ema)
-    for i in span:
+    while (at := clock.position(taken, wanted)) < wanted:
         step(batches)
+        taken += 1
         if step.recipe.ema:
             average.update()
-        _watch(step, i, steps, clock)
+        _watch(step, at, wanted, clock)
     if step.recipe.ema:
         average.apply()
+    return taken
 
 
-def _watch(step: AdversarialStep, i: int, steps: int, clock: Clock) -> None:
+def _watch(step: AdversarialStep, at: int, wanted: int, clock: Clock) -> None:
     if clock.due():  # reading a loss waits for the device, so twice a second is enough
         losses, occupied = _check(step.losses), step.g.occupancy()
         occupancy = sum(occupied.values()) / len(occupied)
-        clock.tick("generator", i, steps, {**losses, "slope": step.g.slope, "mask_occupancy": occupancy})
+        clock.tick("generator", at, wanted, {**losses, "slope": step.g.slope, "mask_occupancy": occupancy})
 
 
 def _check(losses: Mapping[str, Tensor]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""How long a task takes: estimates from its own first steps, and steps cut to fit a limit."""
+"""How long a task takes: estimates from its own first steps, and a schedule that fits a limit."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -50,9 +50,19 @@ class Clock:
         fraction = _before(phase) + SHARES[phase] * step / max(steps, 1)
         self.report(Progress(phase, step, steps, fraction, self._left(fraction), metrics or {}))
 
+    def position(self, taken: int, steps: int) -> int:
+        """Where the generator's schedule of `steps` stands: steps taken, or the share of its time used up, if further.
+
+        So a slow machine walks through the whole schedule in fewer steps, and a short hiccup costs no more than itself.
+        """
+        if self.limit is None:
+            return taken
+        return max(taken, int(steps * self.seconds / (self.limit * SHARES["generator"])))
+
     def expect(self, generator: float) -> None:
         """Takes an estimate for the whole task from that for the generator's phase, in seconds."""
-        self.expected = generator / SHARES["generator"]
+        whole = generator / SHARES["generator"]
+        self.expected = whole if self.limit is None else min(whole, self.limit)
 
     def _left(self, fraction: float) -> float | None:
         if fraction >= TRUSTED_FRACTION:
@@ -63,11 +73,6 @@ class Clock:
 def _before(phase: str) -> float:
     names = list(SHARES)
     return sum((SHARES[name] for name in names[: names.index(phase)]), 0.0)
-
-
-def affordable_steps(wanted: int, pace: float, limit: float | None) -> int:
-    """At most `wanted` steps of the generator at `pace` seconds each, that fit into its share of `limit` seconds."""
-    return wanted if limit is None else min(wanted, int(limit * SHARES["generator"] / max(pace, 1e-9)))
 
 
 def limit_of(*limits: float | None) -> float | None:

@@ -27,7 +27,7 @@ class Recipe:
         objective: makes the losses.
         discriminator: makes D for a spec and a number of classes.
         steps: training steps of G for (examples, classes).
-        seconds: limit for the whole task; steps are cut to fit. None: no limit.
+        seconds: limit for the whole task; where it is short the schedule is run in fewer steps. None: no limit.
         width: f of the generator's widths.
         batch: examples per step.
         critic_steps: steps of D per step of G.

@@ -1,5 +1,6 @@
 """One contract for all kinds: learn, sample, restore, never forget, refuse what cannot be learned."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -100,6 +101,16 @@ def test_learning_changes_neither_memory_nor_manifest_nor_blobs(kind):
 def test_the_same_seed_and_data_learn_the_same_memory(kind):
     made = [learn(new_manifest(kind, {}, IMAGE, seed=7), {}, examples(IMAGE, [0, 1]), "t0")[0] for _ in range(2)]
     assert replace(made[0].tasks[0], seconds=0) == replace(made[1].tasks[0], seconds=0)
+
+
+@kinds
+def test_a_limit_in_seconds_bounds_the_whole_task_and_still_gives_hard_masks_and_a_quality(kind):
+    started = time.monotonic()
+    limit = Budget(steps=10**6, seconds=3.0)
+    manifest, blobs = learn(new_manifest(kind, {"width": "4"}, IMAGE, seed=0), {}, examples(IMAGE, [0, 1]), "t0", limit)
+    assert 2 < time.monotonic() - started < 15
+    assert 30 < manifest.tasks[0].steps < 10**6
+    assert bytes_of(manifest, blobs, "t0")
 
 
 @kinds

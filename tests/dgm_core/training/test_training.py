@@ -8,7 +8,7 @@ from dgm_core.memory import DataSpec, Progress, TaskData
 from dgm_core.training.averaging import Average
 from dgm_core.training.batches import BalancedBatches, split, standardisation, to_range
 from dgm_core.training.classifying import Pool, accuracy, train_classifier
-from dgm_core.training.clock import Clock, affordable_steps, limit_of
+from dgm_core.training.clock import Clock, limit_of
 
 SPEC = DataSpec((2,), "float32")
 
@@ -98,10 +98,22 @@ def test_the_first_estimate_comes_from_the_pace_of_the_first_steps():
     assert seen[0].seconds_left == pytest.approx(100)
 
 
-def test_steps_are_cut_to_fit_a_limit_and_never_stretched():
-    assert affordable_steps(1000, 0.1, None) == 1000
-    assert affordable_steps(1000, 0.1, 10.0) == 80
-    assert affordable_steps(50, 0.1, 1000.0) == 50
+def test_a_schedule_follows_the_steps_or_the_time_whichever_is_further():
+    now = [0.0]
+    clock = Clock(lambda progress: None, limit=100.0, now=lambda: now[0])
+    assert clock.position(10, 1000) == 10
+    now[0] = 40.0  # half of the generator's share
+    assert clock.position(10, 1000) == 500
+    assert clock.position(700, 1000) == 700
+    assert Clock(lambda progress: None, now=lambda: now[0]).position(3, 1000) == 3
+
+
+def test_an_estimate_is_never_longer_than_the_limit():
+    seen: list[Progress] = []
+    clock = Clock(seen.append, limit=50.0, now=lambda: 0.0)
+    clock.expect(80.0)
+    clock.tick("generator", 0, 100)
+    assert seen[0].seconds_left == 50.0
 
 
 def test_progress_rises_through_the_phases_and_estimates_what_is_left():
