@@ -36,6 +36,18 @@ class QualityTooLow(RuntimeError):
     """The reverse accuracy of a task stayed below the caller's `min_quality`; nothing is kept."""
 
 
+class CannotForget(ValueError):
+    """Later tasks reuse what a task reserved, so that it cannot be erased before they are. `dependents` names them."""
+
+    def __init__(self, task: str, dependents: tuple[str, ...]) -> None:
+        later = f"task{'s' if len(dependents) > 1 else ''} {', '.join(dependents)}"
+        super().__init__(
+            f"task {task} cannot be forgotten: the later {later} reuse{'' if len(dependents) > 1 else 's'} what it "
+            f"reserved; forget {later} first, newest first, and learn with erasable=True what may have to go alone"
+        )
+        self.dependents = dependents
+
+
 class TrainingDiverged(RuntimeError):
     """A loss became NaN or infinite; nothing is kept."""
 
@@ -104,18 +116,20 @@ class TaskData:
 
 
 @dataclass(frozen=True)
-class Budget:
-    """How long a task may learn; what is None is left to the recipe.
+class Terms:
+    """On what terms a task is learned; what is None is left to the recipe.
 
     Arguments:
         steps: training steps of the generator.
         seconds: wall-clock seconds for the whole task.
         min_quality: reverse accuracy in [0, 1] below which the task fails instead of committing.
+        erasable: no later task may reuse what this one reserves, so that it can always be forgotten.
     """
 
     steps: int | None = None
     seconds: float | None = None
     min_quality: float | None = None
+    erasable: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,7 +165,19 @@ class ExpertEntry:
 
 @dataclass(frozen=True)
 class TaskEntry:
-    """One learned task in a manifest: its experts, the blob that holds it, and what was measured."""
+    """One learned task in a manifest.
+
+    Arguments:
+        task: its name.
+        blob: digest of the blob that holds it.
+        experts: what it is sampled from.
+        quality: reverse accuracy in [0, 1].
+        steps: training steps of the generator.
+        seconds: that learning took.
+        erasable: no later task may reuse what it reserved.
+        reuses: names of the earlier tasks whose reserved weights or units it reads: they cannot be forgotten before it.
+        analysis: what was measured of it; `Analysis` in JSON's types.
+    """
 
     task: str
     blob: str
@@ -159,6 +185,8 @@ class TaskEntry:
     quality: float
     steps: int
     seconds: float
+    erasable: bool = False
+    reuses: tuple[str, ...] = ()
     analysis: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -173,6 +201,14 @@ class Learned:
 
     entry: TaskEntry
     shared: Mapping[str, str]
+    blobs: Blobs
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What a whole memory shares, by role such as "solver": digests, and the bytes that they name."""
+
+    digests: Mapping[str, str]
     blobs: Blobs
 
 
@@ -228,6 +264,33 @@ class Manifest:
             shared={**self.shared, **learned.shared},
         )
 
+    def dependents(self, task: str) -> tuple[str, ...]:
+        """The later tasks that reuse what a task reserved, in the order of commits."""
+        return tuple(later.task for later in self.tasks if task in later.reuses)
+
+    def without(self, task: str) -> "Manifest":
+        """The next revision: this one less a task, and less all that the memory shares, which has replayed the task.
+
+        Raises:
+            KeyError: it is not in this manifest.
+            CannotForget: later tasks reuse what it reserved.
+        """
+        if all(known.task != task for known in self.tasks):
+            raise KeyError(task)
+        if dependents := self.dependents(task):
+            raise CannotForget(task, dependents)
+        kept = tuple(known for known in self.tasks if known.task != task)
+        return replace(self, revision=self.revision + 1, tasks=kept, shared={})
+
+    def restored(self, shared: Shared) -> "Manifest":
+        """The next revision: this one with what the memory shares made anew."""
+        return replace(self, revision=self.revision + 1, shared=dict(shared.digests))
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that the memory shares is there: it is made anew after something was forgotten."""
+        return bool(self.shared) or not self.tasks
+
     def to_json(self) -> str:
         """Canonical text: the same manifest gives the same characters."""
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
@@ -245,7 +308,7 @@ def _task_entry(raw: dict[str, Any]) -> TaskEntry:
     experts = tuple(
         ExpertEntry(expert["digest"], tuple(expert["classes"]), tuple(expert["examples"])) for expert in raw["experts"]
     )
-    return TaskEntry(**{**raw, "experts": experts})
+    return TaskEntry(**{**raw, "experts": experts, "reuses": tuple(raw["reuses"])})
 
 
 class Expert(ABC):
@@ -310,7 +373,7 @@ class GenerativeMemory(ABC):
         data: TaskData,
         *,
         task: str,
-        budget: Budget,
+        terms: Terms,
         report: Report,
         device: torch.device,
     ) -> Learned:
@@ -319,6 +382,14 @@ class GenerativeMemory(ABC):
         Raises:
             CannotLearn: the data does not suit this memory.
             QualityTooLow, TrainingDiverged: nothing is worth keeping.
+            Cancelled: as raised by `report`.
+        """
+
+    @abstractmethod
+    def restore(self, *, report: Report, device: torch.device) -> Shared:
+        """Makes anew what the memory shares, such as its solver, from its experts alone: after a task was forgotten.
+
+        Raises:
             Cancelled: as raised by `report`.
         """
 
@@ -333,4 +404,4 @@ class GenerativeMemory(ABC):
 
     @abstractmethod
     def solver(self) -> Solver:
-        """The task solver of this revision. Raises KeyError while nothing has been learned."""
+        """The task solver of this revision. Raises KeyError while there is none (see `Manifest.complete`)."""

@@ -100,7 +100,7 @@ class MemoryService(MemoryServiceServicer):
         buffer = IngestBuffer(header.incoming.spec, self._budget.reserve())
         record = await self._received(Upload(header, known), buffer, messages)
         try:
-            return answers.task(await self._queue.submit(record, buffer, header.budget, manifest))
+            return answers.task(await self._queue.submit(record, buffer, header.terms, manifest))
         except MemoryExists as error:  # another task made it while the data of this one arrived
             raise MemoryMismatch(str(error)) from error
 

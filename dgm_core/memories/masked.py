@@ -21,7 +21,7 @@ from dgm_core.masking.ledger import Ledger, Page
 from dgm_core.masking.masked import MaskedGenerator
 from dgm_core.memory import (
     Blobs,
-    Budget,
+    Terms,
     CannotLearn,
     Expert,
     ExpertEntry,
@@ -31,6 +31,7 @@ from dgm_core.memory import (
     Manifest,
     QualityTooLow,
     Report,
+    Shared,
     TaskData,
     TaskEntry,
 )
@@ -121,11 +122,36 @@ class MaskedMemory(GenerativeMemory):
         """The task solver of this revision."""
         return ClassifierSolver.unpack(self.manifest.spec, self.blobs[self.manifest.shared["solver"]])
 
-    def learn(self, data: TaskData, *, task: str, budget: Budget, report: Report, device: torch.device) -> Learned:
+    def learn(self, data: TaskData, *, task: str, terms: Terms, report: Report, device: torch.device) -> Learned:
         """Trains on one task and returns what must be kept of it."""
         self._check(data)
-        clock = Clock(report, limit_of(budget.seconds, self.recipe.seconds))
-        return _Lesson(self, data, task, budget, clock, device).run()
+        clock = Clock(report, limit_of(terms.seconds, self.recipe.seconds))
+        return _Lesson(self, data, task, terms, clock, device).run()
+
+    def restore(self, *, report: Report, device: torch.device) -> Shared:
+        """Trains the solver anew, on samples of every task that is left."""
+        clock = Clock(report, self.recipe.seconds)
+        seed = _mix(self.chosen.seed, self.manifest.revision, "restoring")
+        heads, steps = self.manifest.classes, self.recipe.classifier_steps
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            pools = replay_pools(
+                [e for _, e in self.manifest.experts()],
+                lambda e: self.expert(e.digest),
+                heads,
+                self.recipe.replay,
+                self.manifest.spec,
+                device,
+                torch.Generator().manual_seed(seed),
+            )
+
+            def go_on(step: int) -> bool:
+                clock.tick("solver", step, steps)
+                return step < FEWEST_CLASSIFIER_STEPS or not clock.over("solver")
+
+            network = train_classifier(self.manifest.spec, len(heads), pools, steps, go_on)
+        blob = ClassifierSolver(self.manifest.spec, network.cpu(), heads).pack()
+        return Shared({"solver": digest_of(blob)}, {digest_of(blob): blob})
 
     def successor(self, blob: bytes) -> "MaskedMemory":
         """This memory with one more task blob, not yet in any manifest."""
@@ -201,13 +227,13 @@ class _Lesson:
     """One run of `learn`, phase by phase."""
 
     def __init__(
-        self, memory: MaskedMemory, data: TaskData, task: str, budget: Budget, clock: Clock, device: torch.device
+        self, memory: MaskedMemory, data: TaskData, task: str, terms: Terms, clock: Clock, device: torch.device
     ) -> None:
-        self.memory, self.task, self.budget, self.clock, self.device = memory, task, budget, clock, device
+        self.memory, self.task, self.terms, self.clock, self.device = memory, task, terms, clock, device
         self.recipe, self.spec = memory.recipe, memory.manifest.spec
         self.seed = _mix(memory.chosen.seed, len(memory.own), "training")
         self.data = TaskData(data.x.to(device), data.y.to(device), data.classes)
-        self.steps = budget.steps or self.recipe.steps(len(data), len(data.classes))
+        self.steps = terms.steps or self.recipe.steps(len(data), len(data.classes))
         self.classifier_steps = min(self.recipe.classifier_steps, max(self.steps, FEWEST_CLASSIFIER_STEPS))
         self.heads = tuple(dict.fromkeys([*memory.manifest.classes, *data.classes]))
 
@@ -267,10 +293,10 @@ class _Lesson:
         quality = reverse_accuracy(
             self.spec, len(self.heads), pools, self._pool(held_out), self.classifier_steps, self._go_on("quality")
         )
-        if self.budget.min_quality is not None and quality < self.budget.min_quality:
+        if self.terms.min_quality is not None and quality < self.terms.min_quality:
             raise QualityTooLow(
                 f"task {self.task} reached a reverse accuracy of {quality:.3f}, below the required "
-                f"{self.budget.min_quality:.3f}; give it more steps or seconds, more examples, or lower min_quality"
+                f"{self.terms.min_quality:.3f}; give it more steps or seconds, more examples, or lower min_quality"
             )
         return quality
 

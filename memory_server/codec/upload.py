@@ -11,7 +11,7 @@ from memory_api.v1 import memory_pb2 as pb
 from numpy import ndarray
 
 from dgm_core.memories import DEFAULT_KIND, new_manifest
-from dgm_core.memory import Budget, Label, Manifest
+from dgm_core.memory import Terms, Label, Manifest
 from memory_server.codec import values
 from memory_server.errors import BadRequest, MemoryMismatch
 from memory_server.sampling.noise import canonical
@@ -27,7 +27,7 @@ class Header:
         incoming: how x arrives.
         classes, count: expectations, empty and None if there are none.
         kind, options: of the memory if this task makes it, else expectations.
-        budget: how long the task may learn.
+        terms: on what terms the task is learned.
     """
 
     memory: str
@@ -37,7 +37,7 @@ class Header:
     count: int | None
     kind: str
     options: dict[str, str]
-    budget: Budget
+    terms: Terms
 
     @classmethod
     def decode(cls, message: pb.LearnTaskHeader) -> "Header":
@@ -52,7 +52,7 @@ class Header:
             count=message.count if message.HasField("count") else None,
             kind=message.kind,
             options=dict(message.options),
-            budget=_budget(message),
+            terms=_terms(message),
         )
 
     def manifest(self) -> Manifest:
@@ -183,7 +183,7 @@ def _check_type(classes: Sequence[Label], known: Sequence[Label], field: str) ->
         )
 
 
-def _budget(message: pb.LearnTaskHeader) -> Budget:
+def _terms(message: pb.LearnTaskHeader) -> Terms:
     steps = message.steps if message.HasField("steps") else None
     seconds = message.seconds if message.HasField("seconds") else None
     quality = message.min_quality if message.HasField("min_quality") else None
@@ -193,4 +193,4 @@ def _budget(message: pb.LearnTaskHeader) -> Budget:
         raise BadRequest("header.seconds", f"{seconds} is not a time; give more than 0 seconds, or leave it out")
     if quality is not None and not 0 <= quality <= 1:
         raise BadRequest("header.min_quality", f"{quality} is not in [0, 1]")
-    return Budget(steps, seconds, quality)
+    return Terms(steps, seconds, quality)

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 
 from dgm_core.memory import (
-    Budget,
+    Terms,
     CannotLearn,
     Label,
     Learned,
@@ -25,14 +25,14 @@ class Job:
         task: its name.
         classes: its labels, which y indexes.
         count: rows of data.
-        budget: what it may take.
+        terms: what it may take.
     """
 
     manifest: Manifest
     task: str
     classes: tuple[Label, ...]
     count: int
-    budget: Budget
+    terms: Terms
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,14 @@ class Place:
 def job_frame(job: Job, place: Place) -> Frame:
     """Server to worker, once."""
     body = {"manifest": job.manifest.to_json(), "task": job.task, "classes": job.classes, "count": job.count}
-    return Frame("job", body | {"budget": asdict(job.budget), "place": asdict(place)})
+    return Frame("job", body | {"terms": asdict(job.terms), "place": asdict(place)})
 
 
 def read_job(frame: Frame) -> tuple[Job, Place]:
     """The inverse of `job_frame`."""
     raw = frame.body
     manifest = Manifest.from_json(raw["manifest"])
-    job = Job(manifest, raw["task"], tuple(raw["classes"]), raw["count"], Budget(**raw["budget"]))
+    job = Job(manifest, raw["task"], tuple(raw["classes"]), raw["count"], Terms(**raw["terms"]))
     return job, Place(**raw["place"])
 
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from dgm_core.memory import Budget, Learned, Manifest, Progress
+from dgm_core.memory import Terms, Learned, Manifest, Progress
 from memory_server.errors import ShuttingDown, TaskFinished
 from memory_server.learning.buffer import IngestBuffer
 from memory_server.learning.endings import CANCELLED, SERVER_STOPPED, Ending, failure
@@ -34,7 +34,7 @@ class _Entry:
 
     live: LiveStatus
     buffer: IngestBuffer
-    budget: Budget
+    terms: Terms
     runner: asyncio.Task[None] | None = None
     learning: asyncio.Task[Learned] | None = None
     verdict: Ending | None = None  # decided from outside: cancelled, or failed by a shutdown
@@ -86,7 +86,7 @@ class TaskQueue:
     # What callers ask for
 
     async def submit(
-        self, record: TaskRecord, buffer: IngestBuffer, budget: Budget, manifest_if_new: Manifest | None = None
+        self, record: TaskRecord, buffer: IngestBuffer, terms: Terms, manifest_if_new: Manifest | None = None
     ) -> TaskStatus:
         """Queues a task, or returns the one that is there with the same data (see `Catalog.admit`).
 
@@ -96,7 +96,7 @@ class TaskQueue:
             UnknownMemory, MemoryExists, TaskExists: as `Catalog.admit` does.
             ShuttingDown: nothing new is admitted.
         """
-        return await self._to_the_end(self._submit(record, buffer, budget, manifest_if_new))
+        return await self._to_the_end(self._submit(record, buffer, terms, manifest_if_new))
 
     async def cancel(self, memory: str, task: str) -> TaskStatus:
         """Cancels a task that is queued or learning and wipes its data; a CANCELLED one is returned as it is.
@@ -150,17 +150,17 @@ class TaskQueue:
     # Changes, one at a time
 
     async def _submit(
-        self, record: TaskRecord, buffer: IngestBuffer, budget: Budget, manifest_if_new: Manifest | None
+        self, record: TaskRecord, buffer: IngestBuffer, terms: Terms, manifest_if_new: Manifest | None
     ) -> TaskStatus:
         try:
             async with self._changing:
-                return await self._admit(record, buffer, budget, manifest_if_new)
+                return await self._admit(record, buffer, terms, manifest_if_new)
         except BaseException:
             await asyncio.to_thread(buffer.wipe)
             raise
 
     async def _admit(
-        self, record: TaskRecord, buffer: IngestBuffer, budget: Budget, manifest_if_new: Manifest | None
+        self, record: TaskRecord, buffer: IngestBuffer, terms: Terms, manifest_if_new: Manifest | None
     ) -> TaskStatus:
         if self._closing:
             raise ShuttingDown("the server is shutting down; send the task again to the next one")
@@ -169,7 +169,7 @@ class TaskQueue:
         if not new:
             await asyncio.to_thread(buffer.wipe)
             return await self.status(record.memory, record.task)
-        entry = _Entry(LiveStatus(TaskStatus(admitted)), buffer, budget)
+        entry = _Entry(LiveStatus(TaskStatus(admitted)), buffer, terms)
         self._entries[entry.key] = entry
         self._schedule.add(record.memory, entry)
         self._dispatch()
@@ -241,7 +241,7 @@ class TaskQueue:
             manifest = await asyncio.to_thread(self._store.catalog.manifest, entry.record.memory)
             if entry.verdict is not None:
                 raise asyncio.CancelledError
-            job = Job(manifest, entry.record.task, entry.record.classes, entry.record.count, entry.budget)
+            job = Job(manifest, entry.record.task, entry.record.classes, entry.record.count, entry.terms)
             report = self._reporter(entry)
             entry.learning = asyncio.create_task(self._executor.learn(job, entry.buffer, report))
             return await entry.learning
@@ -315,7 +315,7 @@ class TaskQueue:
         progress = entry.live.value.progress
         if progress is not None and progress.seconds_left is not None:
             return progress.seconds_left
-        bound = entry.budget.seconds
+        bound = entry.terms.seconds
         return self._typical_seconds if bound is None else min(bound, self._typical_seconds)
 
     async def _to_the_end(self, change: Coroutine[Any, Any, T]) -> T:

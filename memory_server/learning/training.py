@@ -46,7 +46,7 @@ def throttled(send: Send, clock: Callable[[], float] = time.monotonic) -> Report
 def _learn(job: Job, place: Place, report: Report) -> Frame:
     memory = load_memory(job.manifest, BlobStore(Path(place.blobs)))
     learned = memory.learn(
-        _data(job, place), task=job.task, budget=job.budget, report=report, device=torch.device(place.device)
+        _data(job, place), task=job.task, terms=job.terms, report=report, device=torch.device(place.device)
     )
     return learned_frame(job.manifest, learned)
 

@@ -9,7 +9,7 @@ import torch
 from dgm_core.experts import draw
 from dgm_core.memories import KINDS, load_memory, new_manifest
 from dgm_core.memory import (
-    Budget,
+    Terms,
     Cancelled,
     CannotLearn,
     DataSpec,
@@ -21,7 +21,7 @@ from dgm_core.memory import (
 IMAGE = DataSpec((1, 8, 8), "uint8")
 VECTOR = DataSpec((6,), "float32")
 CPU = torch.device("cpu")
-SHORT = Budget(steps=30)
+SHORT = Terms(steps=30)
 
 kinds = pytest.mark.parametrize("kind", sorted(KINDS))
 specs = pytest.mark.parametrize("spec", [IMAGE, VECTOR], ids=["image", "vector"])
@@ -43,8 +43,8 @@ def examples(spec, labels, n=24, seed=0):
     return TaskData(torch.cat(xs), torch.arange(len(labels)).repeat_interleave(n), tuple(labels))
 
 
-def learn(manifest, blobs, data, task, budget=SHORT, report=lambda progress: None):
-    learned = load_memory(manifest, blobs).learn(data, task=task, budget=budget, report=report, device=CPU)
+def learn(manifest, blobs, data, task, terms=SHORT, report=lambda progress: None):
+    learned = load_memory(manifest, blobs).learn(data, task=task, terms=terms, report=report, device=CPU)
     return manifest.commit(learned), {**blobs, **learned.blobs}
 
 
@@ -76,7 +76,7 @@ def test_later_tasks_leave_the_bytes_of_earlier_ones(kind, spec):
 @specs
 def test_samples_have_the_learned_shape_dtype_and_scale(kind, spec):
     manifest, blobs = learn(
-        new_manifest(kind, {}, spec, seed=0), {}, examples(spec, ["a", "b"]), "t0", Budget(steps=150)
+        new_manifest(kind, {}, spec, seed=0), {}, examples(spec, ["a", "b"]), "t0", Terms(steps=150)
     )
     expert = load_memory(manifest, blobs).expert(manifest.tasks[0].experts[0].digest)
     x = expert.generate(torch.randn(40, expert.noise_dim), torch.arange(40) % 2)
@@ -92,7 +92,7 @@ def test_samples_have_the_learned_shape_dtype_and_scale(kind, spec):
 def test_learning_changes_neither_memory_nor_manifest_nor_blobs(kind):
     manifest, blobs = learn(new_manifest(kind, {"width": "4"}, IMAGE, seed=0), {}, examples(IMAGE, [0]), "t0")
     memory, frozen, before = load_memory(manifest, blobs), dict(blobs), manifest.to_json()
-    memory.learn(examples(IMAGE, [1]), task="t1", budget=SHORT, report=lambda p: None, device=CPU)
+    memory.learn(examples(IMAGE, [1]), task="t1", terms=SHORT, report=lambda p: None, device=CPU)
     assert blobs == frozen and manifest.to_json() == before
     assert memory.solver().classes == (0,)
 
@@ -106,7 +106,7 @@ def test_the_same_seed_and_data_learn_the_same_memory(kind):
 @kinds
 def test_a_limit_in_seconds_bounds_the_whole_task_and_still_gives_hard_masks_and_a_quality(kind):
     started = time.monotonic()
-    limit = Budget(steps=10**6, seconds=3.0)
+    limit = Terms(steps=10**6, seconds=3.0)
     manifest, blobs = learn(new_manifest(kind, {"width": "4"}, IMAGE, seed=0), {}, examples(IMAGE, [0, 1]), "t0", limit)
     assert 2 < time.monotonic() - started < 15
     assert 30 < manifest.tasks[0].steps < 10**6
@@ -138,14 +138,14 @@ def test_a_report_that_raises_stops_learning_at_once(kind):
         raise Cancelled
 
     with pytest.raises(Cancelled):
-        learn(new_manifest(kind, {}, IMAGE, seed=0), {}, examples(IMAGE, [0]), "t0", Budget(steps=10**9), stop)
+        learn(new_manifest(kind, {}, IMAGE, seed=0), {}, examples(IMAGE, [0]), "t0", Terms(steps=10**9), stop)
 
 
 @kinds
 def test_too_low_a_quality_keeps_nothing_and_says_what_to_do(kind):
     noise = TaskData(torch.randint(0, 256, (64, 1, 8, 8), dtype=torch.uint8), torch.arange(64) % 2, (0, 1))
     with pytest.raises(QualityTooLow, match="more steps"):
-        learn(new_manifest(kind, {}, IMAGE, seed=0), {}, noise, "t0", Budget(steps=20, min_quality=1.0))
+        learn(new_manifest(kind, {}, IMAGE, seed=0), {}, noise, "t0", Terms(steps=20, min_quality=1.0))
 
 
 @kinds

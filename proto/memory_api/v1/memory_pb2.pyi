@@ -95,7 +95,7 @@ class DeleteMemoryResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class Memory(_message.Message):
-    __slots__ = ("name", "kind", "options", "spec", "revision", "classes", "bytes", "tasks")
+    __slots__ = ("name", "kind", "options", "spec", "revision", "classes", "bytes", "tasks", "complete", "analysis")
     class OptionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -111,6 +111,8 @@ class Memory(_message.Message):
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     BYTES_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    ANALYSIS_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: str
     options: _containers.ScalarMap[str, str]
@@ -119,7 +121,66 @@ class Memory(_message.Message):
     classes: _containers.RepeatedCompositeFieldContainer[ClassLabel]
     bytes: int
     tasks: int
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ..., spec: _Optional[_Union[DataSpec, _Mapping]] = ..., revision: _Optional[int] = ..., classes: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ..., bytes: _Optional[int] = ..., tasks: _Optional[int] = ...) -> None: ...
+    complete: bool
+    analysis: _containers.RepeatedCompositeFieldContainer[TaskAnalysis]
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ..., spec: _Optional[_Union[DataSpec, _Mapping]] = ..., revision: _Optional[int] = ..., classes: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ..., bytes: _Optional[int] = ..., tasks: _Optional[int] = ..., complete: bool = ..., analysis: _Optional[_Iterable[_Union[TaskAnalysis, _Mapping]]] = ...) -> None: ...
+
+class TaskAnalysis(_message.Message):
+    __slots__ = ("task", "gate", "layers", "trajectory", "parameters", "worst_case", "weight_bytes", "mask_bytes", "own_bytes", "erasable", "reuses")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    GATE_FIELD_NUMBER: _ClassVar[int]
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
+    TRAJECTORY_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    WORST_CASE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MASK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    OWN_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ERASABLE_FIELD_NUMBER: _ClassVar[int]
+    REUSES_FIELD_NUMBER: _ClassVar[int]
+    task: str
+    gate: str
+    layers: _containers.RepeatedCompositeFieldContainer[LayerUsage]
+    trajectory: _containers.RepeatedCompositeFieldContainer[MaskPoint]
+    parameters: int
+    worst_case: int
+    weight_bytes: int
+    mask_bytes: int
+    own_bytes: int
+    erasable: bool
+    reuses: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, task: _Optional[str] = ..., gate: _Optional[str] = ..., layers: _Optional[_Iterable[_Union[LayerUsage, _Mapping]]] = ..., trajectory: _Optional[_Iterable[_Union[MaskPoint, _Mapping]]] = ..., parameters: _Optional[int] = ..., worst_case: _Optional[int] = ..., weight_bytes: _Optional[int] = ..., mask_bytes: _Optional[int] = ..., own_bytes: _Optional[int] = ..., erasable: bool = ..., reuses: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class LayerUsage(_message.Message):
+    __slots__ = ("layer", "size", "reserved", "reused", "free")
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    RESERVED_FIELD_NUMBER: _ClassVar[int]
+    REUSED_FIELD_NUMBER: _ClassVar[int]
+    FREE_FIELD_NUMBER: _ClassVar[int]
+    layer: str
+    size: int
+    reserved: int
+    reused: int
+    free: int
+    def __init__(self, layer: _Optional[str] = ..., size: _Optional[int] = ..., reserved: _Optional[int] = ..., reused: _Optional[int] = ..., free: _Optional[int] = ...) -> None: ...
+
+class MaskPoint(_message.Message):
+    __slots__ = ("step", "slope", "occupancy")
+    class OccupancyEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    SLOPE_FIELD_NUMBER: _ClassVar[int]
+    OCCUPANCY_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    slope: float
+    occupancy: _containers.ScalarMap[str, float]
+    def __init__(self, step: _Optional[int] = ..., slope: _Optional[float] = ..., occupancy: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class LearnTaskRequest(_message.Message):
     __slots__ = ("header", "chunk", "finish")
@@ -132,7 +193,7 @@ class LearnTaskRequest(_message.Message):
     def __init__(self, header: _Optional[_Union[LearnTaskHeader, _Mapping]] = ..., chunk: _Optional[_Union[LearnTaskChunk, _Mapping]] = ..., finish: _Optional[_Union[LearnTaskFinish, _Mapping]] = ...) -> None: ...
 
 class LearnTaskHeader(_message.Message):
-    __slots__ = ("memory", "task", "spec", "classes", "count", "kind", "options", "steps", "seconds", "min_quality")
+    __slots__ = ("memory", "task", "spec", "classes", "count", "kind", "options", "steps", "seconds", "min_quality", "erasable")
     class OptionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -150,6 +211,7 @@ class LearnTaskHeader(_message.Message):
     STEPS_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     MIN_QUALITY_FIELD_NUMBER: _ClassVar[int]
+    ERASABLE_FIELD_NUMBER: _ClassVar[int]
     memory: str
     task: str
     spec: DataSpec
@@ -160,7 +222,8 @@ class LearnTaskHeader(_message.Message):
     steps: int
     seconds: float
     min_quality: float
-    def __init__(self, memory: _Optional[str] = ..., task: _Optional[str] = ..., spec: _Optional[_Union[DataSpec, _Mapping]] = ..., classes: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ..., count: _Optional[int] = ..., kind: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ..., steps: _Optional[int] = ..., seconds: _Optional[float] = ..., min_quality: _Optional[float] = ...) -> None: ...
+    erasable: bool
+    def __init__(self, memory: _Optional[str] = ..., task: _Optional[str] = ..., spec: _Optional[_Union[DataSpec, _Mapping]] = ..., classes: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ..., count: _Optional[int] = ..., kind: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ..., steps: _Optional[int] = ..., seconds: _Optional[float] = ..., min_quality: _Optional[float] = ..., erasable: bool = ...) -> None: ...
 
 class LearnTaskChunk(_message.Message):
     __slots__ = ("x", "y", "new_classes")
@@ -266,6 +329,14 @@ class WatchTaskRequest(_message.Message):
     def __init__(self, memory: _Optional[str] = ..., task: _Optional[str] = ...) -> None: ...
 
 class CancelTaskRequest(_message.Message):
+    __slots__ = ("memory", "task")
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    memory: str
+    task: str
+    def __init__(self, memory: _Optional[str] = ..., task: _Optional[str] = ...) -> None: ...
+
+class ForgetTaskRequest(_message.Message):
     __slots__ = ("memory", "task")
     MEMORY_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]

@@ -79,6 +79,11 @@ class MemoryServiceStub(object):
                 request_serializer=memory__api_dot_v1_dot_memory__pb2.CancelTaskRequest.SerializeToString,
                 response_deserializer=memory__api_dot_v1_dot_memory__pb2.Task.FromString,
                 _registered_method=True)
+        self.ForgetTask = channel.unary_unary(
+                '/memory_api.v1.MemoryService/ForgetTask',
+                request_serializer=memory__api_dot_v1_dot_memory__pb2.ForgetTaskRequest.SerializeToString,
+                response_deserializer=memory__api_dot_v1_dot_memory__pb2.Memory.FromString,
+                _registered_method=True)
         self.Sample = channel.unary_stream(
                 '/memory_api.v1.MemoryService/Sample',
                 request_serializer=memory__api_dot_v1_dot_memory__pb2.SampleRequest.SerializeToString,
@@ -176,9 +181,25 @@ class MemoryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ForgetTask(self, request, context):
+        """Erases one task for good: its blobs, unless another memory holds the same ones, its experts, every revision that holds
+        it, and its record. Streams that are pinned to such a revision end with NOT_FOUND (UNKNOWN_REVISION). What remains keeps its
+        bits. The task solver, which was trained on samples of the task, is dropped at once and trained anew from what remains
+        (see Memory.complete). Forgetting a FAILED or CANCELLED task removes its record. Answers with the memory as it is then.
+        FAILED_PRECONDITION (TASK_IN_USE)   later tasks reuse what it reserved; the message names them. A task learned with
+        `erasable` is never in use.
+        FAILED_PRECONDITION (TASK_UNFINISHED)  it is queued or learning (cancel it), or another task of the memory is learning
+        on top of it (wait for that one, or cancel it).
+        NOT_FOUND (UNKNOWN_TASK, UNKNOWN_MEMORY).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Sample(self, request, context):
-        """Streams synthetic examples. Message order: a `header`, then `chunk`s; another `header` whenever what it says changes
-        (an unseeded stream follows the newest revision, and new classes may join an unrestricted one). A chunk holds
+        """Streams synthetic examples. A class that several tasks taught has an expert of each, and its rows are drawn from
+        them in proportion to the examples of the class that each learned from. Message order: a `header`, then `chunk`s;
+        another `header` whenever what it says changes (an unseeded stream follows the newest revision, and new classes may join an unrestricted one). A chunk holds
         consecutive rows of the stream, whatever the batch boundaries: row r of the stream belongs to batch r / batch_size.
         An empty chunk is a heartbeat. The server generates only a few batches ahead of the reader.
         NOT_FOUND (UNKNOWN_MEMORY, UNKNOWN_CLASS, UNKNOWN_TASK, UNKNOWN_REVISION)  the message lists the known ones.
@@ -194,6 +215,7 @@ class MemoryServiceServicer(object):
         """Labels x with the memory's own task solver, a single head over all classes learned so far.
         INVALID_ARGUMENT (BAD_REQUEST)      x does not have the memory's shape or range.
         FAILED_PRECONDITION (EMPTY_MEMORY)  nothing has been learned yet.
+        UNAVAILABLE (SOLVER_RETRAINING)     a task was forgotten and the solver is being trained anew; RetryInfo says how long.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -246,6 +268,11 @@ def add_MemoryServiceServicer_to_server(servicer, server):
                     servicer.CancelTask,
                     request_deserializer=memory__api_dot_v1_dot_memory__pb2.CancelTaskRequest.FromString,
                     response_serializer=memory__api_dot_v1_dot_memory__pb2.Task.SerializeToString,
+            ),
+            'ForgetTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetTask,
+                    request_deserializer=memory__api_dot_v1_dot_memory__pb2.ForgetTaskRequest.FromString,
+                    response_serializer=memory__api_dot_v1_dot_memory__pb2.Memory.SerializeToString,
             ),
             'Sample': grpc.unary_stream_rpc_method_handler(
                     servicer.Sample,
@@ -501,6 +528,33 @@ class MemoryService(object):
             '/memory_api.v1.MemoryService/CancelTask',
             memory__api_dot_v1_dot_memory__pb2.CancelTaskRequest.SerializeToString,
             memory__api_dot_v1_dot_memory__pb2.Task.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/memory_api.v1.MemoryService/ForgetTask',
+            memory__api_dot_v1_dot_memory__pb2.ForgetTaskRequest.SerializeToString,
+            memory__api_dot_v1_dot_memory__pb2.Memory.FromString,
             options,
             channel_credentials,
             insecure,

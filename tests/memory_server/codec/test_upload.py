@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from memory_api.v1 import memory_pb2 as pb
 
-from dgm_core.memory import Budget
+from dgm_core.memory import Terms
 from memory_server.codec.upload import Header, Upload
 from memory_server.errors import BadRequest
 
@@ -63,8 +63,8 @@ def test_classes_are_of_the_type_that_the_memory_has():
 
 
 def test_a_budget_that_is_not_given_is_left_to_the_recipe():
-    assert header().budget == Budget()
-    assert header(steps=5, seconds=2.5, min_quality=0.0).budget == Budget(5, 2.5, 0.0)
+    assert header().terms == Terms()
+    assert header(steps=5, seconds=2.5, min_quality=0.0).terms == Terms(5, 2.5, 0.0)
 
 
 def test_a_new_memory_draws_a_seed_and_keeps_the_options_that_are_given():

@@ -8,7 +8,7 @@ import numpy as np
 import psutil
 
 from dgm_core.memories import new_manifest
-from dgm_core.memory import Budget, DataSpec
+from dgm_core.memory import Terms, DataSpec
 from memory_server.learning.admission import IngestBudget
 from memory_server.learning.buffer import IngestBuffer
 from memory_server.learning.executor import LocalProcessExecutor
@@ -20,7 +20,7 @@ async def main(directory: Path, when: str) -> None:
     buffer = IngestBuffer(spec, IngestBudget(1 << 20, 1).reserve())
     buffer.append(bytes(40 * spec.nbytes), np.arange(40, dtype=np.int32) % 2)
     manifest = new_manifest("dgmw", {"width": "4", "noise": "8"}, spec, seed=7)
-    job = Job(manifest, "t0", (0, 1), 40, Budget(steps=10_000_000))
+    job = Job(manifest, "t0", (0, 1), 40, Terms(steps=10_000_000))
     started = asyncio.Event()
     task = asyncio.create_task(LocalProcessExecutor(directory).learn(job, buffer, lambda _: started.set()))
     if when == "learning":

@@ -9,12 +9,12 @@ import psutil
 import pytest
 
 from dgm_core.memories import load_memory
-from dgm_core.memory import Budget, CannotLearn, Manifest
+from dgm_core.memory import Terms, CannotLearn, Manifest
 from memory_server.learning.errors import WorkerDied
 from memory_server.learning.executor import LocalProcessExecutor
 from memory_server.learning.messages import Job
 
-ENDLESS = Budget(steps=10_000_000)
+ENDLESS = Terms(steps=10_000_000)
 SERVER = Path(__file__).with_name("dying_server.py")
 
 
@@ -23,8 +23,8 @@ def executor(store) -> LocalProcessExecutor:
     return LocalProcessExecutor(store.blobs.directory)
 
 
-def job(manifest: Manifest, budget: Budget = ENDLESS, task: str = "t0") -> Job:
-    return Job(manifest, task, ("cat", "dog"), 40, budget)
+def job(manifest: Manifest, terms: Terms = ENDLESS, task: str = "t0") -> Job:
+    return Job(manifest, task, ("cat", "dog"), 40, terms)
 
 
 async def learning(executor, manifest, buffer) -> asyncio.Task:
@@ -39,7 +39,7 @@ async def learning(executor, manifest, buffer) -> asyncio.Task:
 async def test_a_worker_learns_reports_and_leaves_nothing_running(executor, manifest, rows, store, workers):
     phases = []
     with rows() as buffer:
-        learned = await executor.learn(job(manifest, Budget(steps=10)), buffer, lambda p: phases.append(p.phase))
+        learned = await executor.learn(job(manifest, Terms(steps=10)), buffer, lambda p: phases.append(p.phase))
     assert workers() == []
     assert list(dict.fromkeys(phases)) == ["generator", "quality", "solver"]
     assert learned.entry.classes == ("cat", "dog")
@@ -52,7 +52,7 @@ async def test_a_worker_learns_reports_and_leaves_nothing_running(executor, mani
 
 async def test_data_that_does_not_suit_the_memory_is_refused_with_its_field(executor, manifest, rows):
     with rows(4) as buffer:
-        too_few = Job(manifest, "t0", ("cat", "dog"), 4, Budget(steps=10))
+        too_few = Job(manifest, "t0", ("cat", "dog"), 4, Terms(steps=10))
         with pytest.raises(CannotLearn, match="examples") as refused:
             await executor.learn(too_few, buffer, lambda _: None)
     assert refused.value.field == "count"

@@ -1,7 +1,7 @@
 import pytest
 
 from dgm_core.memory import (
-    Budget,
+    Terms,
     CannotLearn,
     ExpertEntry,
     Learned,
@@ -26,7 +26,7 @@ from memory_server.learning.messages import (
 
 
 def test_a_job_arrives_as_it_was_sent(manifest):
-    job = Job(manifest, "t0", ("cat", "dog"), 40, Budget(steps=10, min_quality=0.5))
+    job = Job(manifest, "t0", ("cat", "dog"), 40, Terms(steps=10, min_quality=0.5))
     place = Place("/data/blobs", 5, 6, "cpu", 1)
     assert read_job(job_frame(job, place)) == (job, place)
 

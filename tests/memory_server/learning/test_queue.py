@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from dgm_core.memory import Budget, ExpertEntry, Learned, Manifest, Progress, QualityTooLow, TaskEntry
+from dgm_core.memory import Terms, ExpertEntry, Learned, Manifest, Progress, QualityTooLow, TaskEntry
 from memory_server.errors import ServerBusy, ShuttingDown, TaskExists, TaskFinished, UnknownMemory, UnknownTask
 from memory_server.learning.executor import LocalProcessExecutor
 from memory_server.learning.messages import Job
@@ -19,7 +19,7 @@ from memory_server.learning.status import TaskStatus
 from memory_server.store.catalog import INTERRUPTED
 from memory_server.store.records import TaskRecord, TaskState
 
-NOTHING = Budget()
+NOTHING = Terms()
 
 
 @dataclass
@@ -86,10 +86,10 @@ async def real_queue(store, commits):
 def submit(manifest, rows):
     """Sends a task of 40 rows and returns its status and its buffer."""
 
-    async def submit(queue, task, memory="digits", digest="d0", budget=NOTHING) -> tuple[TaskStatus, object]:
+    async def submit(queue, task, memory="digits", digest="d0", terms=NOTHING) -> tuple[TaskStatus, object]:
         buffer = rows()
         record = TaskRecord(memory, task, (0, 1), 40, digest)
-        return await queue.submit(record, buffer, budget, manifest), buffer
+        return await queue.submit(record, buffer, terms, manifest), buffer
 
     return submit
 
@@ -386,8 +386,8 @@ async def test_a_shutdown_wipes_everything_and_fails_what_was_not_learned(queue,
 
 
 async def test_a_refused_client_is_told_to_wait_as_long_as_the_work_takes(queue, teacher, submit, admission):
-    await submit(queue, "t0", budget=Budget(seconds=20))
-    await submit(queue, "t1", budget=Budget(seconds=30))
+    await submit(queue, "t0", terms=Terms(seconds=20))
+    await submit(queue, "t1", terms=Terms(seconds=30))
     await teacher.teaches("t0")
     teacher.reports["t0"](Progress("generator", 3, 10, 0.3, seconds_left=12.0))
     for _ in range(14):
@@ -407,7 +407,7 @@ async def test_a_refused_client_is_told_to_wait_as_long_as_the_work_takes(queue,
 
 async def test_two_tasks_are_learned_by_real_workers(real_queue, submit, store, commits):
     for task in ("t0", "t1"):
-        await submit(real_queue, task, budget=Budget(steps=10))
+        await submit(real_queue, task, terms=Terms(steps=10))
     states = []
     async with asyncio.timeout(120):
         async for status in real_queue.watch("digits", "t1"):
@@ -421,8 +421,8 @@ async def test_two_tasks_are_learned_by_real_workers(real_queue, submit, store, 
 
 
 async def test_a_killed_worker_fails_its_task_alone(real_queue, submit, workers):
-    _, buffer = await submit(real_queue, "t0", budget=Budget(steps=10_000_000))
-    await submit(real_queue, "t1", budget=Budget(steps=10))
+    _, buffer = await submit(real_queue, "t0", terms=Terms(steps=10_000_000))
+    await submit(real_queue, "t1", terms=Terms(steps=10))
     await seen(real_queue, "t0", TaskState.LEARNING)
     while not workers():
         await asyncio.sleep(0.01)
@@ -435,7 +435,7 @@ async def test_a_killed_worker_fails_its_task_alone(real_queue, submit, workers)
 
 
 async def test_cancelling_a_learning_task_takes_less_than_two_seconds(real_queue, submit, workers):
-    _, buffer = await submit(real_queue, "t0", budget=Budget(steps=10_000_000))
+    _, buffer = await submit(real_queue, "t0", terms=Terms(steps=10_000_000))
     async with asyncio.timeout(60):
         async for status in real_queue.watch("digits", "t0"):
             if status.progress is not None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from dgm_core.memories import load_memory, new_manifest
-from dgm_core.memory import Budget, DataSpec, TaskData
+from dgm_core.memory import Terms, DataSpec, TaskData
 
 
 @pytest.fixture(scope="session")
@@ -16,7 +16,7 @@ def learned():
         result = load_memory(manifest, blobs).learn(
             TaskData(x, torch.arange(40) % 2, classes),
             task=task,
-            budget=Budget(steps=4),
+            terms=Terms(steps=4),
             report=lambda progress: None,
             device=torch.device("cpu"),
         )
