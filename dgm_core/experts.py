@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dgm_core.blobs import pack
 from dgm_core.memory import DataSpec, Expert, Label
-from dgm_core.networks.generators import ChainGenerator
+from dgm_core.networks.architecture import Generator
 
 GENERATE_BATCH = 256
 
@@ -24,7 +24,7 @@ class FrozenExpert(Expert):
         noise_dim: length of z.
     """
 
-    def __init__(self, network: ChainGenerator, classes: tuple[Label, ...], noise_dim: int) -> None:
+    def __init__(self, network: Generator, classes: tuple[Label, ...], noise_dim: int) -> None:
         self.network = network.eval().requires_grad_(False)
         self.classes, self.noise_dim = classes, noise_dim
         self.digest = content_digest(network.state_dict(), {"classes": list(classes), "noise_dim": noise_dim})

@@ -1,30 +1,30 @@
 """Expansion: after each task every layer grows until its free capacity is what it was before the first  [DGM sec. 3.2].
 
 A layer with n weights per output unit and δ missing free weights gets ⌈δ/n⌉ units. The units that the layer below has
-just gained add free weights too, and are counted first.
+just gained add free weights too, and are counted first. Layers that write to one group of units grow together: by what
+the neediest of them lacks.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 
-Sizes = Callable[[Sequence[int]], Sequence[int]]
-"""Widths of all layers -> number of weights of each layer."""
+from dgm_core.topology import Topology
 
 
-def expanded_widths(
-    widths: Sequence[int], reserved: Sequence[int], capacity: Sequence[int], sizes: Sizes
-) -> tuple[int, ...]:
+def expanded_widths(initial: Topology, last: Topology, reserved: Mapping[str, int]) -> tuple[int, ...]:
     """Widths at which every layer has its initial capacity free again  [DGM sec. 3.2].
 
     Arguments:
-        widths: output units per layer, input side first.
+        initial: before the first task: its sizes are the capacity.
+        last: as it is now; a layer reads only groups before the one that it writes to.
         reserved: weights per layer that tasks have reserved.
-        capacity: weights per layer before the first task.
-        sizes: counts the weights per layer for given widths; those of layer l depend on widths[: l + 1] alone.
     """
-    grown = list(widths)
-    for layer, (taken, wanted) in enumerate(zip(reserved, capacity, strict=True)):
-        size = sizes(grown)[layer]
-        per_unit = size // grown[layer]
-        missing = wanted - (size - taken)
-        grown[layer] += max(0, -(-missing // per_unit))
-    return tuple(grown)
+    capacity = {c.name: c.size for c in initial.shared}
+    grown = last
+    for group in range(len(last.groups)):
+        writers = [c for c in grown.shared if c.writes == group]
+        units = grown.widths[group]
+        missing = [-(-(capacity[c.name] - c.size + reserved[c.name]) // (c.size // units)) for c in writers]
+        widths = [*grown.widths]
+        widths[group] += max(0, *missing)
+        grown = grown.at(widths)
+    return grown.widths

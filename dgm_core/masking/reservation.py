@@ -2,7 +2,8 @@
 
     g' = (1 − m^{<t})·g,    m^{≤t} = max(m^t, m^{<t})       [DGM eq. 5]
 
-The second line is the workshop version's "all previous tasks"; the conference paper prints m^{t−1} there.
+The second line is the workshop version's "all previous tasks"; the conference paper prints m^{t−1} there. The ledger
+keeps that union.
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 Masks = Mapping[str, Tensor]
-"""Layer name -> boolean mask of the layer's weight."""
+"""Layer name -> boolean mask over the layer's weights or units."""
 
 
 @torch.no_grad()
@@ -20,11 +21,6 @@ def protect_(weights: Mapping[str, Tensor], reserved: Masks) -> None:
     for name, weight in weights.items():
         if weight.grad is not None:
             weight.grad.masked_fill_(reserved[name], 0.0)
-
-
-def cumulate(masks: Masks, reserved: Masks) -> dict[str, Tensor]:
-    """m^{≤t} = max(m^t, m^{<t})  [DGM eq. 5]."""
-    return {name: masks[name] | reserved[name] for name in masks}
 
 
 @torch.no_grad()

@@ -1,9 +1,10 @@
 """The memory kinds: one file each and one line here."""
 
+from dgm_core.memories.dgma import DGMa
 from dgm_core.memories.dgmw import DGMw
 from dgm_core.memory import Blobs, CannotLearn, DataSpec, GenerativeMemory, Manifest
 
-KINDS: dict[str, type[GenerativeMemory]] = {kind.kind: kind for kind in (DGMw,)}
+KINDS: dict[str, type[GenerativeMemory]] = {kind.kind: kind for kind in (DGMw, DGMa)}
 """Registered name -> kind. A new kind is one file and one line here."""
 
 DEFAULT_KIND = DGMw.kind
@@ -13,9 +14,11 @@ def new_manifest(kind: str, options: dict[str, str], spec: DataSpec, seed: int) 
     """The manifest of an empty memory; `seed` serves where the options name none.
 
     Raises:
-        CannotLearn: the kind is not registered, or it refuses the options.
+        CannotLearn: the kind is not registered, or it refuses the options, alone or for such data.
     """
-    return Manifest(kind, kind_of(kind).options({"seed": str(seed), **options}), spec)
+    manifest = Manifest(kind, kind_of(kind).options({"seed": str(seed), **options}), spec)
+    load_memory(manifest, {})
+    return manifest
 
 
 def load_memory(manifest: Manifest, blobs: Blobs) -> GenerativeMemory:

@@ -1,27 +1,26 @@
-"""What memories of masked weights have in common; not a kind itself.
+"""What Dynamic Generative Memories have in common; not a kind itself.
 
-A task learns masks over the shared weights, its own norms and output layer. Its blob is the page that it wrote into the
+A task learns gates over the shared weights, its own norms and output layer. Its blob is the page that it wrote into the
 ledger of shared weights and those parameters of its own; its expert is derived from blobs alone, when it is learned as
 well as whenever it is loaded, so that there is only one way to the bytes that are sampled.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from dgm_core.blobs import digest as digest_of
 from dgm_core.blobs import pack, unpack
-from dgm_core.evaluation.reverse import reverse_accuracy
 from dgm_core.experts import FrozenExpert
-from dgm_core.masking.expansion import expanded_widths
+from dgm_core.lesson import FEWEST_STEPS, Lesson
+from dgm_core.masking.gating import Gating
 from dgm_core.masking.ledger import Ledger, Page
 from dgm_core.masking.masked import MaskedGenerator
 from dgm_core.memory import (
     Blobs,
-    Terms,
     CannotLearn,
     Expert,
     ExpertEntry,
@@ -29,47 +28,43 @@ from dgm_core.memory import (
     Label,
     Learned,
     Manifest,
-    QualityTooLow,
     Report,
     Shared,
     TaskData,
     TaskEntry,
+    Terms,
 )
-from dgm_core.networks.generators import (
-    ChainGenerator,
-    Rescale,
-    chain_generator,
-    initial_std,
-    initial_widths,
-    layer_sizes,
-    weight_shapes,
-)
-from dgm_core.replay import Load, replay_pools
+from dgm_core.networks import AUTOMATIC, architecture_of
+from dgm_core.networks.architecture import Generator
+from dgm_core.networks.discriminators import spectrally_normalised
+from dgm_core.replay import Load
 from dgm_core.solvers import ClassifierSolver
-from dgm_core.training.adversarial import train_generator
+from dgm_core.topology import Topology
+from dgm_core.training.adversarial import Trained, train_generator
 from dgm_core.training.batches import BalancedBatches, split, standardisation
-from dgm_core.training.classifying import Pool, train_classifier
 from dgm_core.training.clock import Clock, limit_of
-from dgm_core.training.recipes import recipe_of
+from dgm_core.training.devices import placed
+from dgm_core.training.recipes import Recipe
 
 HELD_OUT = 0.1
 FEWEST_EXAMPLES = 8
-FEWEST_CLASSIFIER_STEPS = 20
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a user may choose about a memory of masked weights; it holds for all its tasks.
+    """What a user may choose about a memory; it holds for all its tasks.
 
     Arguments:
         seed: initialises free weights and drives training.
         recipe: "fast" or "paper".
-        width: f of the generator's widths … 4f, 2f, f; 0 takes the recipe's.
+        network: "dcgan" or "residual"; "auto" is dcgan for images and a chain of linear layers for vectors.
+        width: f of the generator's widths; 0 takes the recipe's.
         noise: length of z.
     """
 
     seed: int
     recipe: str = "fast"
+    network: str = AUTOMATIC
     width: int = 0
     noise: int = 128
 
@@ -88,34 +83,45 @@ class Options:
         for name, low, high in (("width", 0, 512), ("noise", 1, 1024), ("seed", 0, 2**63 - 1)):
             if not low <= getattr(self, name) <= high:
                 raise CannotLearn(f"options.{name}", f"{name} is {getattr(self, name)}; it must be {low} to {high}")
-        return replace(self, width=self.width or recipe_of(self.recipe).width)
+        return self
 
 
 class MaskedMemory(GenerativeMemory):
-    """A generator of growing shared weights with masks per task  [DGM eq. 1]."""
+    """A generator of growing shared weights with gates per task  [DGM eq. 1].
+
+    Attributes:
+        gating: what a gate selects.
+        recipes: how a task is trained, by name.
+    """
+
+    gating: ClassVar[Gating]
+    recipes: ClassVar[Mapping[str, Recipe]]
 
     @classmethod
     def options(cls, given: Mapping[str, str]) -> dict[str, str]:
         """All options as text, defaults included."""
-        return {name: str(value) for name, value in asdict(Options.parse(given)).items()}
+        options = Options.parse(given)
+        complete = replace(options, width=options.width or cls._recipe(options.recipe).width)
+        return {name: str(value) for name, value in asdict(complete).items()}
 
     def __init__(self, manifest: Manifest, blobs: Blobs) -> None:
         self.manifest, self.blobs = manifest, blobs
         self.chosen = Options.parse(manifest.options)
-        self.recipe = recipe_of(self.chosen.recipe)
-        self.ledger = Ledger()
-        self.widths: list[tuple[int, ...]] = []
+        self.recipe = self._recipe(self.chosen.recipe)
+        self.architecture = architecture_of(self.chosen.network, manifest.spec, self.chosen.noise)
+        self.initial = self.architecture.topology(self.architecture.initial_widths(self.chosen.width))
+        self.ledger = Ledger(self.gating)
+        self.topologies: list[Topology] = []
         self.own: list[dict[str, Tensor]] = []
         for task in manifest.tasks:
-            tensors, about = unpack(blobs[task.blob])
-            self._append(tensors, tuple(about["widths"]))
+            self._append(blobs[task.blob])
 
     def expert(self, digest: str) -> Expert:
         """Materialises one expert of the manifest, on the CPU."""
         for index, task in enumerate(self.manifest.tasks):
             for entry in task.experts:
                 if entry.digest == digest:
-                    return self._verified(self._materialise(index, entry.classes), task.task, digest)
+                    return self._verified(self.materialised(index, entry.classes), task.task, digest)
         raise KeyError(f"no expert of this revision has the digest {digest}")
 
     def solver(self) -> ClassifierSolver:
@@ -126,81 +132,164 @@ class MaskedMemory(GenerativeMemory):
         """Trains on one task and returns what must be kept of it."""
         self._check(data)
         clock = Clock(report, limit_of(terms.seconds, self.recipe.seconds))
-        return _Lesson(self, data, task, terms, clock, device).run()
+        data = TaskData(data.x.to(device), data.y.to(device), data.classes)
+        seed = _mix(self.chosen.seed, len(self.own), "training")
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            real, held_out = split(data, HELD_OUT, torch.Generator().manual_seed(seed))
+            steps = terms.steps or self.recipe.steps(len(data), len(data.classes))
+            blob, trained = self._train(real, task, steps, clock, device)
+            successor = self._successor(blob)
+            expert = successor.materialised(len(self.own), data.classes)
+            counts = tuple(torch.bincount(real.y, minlength=len(real.classes)).tolist())
+            entry = ExpertEntry(expert.digest, data.classes, counts)
+            earlier = [each for _, each in self.manifest.experts()]
+            heads = tuple(dict.fromkeys([*self.manifest.classes, *data.classes]))
+            lesson = self._lesson(
+                heads, lambda e: expert if e is entry else self.expert(e.digest), steps, seed, clock, device
+            )
+            quality = lesson.quality([*earlier, entry], held_out, terms.min_quality)
+            solver = lesson.solver(earlier, real).pack()
+        learned = TaskEntry(
+            task=task,
+            blob=digest_of(blob),
+            experts=(entry,),
+            quality=quality,
+            steps=trained.steps,
+            seconds=round(clock.seconds, 3),
+            erasable=terms.erasable,
+            reuses=successor.reuses(),
+            analysis=successor.analysis(trained, blob),
+        )
+        return Learned(learned, {"solver": digest_of(solver)}, {digest_of(blob): blob, digest_of(solver): solver})
 
     def restore(self, *, report: Report, device: torch.device) -> Shared:
         """Trains the solver anew, on samples of every task that is left."""
-        clock = Clock(report, self.recipe.seconds)
         seed = _mix(self.chosen.seed, self.manifest.revision, "restoring")
-        heads, steps = self.manifest.classes, self.recipe.classifier_steps
+        clock = Clock(report, self.recipe.seconds)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            pools = replay_pools(
-                [e for _, e in self.manifest.experts()],
+            lesson = self._lesson(
+                self.manifest.classes,
                 lambda e: self.expert(e.digest),
-                heads,
-                self.recipe.replay,
-                self.manifest.spec,
+                self.recipe.classifier_steps,
+                seed,
+                clock,
                 device,
-                torch.Generator().manual_seed(seed),
             )
+            solver = lesson.solver([each for _, each in self.manifest.experts()]).pack()
+        return Shared({"solver": digest_of(solver)}, {digest_of(solver): solver})
 
-            def go_on(step: int) -> bool:
-                clock.tick("solver", step, steps)
-                return step < FEWEST_CLASSIFIER_STEPS or not clock.over("solver")
+    def grown(self) -> Topology:
+        """Topology for the next task: free capacity is what it was before the first  [DGM sec. 3.2]."""
+        if not self.topologies:
+            return self.initial
+        last = self.topologies[-1]
+        return self.initial.at(self.gating.expanded(self.initial, last, self.ledger.claimed))
 
-            network = train_classifier(self.manifest.spec, len(heads), pools, steps, go_on)
-        blob = ClassifierSolver(self.manifest.spec, network.cpu(), heads).pack()
-        return Shared({"solver": digest_of(blob)}, {digest_of(blob): blob})
-
-    def successor(self, blob: bytes) -> "MaskedMemory":
-        """This memory with one more task blob, not yet in any manifest."""
-        memory = type(self)(self.manifest, self.blobs)
-        tensors, about = unpack(blob)
-        memory._append(tensors, tuple(about["widths"]))
-        return memory
-
-    def newest(self, classes: tuple[Label, ...]) -> FrozenExpert:
-        """The expert of the task that was appended last."""
-        return self._materialise(len(self.own) - 1, classes)
-
-    def grown(self) -> tuple[int, ...]:
-        """Widths for the next task: free capacity is what it was before the first  [DGM sec. 3.2]."""
-        spec, noise = self.manifest.spec, self.chosen.noise
-        widths = initial_widths(spec, self.chosen.width)
-        capacity = layer_sizes(spec, widths, noise)
-        if not self.widths:
-            return widths
-        reserved = [int(self.ledger.reserved[name].sum()) for name in weight_shapes(spec, widths, noise)]
-        return expanded_widths(self.widths[-1], reserved, capacity, lambda w: layer_sizes(spec, w, noise))
-
-    def fresh_network(self, widths: Sequence[int], classes: int) -> tuple[ChainGenerator, dict[str, Tensor]]:
-        """A generator for the next task and m^{<t} in its shapes; reserved weights are in place, free ones are new.
+    def fresh_network(self, topology: Topology, ledger: Ledger, classes: int) -> Generator:
+        """A generator for the next task: reserved weights are in place, free ones are new.
 
         Free weights are initialised from (memory seed, task index), whatever earlier tasks left in them.
+
+        Arguments:
+            ledger: grown to `topology`.
         """
-        spec = self.manifest.spec
-        ledger = self.ledger.copy()
-        ledger.grow(weight_shapes(spec, widths, self.chosen.noise))
-        network = chain_generator(spec, widths, classes, self.chosen.noise)
+        network = self.architecture.generator(topology.widths, classes)
         source = torch.Generator().manual_seed(_mix(self.chosen.seed, len(self.own)))
+        reserved = ledger.reserved
         with torch.no_grad():
-            for name in network.shared_names:
-                reserved = ledger.reserved[name]
-                free = torch.randn(reserved.shape, generator=source) * initial_std(spec)
-                network.get_parameter(name).copy_(torch.where(reserved, ledger.weights[name], free))
-        return network, ledger.reserved
+            for c in topology.shared:
+                free = torch.randn(c.shape, generator=source) * self.architecture.initial_std(c)
+                network.get_parameter(c.name).copy_(torch.where(reserved[c.name], ledger.weights[c.name], free))
+        return network
 
-    def _append(self, tensors: Mapping[str, Tensor], widths: tuple[int, ...]) -> None:
-        self.widths.append(widths)
-        self.ledger.append(Page.from_tensors(tensors))
-        self.own.append({k.removeprefix("own/"): t for k, t in tensors.items() if k.startswith("own/")})
-
-    def _materialise(self, index: int, classes: tuple[Label, ...]) -> FrozenExpert:
-        effective = self.ledger.effective(index)
-        network = chain_generator(self.manifest.spec, self.widths[index], len(classes), self.chosen.noise)
-        network.load_state_dict({**effective, **self.own[index]})
+    def materialised(self, index: int, classes: tuple[Label, ...]) -> FrozenExpert:
+        """The expert of one task: its effective weights in a plain generator."""
+        network = self.architecture.generator(self.topologies[index].widths, len(classes))
+        network.load_state_dict({**self.ledger.effective(index), **self.own[index]})
         return FrozenExpert(network.eval().folded(), classes, self.chosen.noise)
+
+    def reuses(self) -> tuple[str, ...]:
+        """The tasks of the manifest whose reserved gates the newest task reads, which is not in the manifest yet."""
+        names = [task.task for task in self.manifest.tasks]
+        return tuple(names[index] for index in self.ledger.reused_by(self.ledger.pages[-1].gates) if index < len(names))
+
+    def analysis(self, trained: Trained, blob: bytes) -> dict[str, Any]:
+        """How the newest task uses the shared weights, how its gates came about and what it takes on disk."""
+        index = len(self.own) - 1
+        tensors = self.ledger.pages[index].tensors()
+        weights = sum(t.nbytes for name, t in tensors.items() if name.startswith("values/"))
+        masks = sum(t.nbytes for name, t in tensors.items() if name.startswith("gates/"))
+        usage = self.ledger.usage(index)
+        return {
+            "gate": self.gating.selects,
+            "order": list(usage),
+            "layers": usage,
+            "trajectory": trained.trajectory,
+            "parameters": self.topologies[index].parameters,
+            "worst_case": self.gating.worst_case(self.initial, index + 1),
+            "bytes": {"weights": weights, "masks": masks, "own": len(blob) - weights - masks},
+        }
+
+    @classmethod
+    def _recipe(cls, name: str) -> Recipe:
+        try:
+            return cls.recipes[name]
+        except KeyError:
+            raise CannotLearn(
+                "options.recipe", f"there is no recipe {name!r}; the recipes are {', '.join(cls.recipes)}"
+            ) from None
+
+    def _train(
+        self, real: TaskData, task: str, steps: int, clock: Clock, device: torch.device
+    ) -> tuple[bytes, Trained]:
+        """Trains the generator of one task and returns its blob."""
+        topology, ledger = self.grown(), self.ledger.copy()
+        ledger.grow(topology)
+        network = self.fresh_network(topology, ledger, len(real.classes))
+        placed(network, device)
+        x = real.x
+        if not self.manifest.spec.is_image:
+            mean, deviation = standardisation(x)
+            x = (x - mean) / deviation
+        g = MaskedGenerator(network, topology, ledger, self._forbidden(ledger), self.recipe.s_max, device)
+        d = self.architecture.discriminator(len(real.classes), self.recipe.kernel)
+        if self.recipe.spectral:
+            d = spectrally_normalised(d)
+        placed(d, device)
+        batches = BalancedBatches(x, real.y, len(real.classes))
+        trained = train_generator(g, d, batches, self.recipe, self.chosen.noise, steps, clock)
+        if not self.manifest.spec.is_image:
+            network.rescale(deviation, mean)
+        weights, own = g.committed()
+        assert g.hard is not None
+        page = ledger.page({name: gates.cpu() for name, gates in g.hard.items()}, weights)
+        tensors = page.tensors() | {f"own/{name}": t for name, t in own.items()}
+        return pack(tensors, {"kind": self.kind, "task": task, "widths": topology.widths}), trained
+
+    def _forbidden(self, ledger: Ledger) -> dict[str, Tensor]:
+        """Gates that no later task may open, because the tasks that reserved them must stay erasable."""
+        return ledger.owned_by([index for index, task in enumerate(self.manifest.tasks) if task.erasable])
+
+    def _lesson(
+        self, heads: tuple[Label, ...], load: Load, steps: int, seed: int, clock: Clock, device: torch.device
+    ) -> Lesson:
+        steps = min(self.recipe.classifier_steps, max(steps, FEWEST_STEPS))
+        return Lesson(self.manifest.spec, heads, load, steps, self.recipe.replay, seed, clock, device)
+
+    def _successor(self, blob: bytes) -> Self:
+        """This memory with one more task blob, not yet in any manifest."""
+        memory = type(self)(self.manifest, self.blobs)
+        memory._append(blob)
+        return memory
+
+    def _append(self, blob: bytes) -> None:
+        tensors, about = unpack(blob)
+        topology = self.initial.at(about["widths"])
+        self.topologies.append(topology)
+        self.ledger.append(Page.from_tensors(tensors, self.gating.shapes(topology)), topology)
+        self.own.append({k.removeprefix("own/"): t for k, t in tensors.items() if k.startswith("own/")})
 
     def _verified(self, expert: FrozenExpert, task: str, digest: str) -> FrozenExpert:
         if expert.digest != digest:
@@ -221,106 +310,6 @@ class MaskedMemory(GenerativeMemory):
                     "count",
                     f"class {label!r} has {count} examples, but at least {FEWEST_EXAMPLES} are needed to learn it",
                 )
-
-
-class _Lesson:
-    """One run of `learn`, phase by phase."""
-
-    def __init__(
-        self, memory: MaskedMemory, data: TaskData, task: str, terms: Terms, clock: Clock, device: torch.device
-    ) -> None:
-        self.memory, self.task, self.terms, self.clock, self.device = memory, task, terms, clock, device
-        self.recipe, self.spec = memory.recipe, memory.manifest.spec
-        self.seed = _mix(memory.chosen.seed, len(memory.own), "training")
-        self.data = TaskData(data.x.to(device), data.y.to(device), data.classes)
-        self.steps = terms.steps or self.recipe.steps(len(data), len(data.classes))
-        self.classifier_steps = min(self.recipe.classifier_steps, max(self.steps, FEWEST_CLASSIFIER_STEPS))
-        self.heads = tuple(dict.fromkeys([*memory.manifest.classes, *data.classes]))
-
-    def run(self) -> Learned:
-        """Generator, quality, solver; then all that is worth keeping."""
-        with torch.random.fork_rng():
-            torch.manual_seed(self.seed)
-            real, held_out = split(self.data, HELD_OUT, torch.Generator().manual_seed(self.seed))
-            blob, steps = self._generator(real)
-            successor = self.memory.successor(blob)
-            expert = successor.newest(self.data.classes)
-            counts = tuple(torch.bincount(real.y, minlength=len(real.classes)).tolist())
-            entry = ExpertEntry(expert.digest, self.data.classes, counts)
-            quality = self._quality(expert, entry, held_out)
-            solver = self._solver(real).pack()
-        return Learned(
-            TaskEntry(
-                self.task,
-                digest_of(blob),
-                (entry,),
-                quality,
-                steps,
-                round(self.clock.seconds, 3),
-                {"usage": successor.ledger.usage(len(successor.own) - 1)},
-            ),
-            {"solver": digest_of(solver)},
-            {digest_of(blob): blob, digest_of(solver): solver},
-        )
-
-    def _generator(self, real: TaskData) -> tuple[bytes, int]:
-        widths = self.memory.grown()
-        network, reserved = self.memory.fresh_network(widths, len(real.classes))
-        x = real.x
-        if not self.spec.is_image:
-            mean, deviation = standardisation(x)
-            x = (x - mean) / deviation
-        network.to(self.device)
-        g = MaskedGenerator(network, {n: r.to(self.device) for n, r in reserved.items()}, self.recipe.s_max)
-        d = self.recipe.discriminator(self.spec, len(real.classes)).to(self.device)
-        batches = BalancedBatches(x, real.y, len(real.classes))
-        steps = train_generator(g, d, batches, self.recipe, self.memory.chosen.noise, self.steps, self.clock)
-        if isinstance(network.out, Rescale):
-            network.out.set(deviation, mean)
-        return pack(self._tensors(g), {"kind": self.memory.kind, "task": self.task, "widths": widths}), steps
-
-    def _tensors(self, g: MaskedGenerator) -> dict[str, Tensor]:
-        masks = {name: m.cpu() for name, m in g.masks().items()}
-        weights = {name: w.detach().cpu() for name, w in g.weights.items()}
-        state = {f"own/{name}": t.cpu() for name, t in g.network.state_dict().items() if name not in masks}
-        ledger = self.memory.ledger.copy()
-        ledger.grow({name: tuple(m.shape) for name, m in masks.items()})
-        return {**ledger.page(masks, weights).tensors(), **state}
-
-    def _quality(self, expert: FrozenExpert, entry: ExpertEntry, held_out: TaskData) -> float:
-        entries = [*(e for _, e in self.memory.manifest.experts()), entry]
-        pools = self._replay(entries, lambda e: expert if e is entry else self.memory.expert(e.digest))
-        quality = reverse_accuracy(
-            self.spec, len(self.heads), pools, self._pool(held_out), self.classifier_steps, self._go_on("quality")
-        )
-        if self.terms.min_quality is not None and quality < self.terms.min_quality:
-            raise QualityTooLow(
-                f"task {self.task} reached a reverse accuracy of {quality:.3f}, below the required "
-                f"{self.terms.min_quality:.3f}; give it more steps or seconds, more examples, or lower min_quality"
-            )
-        return quality
-
-    def _solver(self, real: TaskData) -> ClassifierSolver:
-        entries = [e for _, e in self.memory.manifest.experts()]
-        pools = [self._pool(real), *self._replay(entries, lambda e: self.memory.expert(e.digest))]
-        network = train_classifier(self.spec, len(self.heads), pools, self.classifier_steps, self._go_on("solver"))
-        self.clock.tick("solver", self.classifier_steps, self.classifier_steps)
-        return ClassifierSolver(self.spec, network.cpu(), self.heads)
-
-    def _replay(self, entries: Sequence[ExpertEntry], load: Load) -> list[Pool]:
-        source = torch.Generator().manual_seed(self.seed)
-        return replay_pools(entries, load, self.heads, self.recipe.replay, self.spec, self.device, source)
-
-    def _pool(self, data: TaskData) -> Pool:
-        heads = torch.tensor([self.heads.index(label) for label in data.classes], device=data.y.device)
-        return Pool(data.x, heads[data.y])
-
-    def _go_on(self, phase: str) -> Callable[[int], bool]:
-        def go_on(step: int) -> bool:
-            self.clock.tick(phase, step, self.classifier_steps)
-            return step < FEWEST_CLASSIFIER_STEPS or not self.clock.over(phase)
-
-        return go_on
 
 
 def _mix(*parts: object) -> int:

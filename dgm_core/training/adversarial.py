@@ -3,7 +3,8 @@
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,11 +19,26 @@ from dgm_core.networks.discriminators import Discriminator
 from dgm_core.training.averaging import Average
 from dgm_core.training.batches import BalancedBatches
 from dgm_core.training.clock import Clock
+from dgm_core.training.devices import autocast
 from dgm_core.training.recipes import Recipe
 
 PROBE_STEPS = 30
 MOST_EPOCHS = 20
 NORM_BATCHES = 40
+MOST_POINTS = 60
+
+
+@dataclass
+class Trained:
+    """What is known of a generator's training.
+
+    Arguments:
+        steps: that were taken.
+        trajectory: of the gates, at most about `MOST_POINTS`: step, slope (0 once hard), mean of the gates per layer.
+    """
+
+    steps: int = 0
+    trajectory: list[dict[str, Any]] = field(default_factory=list)
 
 
 class AdversarialStep:
@@ -39,10 +55,10 @@ class AdversarialStep:
         self.g, self.d, self.recipe, self.noise_dim = g, d, recipe, noise_dim
         self.objective = recipe.objective()
         self.losses: dict[str, Tensor] = {}
-        self.price = recipe.reservation * scarcity(g.reserved)
+        self.price = recipe.reservation * scarcity(g.claimed)
         # Fresh optimisers per task, without weight decay: state or decay carried over would move reserved weights.
         groups: list[dict[str, Any]] = [
-            {"params": [*g.weights.values(), *g.own]},
+            {"params": [*g.shared.values(), *g.own]},
             {"params": list(g.embeddings.values()), "lr": recipe.lr_e},
         ]
         self.optimise_g = torch.optim.Adam(
@@ -61,9 +77,10 @@ class AdversarialStep:
 
     def _critic(self, batches: BalancedBatches) -> Tensor:
         real, c_real = batches.draw(self.recipe.batch)
-        with torch.no_grad():
-            fake = self.g(self._noise(real), c_real)
-        loss = self.objective.critic_loss(self.d, real, fake, c_real, c_real)
+        with self._autocast(real):
+            with torch.no_grad():
+                fake = self.g(self._noise(real), c_real)
+            loss = self.objective.critic_loss(self.d, real, fake.float(), c_real, c_real)
         self.optimise_d.zero_grad(set_to_none=True)
         loss.backward()
         self.optimise_d.step()
@@ -72,13 +89,17 @@ class AdversarialStep:
     def _generator(self, batches: BalancedBatches) -> Tensor:
         c = torch.randint(len(batches.counts), (self.recipe.batch,), device=batches.counts.device)
         with frozen(self.d):
-            fake, cost = self.g.with_cost(self._noise(c), c)
-            loss = self.objective.generator_loss(self.d, fake, c) + self.price * cost
+            with self._autocast(c):
+                fake, cost = self.g.with_cost(self._noise(c), c)
+                loss = self.objective.generator_loss(self.d, fake, c) + self.price * cost
             self.optimise_g.zero_grad(set_to_none=True)
             loss.backward()
         self.g.before_step()
         self.optimise_g.step()
         return loss.detach()
+
+    def _autocast(self, like: Tensor) -> AbstractContextManager[object]:
+        return autocast(like.device, half=self.recipe.half)
 
     def _noise(self, like: Tensor) -> Tensor:
         return torch.randn(like.shape[0], self.noise_dim, device=like.device)
@@ -102,65 +123,98 @@ def train_generator(
     noise_dim: int,
     wanted: int,
     clock: Clock,
-) -> int:
+) -> Trained:
     """Trains the masks and weights of one task and leaves `g` hard, averaged and settled.
 
     Arguments:
         wanted: steps to take; a clock whose limit is too short for them walks through the same schedule in fewer.
 
-    Returns:
-        the number of steps taken.
     Raises:
         TrainingDiverged: a loss became NaN or infinite.
     """
-    step = AdversarialStep(g, d, recipe, noise_dim)
-    clock.tick("generator", 0, wanted)
-    taken = min(PROBE_STEPS, wanted)
-    clock.expect(wanted * _pace(step, batches, taken))
-    hard_from = max(taken, round(recipe.hard_at * wanted))
-    taken = _anneal(step, batches, taken, hard_from, wanted, clock)
+    run = _Run(AdversarialStep(g, d, recipe, noise_dim), batches, wanted, clock)
+    run.warm_up()
+    run.anneal()
     g.harden()
-    taken = _fine_tune(step, batches, taken, wanted, clock)
-    _check(step.losses)
+    run.fine_tune()
+    run.finish()
     if moved := g.settle():
         raise TrainingDiverged(f"{moved} reserved weights moved during training; this is a defect, please report it")
     reestimate_norms(g, batches, recipe.batch, noise_dim)
     clock.tick("generator", wanted, wanted)
-    return taken
+    return run.trained
 
 
-def _anneal(
-    step: AdversarialStep, batches: BalancedBatches, taken: int, hard_from: int, wanted: int, clock: Clock
-) -> int:
-    """Soft masks whose slope rises until they are steps; returns the number of steps taken so far."""
-    annealing = Annealing(hard_from, max(1, min(MOST_EPOCHS, hard_from // 20)), step.recipe.s_max)
-    while (at := clock.position(taken, wanted)) < hard_from:
-        step.g.slope = annealing.slope(at)
-        step(batches)
-        taken += 1
-        _watch(step, at, wanted, clock)
-    return taken
+class _Run:
+    """The steps of one training, along a schedule of `wanted` steps."""
 
+    def __init__(self, step: AdversarialStep, batches: BalancedBatches, wanted: int, clock: Clock) -> None:
+        self.step, self.batches, self.wanted, self.clock = step, batches, wanted, clock
+        self.recipe = step.recipe
+        self.trained = Trained()
+        self.next_point = 0
 
-def _fine_tune(step: AdversarialStep, batches: BalancedBatches, taken: int, wanted: int, clock: Clock) -> int:
-    """The committed masks, and an average over what they may still change; returns the number of steps taken so far."""
-    average = Average(dict(step.g.network.named_parameters()), step.g.trainable(), step.recipe.ema)
-    while (at := clock.position(taken, wanted)) < wanted:
-        step(batches)
-        taken += 1
-        if step.recipe.ema:
-            average.update()
-        _watch(step, at, wanted, clock)
-    if step.recipe.ema:
-        average.apply()
-    return taken
+    def warm_up(self) -> None:
+        """The first steps, which also tell how long the rest will take."""
+        self.clock.tick("generator", 0, self.wanted)
+        self._record(0)
+        probe = min(PROBE_STEPS, self.wanted)
+        for i in range(probe):
+            if i == probe // 2:  # the very first steps also set everything up
+                started = self._now()
+            self.step(self.batches)
+        self.trained.steps = probe
+        self.clock.expect(self.wanted * (self._now() - started) / (probe - probe // 2))
 
+    def anneal(self) -> None:
+        """Soft gates whose slope rises until they are steps."""
+        hard_from = max(self.trained.steps, round(self.recipe.hard_at * self.wanted))
+        epochs = max(1, min(MOST_EPOCHS, hard_from // 20))
+        annealing = Annealing(hard_from, epochs, self.recipe.s_max, self.step.g.gating.local)
+        while (at := self._position()) < hard_from:
+            self.step.g.slope = annealing.slope(at)
+            self._advance(at)
 
-def _watch(step: AdversarialStep, at: int, wanted: int, clock: Clock) -> None:
-    if clock.due():  # reading a loss waits for the device, so twice a second is enough
-        losses, occupied = _check(step.losses), step.g.occupancy()
-        occupancy = sum(occupied.values()) / len(occupied)
-        clock.tick("generator", at, wanted, {**losses, "slope": step.g.slope, "mask_occupancy": occupancy})
+    def fine_tune(self) -> None:
+        """The committed gates, and an average over what they may still change."""
+        g = self.step.g
+        average = Average(dict(g.network.named_parameters()), g.trainable(), self.recipe.ema)
+        self._record(self._position())
+        while (at := self._position()) < self.wanted:
+            self._advance(at)
+            if self.recipe.ema:
+                average.update()
+        if self.recipe.ema:
+            average.apply()
+
+    def finish(self) -> None:
+        """Looks at the last losses. Raises TrainingDiverged."""
+        _check(self.step.losses)
+
+    def _advance(self, at: int) -> None:
+        self.step(self.batches)
+        self.trained.steps += 1
+        if self.step.g.hard is None and at >= self.next_point:
+            self._record(at)
+        if self.clock.due():  # reading a loss waits for the device, so twice a second is enough
+            occupied = self.step.g.occupancy()
+            metrics = {"slope": self.step.g.slope, "mask_occupancy": sum(occupied.values()) / len(occupied)}
+            self.clock.tick("generator", at, self.wanted, _check(self.step.losses) | metrics)
+
+    def _record(self, at: int) -> None:
+        """One more point of the gates' trajectory."""
+        g = self.step.g
+        slope = g.slope if g.hard is None else 0.0
+        self.trained.trajectory.append({"step": at, "slope": slope, "occupancy": g.occupancy()})
+        self.next_point = at + max(1, self.wanted // MOST_POINTS)
+
+    def _position(self) -> int:
+        return self.clock.position(self.trained.steps, self.wanted)
+
+    def _now(self) -> float:
+        if self.batches.x.is_cuda:
+            torch.cuda.synchronize()
+        return time.monotonic()
 
 
 def _check(losses: Mapping[str, Tensor]) -> dict[str, float]:
@@ -170,17 +224,6 @@ def _check(losses: Mapping[str, Tensor]) -> dict[str, float]:
         if not math.isfinite(value):
             raise TrainingDiverged(f"{name} became {value}; send the task again, and look at its data for outliers")
     return values
-
-
-def _pace(step: AdversarialStep, batches: BalancedBatches, probe: int) -> float:
-    """Seconds per step, judged by the later half of the first steps: the very first ones also set everything up."""
-    for i in range(probe):
-        if i == probe // 2:
-            started = time.monotonic()
-        step(batches)
-    if batches.x.is_cuda:
-        torch.cuda.synchronize()
-    return (time.monotonic() - started) / (probe - probe // 2)
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ paper    AC-GAN + WGAN-GP: L_D = L_s + L_c + λ_GP L_gp,  L_G = L_s + L_c + λ_R
 
 from typing import Protocol
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
@@ -41,8 +42,9 @@ class HingeProjection:
         c_real: Int[Tensor, " batch"],
         c_fake: Int[Tensor, " batch"],
     ) -> Float[Tensor, ""]:
-        """Hinge loss of the critic."""
-        return self.loss.critic(d(real, c_real), d(fake, c_fake))
+        """Hinge loss of the critic; one pass over both halves is faster than two."""
+        scores = d(torch.cat([real, fake]), torch.cat([c_real, c_fake]))
+        return self.loss.critic(*scores.split([len(real), len(fake)]))
 
     def generator_loss(
         self, d: Discriminator, fake: Float[Tensor, "batch *shape"], c_fake: Int[Tensor, " batch"]

@@ -9,13 +9,13 @@ import torch
 from dgm_core.experts import draw
 from dgm_core.memories import KINDS, load_memory, new_manifest
 from dgm_core.memory import (
-    Terms,
     Cancelled,
     CannotLearn,
     DataSpec,
     Manifest,
     QualityTooLow,
     TaskData,
+    Terms,
 )
 
 IMAGE = DataSpec((1, 8, 8), "uint8")

@@ -1,9 +1,9 @@
+from dgm_core.networks.generators import initial_widths, layer_sizes
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dgm_core.masking.expansion import expanded_widths
 from dgm_core.memory import DataSpec
-from dgm_core.networks.generators import initial_widths, layer_sizes
 
 SPECS = [DataSpec((1, 8, 8), "uint8"), DataSpec((3, 32, 32), "uint8"), DataSpec((20,), "float32")]
 

@@ -1,4 +1,5 @@
 import torch
+from dgm_core.networks.generators import chain_generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -6,7 +7,6 @@ from dgm_core.masking.masked import MaskedGenerator
 from dgm_core.masking.reservation import cumulate, protect_, restore_
 from dgm_core.masking.sparsity import free_capacity, reservation_cost, scarcity
 from dgm_core.memory import DataSpec
-from dgm_core.networks.generators import chain_generator
 from dgm_core.training.adversarial import AdversarialStep
 from dgm_core.training.batches import BalancedBatches
 from dgm_core.training.recipes import RECIPES

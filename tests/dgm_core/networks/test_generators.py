@@ -2,12 +2,12 @@ from itertools import pairwise
 
 import pytest
 import torch
+from dgm_core.networks.generators import chain_generator, initial_widths, layer_sizes, weight_shapes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dgm_core.memory import CannotLearn, DataSpec
 from dgm_core.networks.discriminators import conv_discriminator, halvings, mlp_discriminator, spectrally_normalised
-from dgm_core.networks.generators import chain_generator, initial_widths, layer_sizes, weight_shapes
 from dgm_core.networks.grids import grids
 
 sides = st.integers(8, 64)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from dgm_core.memories import load_memory, new_manifest
-from dgm_core.memory import Terms, DataSpec, TaskData
+from dgm_core.memory import DataSpec, TaskData, Terms
 
 
 @pytest.fixture(scope="session")

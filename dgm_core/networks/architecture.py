@@ -1,0 +1,92 @@
+"""What a generator is to the rest of the core, and what a family of generators with its discriminator is."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from dgm_core.memory import DataSpec
+from dgm_core.networks.discriminators import Discriminator
+from dgm_core.topology import Connection, Topology
+
+EMBEDDING_DIM = 16
+
+
+class Generator(nn.Module, ABC):
+    """Noise and a class index in, one example out.
+
+    The weights that write to a group of units (`topology.shared`) belong to the memory; embedding, norms and head
+    belong to one task. A network knows nothing of masks: effective weights are put in from outside
+    (`torch.func.functional_call`).
+    """
+
+    @property
+    @abstractmethod
+    def topology(self) -> Topology:
+        """How its weights connect its units."""
+
+    @abstractmethod
+    def forward(self, z: Float[Tensor, "batch noise"], c: Int[Tensor, " batch"]) -> Float[Tensor, "batch *shape"]:
+        """Examples for noise z and class indices c: images in [-1, 1], vectors in the scale of their data."""
+
+    @abstractmethod
+    def folded(self) -> "Generator":
+        """The same function in evaluation mode with every norm folded into its layer or into a scale and a shift.
+
+        Folded in double precision, so that the result does not hang on how the processor vectorises it.
+        """
+
+    def rescale(self, scale: Float[Tensor, " f"], shift: Float[Tensor, " f"]) -> None:
+        """From here on vectors come out as x·scale + shift; images have one scale and ignore it."""
+
+
+class Architecture(ABC):
+    """A family of generators that differ in their widths, with the discriminator that suits them.
+
+    Arguments:
+        spec: of one example.
+        noise_dim: length of z.
+    """
+
+    def __init__(self, spec: DataSpec, noise_dim: int) -> None:
+        self.spec, self.noise_dim = spec, noise_dim
+
+    @abstractmethod
+    def initial_widths(self, f: int) -> tuple[int, ...]:
+        """Units per group before the first task, for a base width f."""
+
+    @abstractmethod
+    def generator(self, widths: Sequence[int], classes: int) -> Generator:
+        """A fresh generator."""
+
+    @abstractmethod
+    def discriminator(self, classes: int, kernel: int) -> Discriminator:
+        """A fresh discriminator; `kernel` is that of its strided convolutions, where it has such."""
+
+    @abstractmethod
+    def initial_std(self, connection: Connection) -> float:
+        """Standard deviation of a fresh weight."""
+
+    def topology(self, widths: Sequence[int]) -> Topology:
+        """The topology at some widths; nothing is allocated."""
+        with torch.device("meta"):
+            return self.generator(widths, classes=1).topology
+
+
+def connection(network: nn.Module, path: str, reads: int | None, writes: int | None) -> Connection:
+    """The weight of the layer at `path` as a connection."""
+    layer = network.get_submodule(path)
+    in_axis, out_axis = (0, 1) if isinstance(layer, nn.ConvTranspose2d) else (1, 0)
+    shape = tuple(layer.get_parameter("weight").shape)
+    return Connection(f"{path}.weight", shape, reads, writes, in_axis, out_axis)
+
+
+def initialise(network: Generator, architecture: Architecture) -> None:
+    """Draws every weight that touches a group from N(0, initial_std²) and sets their biases to 0."""
+    for each in network.topology.connections:
+        layer = network.get_submodule(each.name.removesuffix(".weight"))
+        nn.init.normal_(layer.get_parameter("weight"), std=architecture.initial_std(each))
+        if layer.bias is not None:
+            nn.init.zeros_(layer.get_parameter("bias"))
