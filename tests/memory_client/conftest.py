@@ -24,8 +24,11 @@ CODES = {
     "UNKNOWN_CLASS": code_pb2.NOT_FOUND,
     "EMPTY_MEMORY": code_pb2.FAILED_PRECONDITION,
     "TASK_FINISHED": code_pb2.FAILED_PRECONDITION,
+    "TASK_IN_USE": code_pb2.FAILED_PRECONDITION,
+    "TASK_UNFINISHED": code_pb2.FAILED_PRECONDITION,
     "BAD_REQUEST": code_pb2.INVALID_ARGUMENT,
     "SERVER_BUSY": code_pb2.RESOURCE_EXHAUSTED,
+    "SOLVER_RETRAINING": code_pb2.UNAVAILABLE,
 }
 
 
@@ -51,6 +54,8 @@ class Faults:
     refuse: str = ""  # LearnTask refuses the header with this description
     lost_unary: int = 0
     watch_lost: int = 0
+    retraining: int = 0  # Classify calls that find the solver retraining
+    forget: str = ""  # ForgetTask refuses for this reason
 
 
 @dataclass
@@ -101,6 +106,14 @@ class Service(MemoryServiceServicer):
         lesson.task.state = pb.CANCELLED
         return lesson.task
 
+    def ForgetTask(self, request, context):
+        self._lesson(request, context)
+        if self.faults.forget:
+            fail(context, self.faults.forget, "task t0 cannot be forgotten: the later task t1 reuses what it reserved")
+        del self.lessons[request.task]
+        self.revision += 1
+        return self._memory(request.memory)
+
     def ListTasks(self, request, context):
         return pb.ListTasksResponse(tasks=[lesson.task for lesson in self.lessons.values()])
 
@@ -149,6 +162,9 @@ class Service(MemoryServiceServicer):
 
     def Classify(self, request, context):
         self.requests.append(request)
+        if self.faults.retraining:
+            self.faults.retraining -= 1
+            fail(context, "SOLVER_RETRAINING", "the solver is being trained anew", retry_after=self.faults.retry_after)
         x = np.frombuffer(request.x, "u1" if request.spec.dtype == pb.UINT8 else "<f4")
         x = x.reshape(-1, *request.spec.shape)
         classes = self._classes()
@@ -186,6 +202,7 @@ class Service(MemoryServiceServicer):
             classes=self._classes(),
             bytes=4096,
             tasks=len(self.lessons),
+            complete=not self.faults.retraining,
         )
 
     def _lesson(self, request, context) -> Lesson:

@@ -171,6 +171,37 @@ def test_cancelling_a_finished_task_fails_and_a_queued_one_is_cancelled(ctl, tau
     assert ctl("cancel", "t0")[:2] == (0, "t0: CANCELLED\n")
 
 
+def test_forgetting_asks_first(ctl, taught, service):
+    status, out, err = ctl("forget", "t0", answer="n\n")
+    assert status == 1
+    assert "forgot" not in out
+    assert "Forget task 't0' of memory 'digits' (LEARNED, classes 0, 1, 2) for good?" in err
+    assert service.lessons
+
+    service.faults.retraining = 1
+    status, out, _ = ctl("forget", "t0", answer="y\n")
+    assert (status, out.splitlines()[-1]) == (0, "forgot t0; the solver is being trained anew")
+    assert not service.lessons
+
+
+def test_forgetting_is_for_programs_too(ctl, taught):
+    status, out, err = ctl("forget", "t0", "--yes", "--json")
+    assert (status, err) == (0, "")
+    assert (json.loads(out)["forgotten"], json.loads(out)["memory"]["tasks"]) == ("t0", 0)
+    assert ctl("forget", "t0", "--yes")[0] == 1
+
+
+def test_a_task_can_be_learned_as_erasable(ctl, npz, service):
+    assert ctl("learn", str(npz), "--erasable")[0] == 0
+    assert service.lessons["t0"].header.erasable
+
+
+def test_describing_says_whether_the_solver_is_ready(ctl, taught, service):
+    assert "ready" in ctl("describe")[1]
+    service.faults.retraining = 1
+    assert "being trained anew" in ctl("describe")[1]
+
+
 def test_deleting_asks_first(ctl, taught, service):
     status, out, err = ctl("delete", answer="n\n")
     assert status == 1

@@ -10,7 +10,16 @@ import sys
 import memory_client
 import numpy as np
 import pytest
-from memory_client import InvalidInput, Memory, ServerUnavailable, UnknownMemory
+from memory_client import (
+    InvalidInput,
+    Memory,
+    ServerUnavailable,
+    SolverRetraining,
+    TaskInUse,
+    TaskUnfinished,
+    UnknownMemory,
+    UnknownTask,
+)
 
 IMPORT = """
 import sys, time
@@ -56,6 +65,48 @@ def test_a_memory_that_was_deleted_is_unknown(taught):
 
     with pytest.raises(UnknownMemory, match="learn_task on a name creates"):
         taught.describe()
+
+
+def test_a_forgotten_task_is_gone_and_the_memory_as_it_is_then_is_returned(taught, service):
+    service.faults.retraining = 1
+    taught.learn_task((np.zeros((2, 1, 2, 2), np.uint8), [7, 8]), task="t1", progress=False)
+
+    left = taught.forget("t1")
+
+    assert (left.tasks, left.classes, left.complete) == (1, (0, 1, 2), False)
+    assert [task.name for task in taught.tasks()] == ["t0"]
+    with pytest.raises(UnknownTask):
+        taught.forget("t1")
+
+
+@pytest.mark.parametrize("error", [TaskInUse, TaskUnfinished])
+def test_a_task_that_cannot_be_forgotten_says_why(taught, service, error):
+    service.faults.forget = {TaskInUse: "TASK_IN_USE", TaskUnfinished: "TASK_UNFINISHED"}[error]
+
+    with pytest.raises(error, match="task t0 cannot be forgotten"):
+        taught.forget("t0")
+
+
+@pytest.mark.parametrize("erasable", [True, False])
+def test_that_a_task_shall_be_erasable_is_said_before_its_data(memory, service, erasable):
+    memory.learn_task((np.zeros((2, 1, 2, 2), np.uint8), [0, 1]), erasable=erasable, progress=False)
+
+    assert service.lessons["t0"].header.erasable is erasable
+
+
+def test_classifying_waits_for_a_solver_that_is_trained_anew(taught, service):
+    service.faults.retraining = 2
+
+    assert taught.classify(np.zeros((1, 1, 2, 2), np.uint8))[0].tolist() == [0]
+
+
+def test_a_solver_that_stays_away_is_given_up_with_what_the_server_says(taught, server, service):
+    service.faults.retraining, service.faults.retry_after = 10**6, 90.0
+    with Memory(server.target, "digits", reconnect=0.2) as memory, pytest.raises(SolverRetraining) as caught:
+        memory.classify(np.zeros((1, 1, 2, 2), np.uint8))
+
+    assert str(caught.value) == "the solver is being trained anew. Try again in 90 s"
+    assert caught.value.retry_after == 90
 
 
 def test_classifying_more_than_a_message_holds(taught, service):

@@ -55,6 +55,7 @@ def memory(message: pb.Memory) -> MemoryInfo:
         classes=labels(message.classes),
         bytes=message.bytes,
         tasks=message.tasks,
+        complete=message.complete,
     )
 
 

@@ -3,11 +3,12 @@
 MemoryServiceError
 ├── InvalidInput ── TaskRejected          the request or the data must change
 ├── UnknownMemory, UnknownTask, UnknownClass, UnknownRevision, EmptyMemory
-├── MemoryExists, MemoryMismatch, TaskExists, TaskFinished, TaskTooLarge
+├── MemoryExists, MemoryMismatch, TaskExists, TaskFinished, TaskUnfinished, TaskInUse, TaskTooLarge
 ├── TaskFailed ── QualityTooLow           the task ended without being learned
 ├── TaskCancelled
 ├── ServerBusy                            come back after `retry_after` seconds
 ├── ServerUnavailable, DeadlineExceeded   nobody answers, or not in time
+│   └── SolverRetraining                  not yet: a task was forgotten a moment ago
 └── InternalError                         the server, or this client, is at fault
 """
 
@@ -103,6 +104,14 @@ class TaskFinished(MemoryServiceError):
     """The task can no longer be cancelled."""
 
 
+class TaskUnfinished(MemoryServiceError):
+    """The task cannot be forgotten yet: it, or one that builds on it, is still being learned."""
+
+
+class TaskInUse(MemoryServiceError):
+    """The task cannot be forgotten before the later tasks that reuse what it reserved; the message names them."""
+
+
 class TaskTooLarge(MemoryServiceError):
     """This task alone exceeds the server's ingest budget."""
 
@@ -127,6 +136,12 @@ class ServerUnavailable(MemoryServiceError):
     """No server answers."""
 
     advice = "Start one with `memory-server serve`, or correct the target"
+
+
+class SolverRetraining(ServerUnavailable):
+    """The task solver is being trained anew, because a task was forgotten; all but `classify` works meanwhile."""
+
+    advice = "Try again later, or pass a larger reconnect"
 
 
 class DeadlineExceeded(MemoryServiceError, TimeoutError):
@@ -156,8 +171,11 @@ BY_REASON: Mapping[str, type[MemoryServiceError]] = {
     "MEMORY_MISMATCH": MemoryMismatch,
     "TASK_EXISTS": TaskExists,
     "TASK_FINISHED": TaskFinished,
+    "TASK_UNFINISHED": TaskUnfinished,
+    "TASK_IN_USE": TaskInUse,
     "TASK_TOO_LARGE": TaskTooLarge,
     "SERVER_BUSY": ServerBusy,
+    "SOLVER_RETRAINING": SolverRetraining,
     "UPLOAD_STALLED": UploadStalled,
     "QUALITY_TOO_LOW": QualityTooLow,
     "TRAINING_DIVERGED": TaskFailed,
@@ -221,7 +239,7 @@ class _Details:
 
 
 def _message(kind: type[MemoryServiceError], text: str, details: _Details, status: grpc.StatusCode, target: str) -> str:
-    said = [_opening(text, status, target)]
+    said = [text if kind is SolverRetraining else _opening(text, status, target)]
     said += [f"{each.field}: {each.description}" for each in details.field_violations if each.description not in text]
     if details.retry_after is not None:
         said.append(f"Try again in {details.retry_after:g} s")

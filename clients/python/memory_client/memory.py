@@ -23,7 +23,7 @@ Classes = Label | Sequence[Label] | NDArray[Any] | None
 
 
 class Memory:
-    """A named memory on a server: it learns tasks, forgets no task, and samples what it learned.
+    """A named memory on a server: it learns tasks, forgets none by itself, and samples what it learned.
 
         memory = Memory("localhost:50051", name="digits")
         memory.learn_task((x, y), task="t0")
@@ -88,6 +88,7 @@ class Memory:
         steps: int | None = ...,
         seconds: float | None = ...,
         min_quality: float | None = ...,
+        erasable: bool = ...,
         classes: Classes = ...,
         wait: Literal[True] = ...,
         progress: bool | ProgressListener | None = ...,
@@ -102,6 +103,7 @@ class Memory:
         steps: int | None = ...,
         seconds: float | None = ...,
         min_quality: float | None = ...,
+        erasable: bool = ...,
         classes: Classes = ...,
         wait: Literal[False],
         progress: bool | ProgressListener | None = ...,
@@ -115,6 +117,7 @@ class Memory:
         steps: int | None = None,
         seconds: float | None = None,
         min_quality: float | None = None,
+        erasable: bool = False,
         classes: Classes = None,
         wait: bool = True,
         progress: bool | ProgressListener | None = None,
@@ -133,6 +136,7 @@ class Memory:
             steps: bounds the generator's training steps; None leaves it to the server's recipe.
             seconds: bounds the whole task; None likewise.
             min_quality: reverse accuracy in [0, 1] below which the task fails instead of being kept.
+            erasable: no later task may reuse what this one reserves, so that `forget` can always take it alone.
             classes: an expectation: exactly these classes occur, or the task is rejected.
             wait: whether to wait until the task is learned. An interrupt while waiting leaves it running on the server.
             progress: True shows a line of progress on the error stream, False nothing, None only on a terminal.
@@ -157,6 +161,7 @@ class Memory:
             steps=None if steps is None else unsigned(steps, "steps"),
             seconds=seconds,
             min_quality=min_quality,
+            erasable=erasable,
         )
         shown = listener(progress)
         try:
@@ -248,6 +253,7 @@ class Memory:
 
         Raises:
             EmptyMemory: nothing has been learned yet.
+            SolverRetraining: a task was forgotten, and `reconnect` seconds later the solver was not trained anew yet.
             InvalidInput: x does not have the memory's shape or range.
         """
         array = examples(x)
@@ -275,6 +281,24 @@ class Memory:
     def task(self, name: str) -> TaskHandle:
         """A handle on a task, running or not, whoever started it; calls nobody until it is used."""
         return TaskHandle(self._connection, self.name, name)
+
+    def forget(self, task: str) -> MemoryInfo:
+        """Erases one task for good, with every revision that holds it; what remains keeps its bits.
+
+        The task solver is trained anew from what remains: until the memory is `complete` again, `classify` has to wait.
+        Streams that are pinned to a revision with the task end with UnknownRevision. Of a task that failed or was
+        cancelled, the record is removed.
+
+        Returns:
+            The memory as it is then.
+
+        Raises:
+            TaskInUse: later tasks reuse what it reserved; the message names them.
+            TaskUnfinished: it, or a task that builds on it, is not learned yet: wait, or cancel that one.
+            UnknownTask: there is no such task, or it was forgotten before.
+        """
+        request = pb.ForgetTaskRequest(memory=self.name, task=task)
+        return _decode.memory(self._connection.unary("ForgetTask", request))
 
     def delete(self) -> None:
         """Deletes the memory with all that it learned, cancels its tasks and ends its streams."""

@@ -103,10 +103,11 @@ class MemoryInfo:
         options: of the kind as text, defaults included.
         shape: of one x: (C, H, W) for an image, (F,) for a vector.
         dtype: of x: "uint8" for images, "float32" for vectors.
-        revision: grows by one with each learned task; 0 while empty.
+        revision: grows with each learned or forgotten task; 0 while empty.
         classes: all classes, in the order in which they were first learned.
         bytes: size of everything that the newest revision needs.
         tasks: number of learned tasks.
+        complete: False while the task solver is trained anew, because a task was forgotten.
     """
 
     name: str
@@ -118,6 +119,7 @@ class MemoryInfo:
     classes: tuple[Label, ...]
     bytes: int
     tasks: int
+    complete: bool
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that json.dumps takes."""

@@ -34,6 +34,9 @@ def learn(
     min_quality: Annotated[
         float | None, typer.Option(min=0, max=1, help="Reverse accuracy below which the task fails instead.")
     ] = None,
+    erasable: Annotated[
+        bool, typer.Option("--erasable", help="Let no later task build on it, so that it can always be forgotten.")
+    ] = False,
     kind: Annotated[str | None, typer.Option(help="Kind of the memory, if this creates it.")] = None,
     option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of the kind; may be repeated.")] = None,
     wait: Annotated[bool, typer.Option(help="Wait until it is learned, or leave when the data is sent.")] = True,
@@ -60,6 +63,7 @@ def learn(
         steps=steps,
         seconds=seconds,
         min_quality=min_quality,
+        erasable=erasable,
         wait=False,
         progress=_listener(session),
     )

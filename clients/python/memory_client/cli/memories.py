@@ -24,12 +24,13 @@ def memories(context: typer.Context) -> None:
 
 
 def describe(context: typer.Context) -> None:
-    """Describe one memory: its kind, options, shape, classes and size."""
+    """Describe one memory: its kind, options, shape, classes and size, and whether its solver is ready."""
     session = Session.of(context)
     memory = session.open().describe()
     rows = {**memory.to_dict(), "size": _size(memory.bytes), "shape": _shape(memory)}
     rows["classes"] = ", ".join(map(str, memory.classes))
     rows["options"] = ", ".join(f"{name}={value}" for name, value in sorted(memory.options.items()))
+    rows["solver"] = "ready" if rows.pop("complete") else "being trained anew, since a task was forgotten"
     del rows["bytes"]
     session.show(memory.to_dict(), table(("", ""), rows.items()))
 

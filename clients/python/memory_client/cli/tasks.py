@@ -1,4 +1,4 @@
-"""`memoryctl tasks | watch | cancel`: what a memory has learned and is learning."""
+"""`memoryctl tasks | watch | cancel | forget`: what a memory has learned and is learning."""
 
 from typing import Annotated
 
@@ -14,9 +14,8 @@ Name = Annotated[str, typer.Argument(help="Name of the task.")]
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    app.command()(tasks)
-    app.command()(watch)
-    app.command()(cancel)
+    for command in (tasks, watch, cancel, forget):
+        app.command()(command)
 
 
 def tasks(context: typer.Context) -> None:
@@ -48,6 +47,30 @@ def cancel(context: typer.Context, task: Name) -> None:
     session = Session.of(context)
     ended = session.open().task(task).cancel()
     session.show(ended.to_dict(), describe(ended))
+
+
+def forget(
+    context: typer.Context,
+    task: Name,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Erase a task for good, with every revision that holds it. What else was learned stays as it is.
+
+    Example:
+
+        memoryctl forget t0 -m digits
+    """
+    session = Session.of(context)
+    memory = session.open()
+    if not yes:
+        known = memory.task(task).task
+        classes = ", ".join(map(str, known.classes))
+        question = f"Forget task {task!r} of memory {memory.name!r} ({known.state}, classes {classes}) for good?"
+        if not typer.confirm(question, err=True):
+            raise typer.Exit(1)
+    left = memory.forget(task)
+    text = f"forgot {task}" if left.complete else f"forgot {task}; the solver is being trained anew"
+    session.show({"forgotten": task, "memory": left.to_dict()}, text)
 
 
 def _row(task: Task) -> tuple[object, ...]:
