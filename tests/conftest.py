@@ -26,7 +26,7 @@ from memory_api.v1 import memory_pb2 as pb
 from memory_api.v1.memory_pb2_grpc import MemoryServiceStub
 
 # Shapes and dtypes in the annotations of these modules are enforced while tests run.
-CHECKED = [f"dgm_core.{part}" for part in ("networks", "losses", "masking", "training")]
+CHECKED = [f"dgm_core.{part}" for part in ("networks", "losses", "masking", "training", "evaluation")]
 CHECKED += ["memory_server.sampling.noise", "memory_server.sampling.tiles"]
 install_import_hook(CHECKED, "beartype.beartype")
 
