@@ -84,6 +84,10 @@ class TaskFinished(AskedWrongly):
     """The task can no longer be cancelled."""
 
 
+class TaskUnfinished(AskedWrongly):
+    """The task cannot be forgotten now: it is not learned yet, or another one is being learned on top of it."""
+
+
 class EmptyMemory(AskedWrongly):
     """Nothing has been learned yet, so there is nothing to sample or classify with."""
 
@@ -100,8 +104,34 @@ class ServerBusy(Busy):
     """The ingest budget or the queue is full."""
 
 
+class SolverRetraining(Busy):
+    """The task solver is being made anew, because a task was forgotten; `retry_after` is when it should be there."""
+
+    def __init__(self, memory: str, retry_after: float) -> None:
+        super().__init__(
+            f"the task solver of memory {memory!r} is being trained anew, because a task was forgotten", retry_after
+        )
+
+
+class Superseded(Busy):
+    """What a stream was reading was forgotten under its feet: opened again, it follows or hears why it cannot."""
+
+    def __init__(self, memory: str) -> None:
+        super().__init__(f"a task of memory {memory!r} was forgotten just now; open the stream again", 0.1)
+
+
 class ShuttingDown(Busy):
     """The server is draining and admits nothing new."""
+
+
+class NoSolver(Broken):
+    """The task solver was dropped when a task was forgotten, and training it anew failed."""
+
+    def __init__(self, memory: str) -> None:
+        super().__init__(
+            f"the task solver of memory {memory!r} could not be trained anew after a task was forgotten (the server's "
+            "log says why); the next task that is learned makes it, and so does a restart of the server"
+        )
 
 
 class CannotStart(Broken):

@@ -13,6 +13,7 @@ from google.protobuf import any_pb2, duration_pb2, message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from dgm_core.memory import CannotForget
 from memory_server import errors
 from memory_server.store.errors import CorruptBlob
 
@@ -40,10 +41,14 @@ VERDICTS: dict[type[Exception], Verdict] = {
     errors.TaskExists: Verdict(grpc.StatusCode.ALREADY_EXISTS, "TASK_EXISTS"),
     errors.MemoryMismatch: Verdict(grpc.StatusCode.FAILED_PRECONDITION, "MEMORY_MISMATCH"),
     errors.TaskFinished: Verdict(grpc.StatusCode.FAILED_PRECONDITION, "TASK_FINISHED"),
+    errors.TaskUnfinished: Verdict(grpc.StatusCode.FAILED_PRECONDITION, "TASK_UNFINISHED"),
+    CannotForget: Verdict(grpc.StatusCode.FAILED_PRECONDITION, "TASK_IN_USE"),
     errors.EmptyMemory: Verdict(grpc.StatusCode.FAILED_PRECONDITION, "EMPTY_MEMORY"),
     errors.TaskTooLarge: Verdict(grpc.StatusCode.RESOURCE_EXHAUSTED, "TASK_TOO_LARGE"),
     errors.UploadStalled: Verdict(grpc.StatusCode.DEADLINE_EXCEEDED, "UPLOAD_STALLED"),
     errors.ServerBusy: Verdict(grpc.StatusCode.RESOURCE_EXHAUSTED, "SERVER_BUSY"),
+    errors.SolverRetraining: Verdict(grpc.StatusCode.UNAVAILABLE, "SOLVER_RETRAINING"),
+    errors.Superseded: Verdict(grpc.StatusCode.UNAVAILABLE, "SUPERSEDED"),
     errors.ShuttingDown: Verdict(grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN"),
     CorruptBlob: Verdict(grpc.StatusCode.DATA_LOSS, "CORRUPT_BLOB"),
     errors.Broken: Verdict(grpc.StatusCode.INTERNAL, "INTERNAL"),

@@ -1,8 +1,9 @@
 """The catalog: the single source of truth. Its transaction is the commit of a task."""
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,10 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, delete, event, func, insert, inspect, select, update
 from sqlalchemy.engine import RowMapping
 
-from dgm_core.memory import Learned, Manifest
-from memory_server.errors import MemoryExists, TaskExists, UnknownMemory, UnknownRevision, UnknownTask
+from dgm_core.memory import Blobs, Learned, Manifest, Shared
+from memory_server.errors import MemoryExists, TaskExists, TaskUnfinished, UnknownMemory, UnknownRevision, UnknownTask
 from memory_server.store.errors import NewerFormat
-from memory_server.store.records import Committed, MemoryRecord, TaskRecord, TaskState
+from memory_server.store.records import Committed, Forgotten, MemoryRecord, TaskRecord, TaskState
 from memory_server.store.schema import (
     VERSION,
     blobs,
@@ -89,7 +90,9 @@ class Catalog:
         with self._write() as db:
             _existing(db, name)
             db.execute(delete(memories).where(memories.c.name == name))
-            return _drop_unreferenced(db)
+            unused = _drop_unreferenced(db)
+        self._scrub()
+        return unused
 
     def digests(self) -> set[str]:
         """Every blob that something refers to."""
@@ -158,11 +161,44 @@ class Catalog:
         with self._write() as db:
             manifest = _existing(db, memory).commit(learned)
             _task(db, memory, task)
-            sizes = {digest: len(content) for digest, content in learned.blobs.items()}
-            self._add_revision(db, memory, manifest, sizes)
+            self._add_revision(db, memory, manifest, _sizes(learned.blobs))
             _forget_superseded(db, memory, manifest.revision)
             record = _update_task(db, memory, task, **_learned_columns(learned, manifest.revision, self._now()))
             return Committed(manifest, record, frozenset(_drop_unreferenced(db)))
+
+    def forget(self, memory: str, task: str) -> Forgotten:
+        """Makes a revision without a task the newest, and removes its record and every revision that holds it.
+
+        No blob that the memory shares, such as a solver, stays in any revision: it may have replayed the task. A task
+        that FAILED or was CANCELLED is in no revision: only its record goes.
+
+        Raises:
+            UnknownMemory, UnknownTask.
+            TaskUnfinished: it is not in a final state.
+            CannotForget: later tasks reuse what it reserved.
+        """
+        with self._write() as db:
+            before = _existing(db, memory)
+            record = _task(db, memory, task)
+            if not record.state.final:
+                raise TaskUnfinished(f"task {task!r} of memory {memory!r} is {record.state}; cancel it, or wait for it")
+            after = self._erase(db, memory, before, task) if record.state is TaskState.LEARNED else before
+            db.execute(delete(tasks).where(tasks.c.memory == memory, tasks.c.task == task))
+            unused = frozenset(_drop_unreferenced(db))
+            forgotten = Forgotten(after, _revisions(db, memory), unused, _experts(before) - _all_experts(db))
+        self._scrub()
+        return forgotten
+
+    def restore(self, memory: str, shared: Shared) -> Manifest:
+        """Makes a revision visible that has what the memory shares made anew; its blobs must be stored already.
+
+        Raises:
+            UnknownMemory: it was deleted meanwhile.
+        """
+        with self._write() as db:
+            manifest = _existing(db, memory).restored(shared)
+            self._add_revision(db, memory, manifest, _sizes(shared.blobs))
+            return manifest
 
     def fail_interrupted(self) -> int:
         """Fails the tasks that a stopped server left in flight; returns how many there were."""
@@ -212,6 +248,23 @@ class Catalog:
         db.execute(insert(tasks).values(asdict(queued) | {"position": (last or 0) + 1}))
         return queued
 
+    def _erase(self, db: Connection, memory: str, manifest: Manifest, task: str) -> Manifest:
+        after = manifest.without(task)
+        of_memory = revisions.c.memory == memory
+        texts = db.execute(select(revisions.c.revision, revisions.c.manifest).where(of_memory)).all()
+        holding = [revision for revision, text in texts if _holds(Manifest.from_json(text), task)]
+        db.execute(delete(revisions).where(of_memory, revisions.c.revision.in_(holding)))
+        db.execute(delete(revision_blobs).where(revision_blobs.c.memory == memory, revision_blobs.c.shared))
+        self._add_revision(db, memory, after, {})
+        orphaned = (tasks.c.memory == memory) & tasks.c.revision.in_(holding)
+        db.execute(update(tasks).where(orphaned).values(revision=after.revision))  # the first that holds them now
+        return after
+
+    def _scrub(self) -> None:
+        """Empties the write-ahead log, in which deleted rows can still be read; readers may put it off a little."""
+        with suppress(sqlite3.Error), closing(self._engine.raw_connection()) as connection:
+            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+
     def _now(self) -> int:
         return round(self._clock() * 1000)
 
@@ -233,7 +286,8 @@ def _engine(path: Path) -> Engine:
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _: object) -> None:
         connection.isolation_level = None  # sqlite3 must not begin transactions of its own
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        # What is deleted is overwritten with zeros, not just marked as free: names and digests of erased tasks go, too.
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
             connection.execute(f"PRAGMA {pragma}").close()
 
     @event.listens_for(engine, "begin")
@@ -276,9 +330,29 @@ def _revision(db: Connection, name: str, revision: int) -> Manifest:
     of_memory = revisions.c.memory == name
     text = db.scalar(select(revisions.c.manifest).where(of_memory, revisions.c.revision == revision))
     if text is None:
-        known = db.scalars(select(revisions.c.revision).where(of_memory).order_by(revisions.c.revision)).all()
-        raise UnknownRevision(name, revision, known)
+        raise UnknownRevision(name, revision, _revisions(db, name))
     return Manifest.from_json(text)
+
+
+def _revisions(db: Connection, name: str) -> tuple[int, ...]:
+    query = select(revisions.c.revision).where(revisions.c.memory == name).order_by(revisions.c.revision)
+    return tuple(db.scalars(query))
+
+
+def _holds(manifest: Manifest, task: str) -> bool:
+    return any(entry.task == task for entry in manifest.tasks)
+
+
+def _experts(manifest: Manifest) -> frozenset[str]:
+    return frozenset(expert.digest for _, expert in manifest.experts())
+
+
+def _all_experts(db: Connection) -> frozenset[str]:
+    return frozenset().union(*(_experts(_existing(db, name)) for name in _names(db)))
+
+
+def _sizes(content: Blobs) -> dict[str, int]:
+    return {digest: len(each) for digest, each in content.items()}
 
 
 def _memory(db: Connection, name: str) -> MemoryRecord:

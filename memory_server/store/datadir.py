@@ -4,18 +4,19 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
 from sqlalchemy.exc import DatabaseError
 
-from dgm_core.memory import Learned
+from dgm_core.memory import Blobs, Learned, Manifest, Shared
+from memory_server.errors import Broken
 from memory_server.store.blobs import BlobStore, sync_directory
 from memory_server.store.catalog import Catalog, Clock
-from memory_server.store.errors import CommitFailed, DataDirError, NewerFormat
-from memory_server.store.records import Committed
+from memory_server.store.errors import CommitFailed, DataDirError, NewerFormat, NotForgotten, SolverNotStored
+from memory_server.store.records import Committed, Forgotten
 
 
 class DataDir:
@@ -50,18 +51,37 @@ class DataDir:
             UnknownMemory, UnknownTask: it was deleted meanwhile.
         """
         with self._changing:
-            try:
-                for content in learned.blobs.values():
-                    self.blobs.put(content)
+            with self._stored(learned.blobs, CommitFailed):
                 committed = self.catalog.commit(memory, task, learned)
-            except BaseException as error:
-                with suppress(OSError, DatabaseError):
-                    self._remove_orphans(learned.blobs)
-                if isinstance(error, OSError | DatabaseError):
-                    raise CommitFailed(_reason(error)) from error
-                raise
             self.blobs.delete(committed.unused)
             return committed
+
+    def restore(self, memory: str, shared: Shared) -> Manifest:
+        """Stores what a memory shares, made anew: afterwards the next revision, which this returns, is complete.
+
+        Raises:
+            SolverNotStored: the disk is full or fails; the memory is as it was.
+            UnknownMemory: it was deleted meanwhile.
+        """
+        with self._changing, self._stored(shared.blobs, SolverNotStored):
+            return self.catalog.restore(memory, shared)
+
+    def forget(self, memory: str, task: str) -> Forgotten:
+        """Erases a task (see `Catalog.forget`), then every blob that nothing else needs.
+
+        Should the server be killed in between, the next one that opens this directory removes those blobs.
+
+        Raises:
+            NotForgotten: the disk is full or fails; the memory is as it was.
+            UnknownMemory, UnknownTask, TaskUnfinished, CannotForget: as `Catalog.forget` does.
+        """
+        with self._changing:
+            try:
+                forgotten = self.catalog.forget(memory, task)
+            except (OSError, DatabaseError) as error:
+                raise NotForgotten(_reason(error)) from error
+            self.blobs.delete(forgotten.unused)
+            return forgotten
 
     def delete_memory(self, name: str) -> None:
         """Removes a memory and every blob that no other needs. Raises UnknownMemory."""
@@ -84,6 +104,20 @@ class DataDir:
         self.blobs.remove_unfinished()
         self.blobs.delete(self.blobs.orphans(self.catalog.digests()))
         sync_directory(self.path)
+
+    @contextmanager
+    def _stored(self, blobs: Blobs, failed: Callable[[object], Broken]) -> Iterator[None]:
+        """Stores blobs before the block tells the catalog of them; if that fails, those that nobody needs go again."""
+        try:
+            for content in blobs.values():
+                self.blobs.put(content)
+            yield
+        except BaseException as error:
+            with suppress(OSError, DatabaseError):
+                self._remove_orphans(blobs)
+            if isinstance(error, OSError | DatabaseError):
+                raise failed(_reason(error)) from error
+            raise
 
     def _remove_orphans(self, candidates: Iterable[str]) -> None:
         self.blobs.delete(set(candidates) - self.catalog.digests())

@@ -27,5 +27,19 @@ class CommitFailed(Broken):
         super().__init__(f"the task was learned but could not be stored: {reason}; free disk space and send it again")
 
 
+class SolverNotStored(Broken):
+    """A solver that was trained anew could not be stored; the memory is as it was."""
+
+    def __init__(self, reason: object) -> None:
+        super().__init__(f"the solver could not be stored: {reason}; free disk space and start the server again")
+
+
+class NotForgotten(Broken):
+    """A task could not be erased; the memory is as it was."""
+
+    def __init__(self, reason: object) -> None:
+        super().__init__(f"nothing was forgotten: {reason}; mend the disk or free space on it, and ask again")
+
+
 class DataDirError(CannotStart):
     """The data directory cannot be used; the message says why and what to do."""

@@ -78,3 +78,20 @@ class Committed:
     manifest: Manifest
     task: TaskRecord
     unused: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What a memory is once a task has been forgotten, and what only that task needed.
+
+    Arguments:
+        manifest: the newest revision; the one that was there if the task had not been learned.
+        revisions: all that are left, in order.
+        unused: digests of blobs that nothing refers to any more.
+        experts: digests of experts that no memory holds any more.
+    """
+
+    manifest: Manifest
+    revisions: tuple[int, ...]
+    unused: frozenset[str]
+    experts: frozenset[str]

@@ -16,9 +16,12 @@ def manifest() -> Manifest:
 def learn() -> Callable[..., Learned]:
     """What a task leaves behind: its own blob, and optionally a new solver shared by the memory."""
 
-    def learned(task: str, content: bytes, solver: bytes | None = None) -> Learned:
+    def learned(
+        task: str, content: bytes, solver: bytes | None = None, reuses: tuple[str, ...] = (), expert: str = "e" * 64
+    ) -> Learned:
         blob = hashlib.sha256(content).hexdigest()
-        entry = TaskEntry(task, blob, (ExpertEntry("e" * 64, (0, 1), (5, 6)),), quality=0.9, steps=10, seconds=1.5)
+        experts = (ExpertEntry(expert, (0, 1), (5, 6)),)
+        entry = TaskEntry(task, blob, experts, quality=0.9, steps=10, seconds=1.5, reuses=reuses)
         blobs = {blob: content}
         if solver is None:
             return Learned(entry, {}, blobs)

@@ -1,3 +1,4 @@
+import hashlib
 import sqlite3
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -7,11 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dgm_core.memory import DataSpec, ExpertEntry, Learned, Manifest, TaskEntry
-from memory_server.errors import MemoryExists, TaskExists, UnknownMemory, UnknownRevision, UnknownTask
+from dgm_core.memory import CannotForget, DataSpec, ExpertEntry, Learned, Manifest, Shared, TaskEntry
+from memory_server.errors import (
+    MemoryExists,
+    TaskExists,
+    TaskUnfinished,
+    UnknownMemory,
+    UnknownRevision,
+    UnknownTask,
+)
 from memory_server.store.catalog import INTERRUPTED, Catalog
 from memory_server.store.errors import NewerFormat
-from memory_server.store.records import TaskState
+from memory_server.store.records import TaskRecord, TaskState
 
 labels = st.integers(-(2**62), 2**62) | st.text(min_size=1, max_size=20)
 entries = st.builds(
@@ -39,6 +47,24 @@ def catalog(tmp_path):
 def digits(catalog, manifest):
     catalog.create_memory("digits", manifest)
     return catalog
+
+
+@pytest.fixture
+def commit(digits, record, learn):
+    """Commits tasks, each with a blob and an expert of its own and a solver that replayed the others."""
+
+    def commit(*names, memory="digits", **learned):
+        for name in names:
+            digits.admit(record(name, memory=memory))
+            own = {"expert": name * 32, "solver": f"solver {name}".encode(), **learned}
+            digits.commit(memory, name, learn(name, name.encode(), **own))
+        return digits.manifest(memory)
+
+    return commit
+
+
+def blob(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 @given(
@@ -178,6 +204,132 @@ def test_deleting_a_memory_releases_what_no_other_memory_uses(digits, record, le
         digits.tasks("digits")
     assert len(digits.delete_memory("birds")) == 2
     assert digits.digests() == set()
+
+
+def test_a_forgotten_task_is_in_no_revision_and_has_no_record(digits, commit):
+    before = commit("t0", "t1", "t2")
+    forgotten = digits.forget("digits", "t1")
+    assert [entry.task for entry in forgotten.manifest.tasks] == ["t0", "t2"]
+    assert digits.manifest("digits") == forgotten.manifest
+    assert forgotten.manifest.revision == before.revision + 1
+    assert forgotten.revisions == (0, 1, 4)
+    for revision in (2, 3):
+        with pytest.raises(UnknownRevision, match="0, 1, 4"):
+            digits.manifest("digits", revision)
+    with pytest.raises(UnknownTask):
+        digits.task("digits", "t1")
+    with pytest.raises(UnknownTask):
+        digits.forget("digits", "t1")
+
+
+def test_forgetting_releases_the_blob_of_the_task_and_every_solver(digits, commit):
+    commit("t0", "t1", "t2")
+    forgotten = digits.forget("digits", "t1")
+    assert forgotten.unused == {blob(b"t1"), blob(b"solver t1"), blob(b"solver t2")}
+    assert forgotten.experts == {"t1" * 32}
+    assert digits.digests() == {blob(b"t0"), blob(b"t2")}
+    assert not forgotten.manifest.complete
+
+
+def test_the_first_revision_that_holds_a_later_task_is_then_the_new_one(digits, commit):
+    commit("t0", "t1", "t2")
+    digits.forget("digits", "t1")
+    assert [(task.task, task.revision) for task in digits.tasks("digits")] == [("t0", 1), ("t2", 4)]
+
+
+def test_forgetting_the_last_task_leaves_the_blobs_that_were_there_before_it(digits, commit):
+    commit("t0", "t1")
+    before = {entry.blob for entry in digits.manifest("digits").tasks}
+    commit("t2")
+    digits.forget("digits", "t2")
+    assert digits.digests() == before
+
+
+def test_what_another_memory_holds_too_stays(digits, commit, manifest):
+    digits.create_memory("birds", manifest)
+    commit("t0", "t1")
+    commit("t0", memory="birds")
+    forgotten = digits.forget("digits", "t0")
+    assert blob(b"t0") not in forgotten.unused
+    assert blob(b"solver t0") not in forgotten.unused
+    assert forgotten.experts == set()
+    assert digits.forget("birds", "t0").unused == {blob(b"t0"), blob(b"solver t0")}
+
+
+def test_a_task_that_later_ones_reuse_is_not_forgotten_before_them(digits, commit):
+    commit("t0")
+    commit("t1", reuses=("t0",))
+    before = commit("t2", reuses=("t0",)), digits.tasks("digits"), digits.digests()
+    with pytest.raises(CannotForget, match="t1, t2"):
+        digits.forget("digits", "t0")
+    assert (digits.manifest("digits"), digits.tasks("digits"), digits.digests()) == before
+    for task in ("t2", "t1", "t0"):
+        digits.forget("digits", task)
+    assert digits.manifest("digits").tasks == ()
+
+
+@pytest.mark.parametrize("state", [TaskState.QUEUED, TaskState.LEARNING, TaskState.COMMITTING])
+def test_a_task_that_is_not_finished_is_not_forgotten(digits, record, state):
+    digits.admit(record("t0"))
+    digits.set_state("digits", "t0", state)
+    with pytest.raises(TaskUnfinished, match=state.value):
+        digits.forget("digits", "t0")
+    assert digits.task("digits", "t0").state is state
+
+
+@pytest.mark.parametrize("state", [TaskState.FAILED, TaskState.CANCELLED])
+def test_forgetting_a_task_that_was_not_learned_removes_its_record_alone(digits, commit, record, state):
+    before = commit("t0"), digits.digests()
+    digits.admit(record("t1"))
+    digits.set_state("digits", "t1", state)
+    forgotten = digits.forget("digits", "t1")
+    assert (forgotten.manifest, digits.digests()) == before
+    assert (forgotten.unused, forgotten.experts) == (set(), set())
+    assert [task.task for task in digits.tasks("digits")] == ["t0"]
+
+
+def test_a_forgotten_name_may_be_taught_again(digits, commit):
+    commit("t0")
+    digits.forget("digits", "t0")
+    assert [entry.task for entry in commit("t0").tasks] == ["t0"]
+
+
+def test_what_a_memory_shares_is_made_anew_in_a_revision_of_its_own(digits, commit):
+    commit("t0", "t1")
+    digits.forget("digits", "t1")
+    solver = Shared({"solver": blob(b"new")}, {blob(b"new"): b"new"})
+    restored = digits.restore("digits", solver)
+    assert restored == digits.manifest("digits")
+    assert (restored.revision, restored.complete) == (4, True)
+    assert digits.digests() == {blob(b"t0"), blob(b"new")}
+    with pytest.raises(UnknownMemory):
+        digits.restore("birds", solver)
+
+
+def test_a_catalog_that_fails_while_it_forgets_is_as_it_was(digits, commit, monkeypatch):
+    before = commit("t0", "t1"), digits.tasks("digits"), digits.digests()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(digits, "_add_revision", full)
+    with pytest.raises(OSError, match="No space"):
+        digits.forget("digits", "t1")
+    assert (digits.manifest("digits"), digits.tasks("digits"), digits.digests()) == before
+
+
+def test_not_a_byte_of_a_forgotten_task_stays_in_the_files_of_the_catalog(digits, tmp_path, manifest):
+    def traces():
+        return [path.name for path in tmp_path.iterdir() if b"mrs-smith" in path.read_bytes()]
+
+    for name in ("t0", "mrs-smith", "mrs-smith-too"):
+        digits.admit(TaskRecord("digits", name, (0, 1), 11, name))
+        entry = TaskEntry(name, blob(name.encode()), (), 1.0, 1, 1.0)
+        digits.commit("digits", name, Learned(entry, {}, {entry.blob: b"weights"}))
+    assert traces()
+    for name in ("mrs-smith", "mrs-smith-too"):
+        digits.forget("digits", name)
+    assert traces() == []
 
 
 def test_what_was_in_flight_when_the_server_stopped_has_failed(digits, record):

@@ -1,3 +1,4 @@
+import hashlib
 import signal
 import sqlite3
 import stat
@@ -9,9 +10,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from dgm_core.memory import Shared
 from memory_server.errors import UnknownMemory
 from memory_server.store.datadir import DataDir
-from memory_server.store.errors import CommitFailed, DataDirError
+from memory_server.store.errors import CommitFailed, DataDirError, NotForgotten, SolverNotStored
 from memory_server.store.records import TaskState
 
 HOLD = """
@@ -44,6 +46,17 @@ for index in count(first):
     data.commit("digits", task, Learned(entry, {"solver": shared}, blobs))
     print(task, flush=True)
 """
+
+
+FORGET_FOREVER = COMMIT_FOREVER.replace(
+    "    print(task, flush=True)",
+    """
+    if index % 2:
+        data.forget("digits", task)
+        data.restore("digits", Shared({"solver": shared}, {shared: blobs[shared]}))
+    print(task, flush=True)
+""",
+).replace("TaskEntry\n", "Shared, TaskEntry\n")
 
 
 @pytest.fixture
@@ -118,6 +131,82 @@ def test_a_failed_commit_keeps_the_blobs_that_others_use(path, manifest, record,
         assert list(data.blobs.values()) == [b"same"]
 
 
+@pytest.fixture
+def teach(manifest, record, learn):
+    """Has two memories learn the same task t0, and digits t1 beside it."""
+
+    def teach(data):
+        for memory, task in (("digits", "t0"), ("birds", "t0"), ("digits", "t1")):
+            data.catalog.admit(record(task, memory=memory), manifest)
+            data.commit(memory, task, learn(task, task.encode(), solver=f"{memory} {task}".encode()))
+
+    return teach
+
+
+@pytest.fixture
+def taught(path, teach):
+    with DataDir(path) as data:
+        teach(data)
+        yield data
+
+
+def test_forgetting_removes_the_blobs_that_no_memory_needs_any_more(taught):
+    taught.forget("digits", "t0")
+    assert set(taught.blobs.values()) == {b"t0", b"t1", b"birds t0"}
+    taught.forget("digits", "t1")
+    assert set(taught.blobs.values()) == {b"t0", b"birds t0"}
+    taught.forget("birds", "t0")
+    assert len(taught.blobs) == 0
+
+
+def test_a_solver_that_is_made_anew_is_stored_with_its_revision(taught):
+    taught.forget("digits", "t1")
+    digest = hashlib.sha256(b"anew").hexdigest()
+    restored = taught.restore("digits", Shared({"solver": digest}, {digest: b"anew"}))
+    assert taught.blobs[restored.shared["solver"]] == b"anew"
+    assert taught.catalog.manifest("digits") == restored
+
+
+def test_a_solver_that_cannot_be_stored_leaves_the_memory_as_it_was(taught, monkeypatch):
+    before = taught.forget("digits", "t1").manifest
+
+    def full(*_):
+        raise OperationalError("COMMIT", None, sqlite3.OperationalError("database or disk is full"))
+
+    monkeypatch.setattr(taught.catalog, "restore", full)
+    digest = hashlib.sha256(b"anew").hexdigest()
+    with pytest.raises(SolverNotStored, match="disk is full; free disk space"):
+        taught.restore("digits", Shared({"solver": digest}, {digest: b"anew"}))
+    assert taught.catalog.manifest("digits") == before
+    assert digest not in taught.blobs
+
+
+def test_a_disk_that_is_full_forgets_nothing_and_says_so(taught, monkeypatch):
+    def full(*_):
+        raise OperationalError("COMMIT", None, sqlite3.OperationalError("database or disk is full"))
+
+    before = dict(taught.blobs)
+    monkeypatch.setattr(taught.catalog, "forget", full)
+    with pytest.raises(NotForgotten, match=r"nothing was forgotten.*disk is full"):
+        taught.forget("digits", "t1")
+    assert dict(taught.blobs) == before
+
+
+def test_blobs_of_a_task_that_was_forgotten_just_before_a_crash_are_gone_after_it(path, teach, monkeypatch):
+    def killed(_):
+        raise KeyboardInterrupt
+
+    with DataDir(path) as data:
+        teach(data)
+        monkeypatch.setattr(data.blobs, "delete", killed)
+        with pytest.raises(KeyboardInterrupt):
+            data.forget("digits", "t1")
+        assert b"t1" in data.blobs.values()
+    with DataDir(path) as data:
+        assert set(data.blobs.values()) == {b"t0", b"birds t0"}
+        assert [entry.task for entry in data.catalog.manifest("digits").tasks] == ["t0"]
+
+
 def test_opening_removes_debris_and_fails_what_was_in_flight(path, manifest, record):
     with DataDir(path) as data:
         data.catalog.admit(record("t0"), manifest)
@@ -179,5 +268,25 @@ def test_a_server_killed_at_any_instant_loses_no_task_that_it_has_committed(path
         learned = [task.task for task in data.catalog.tasks("digits") if task.state is TaskState.LEARNED]
         assert learned[: len(reported)] == reported
         assert [entry.task for entry in manifest.tasks] == learned
+        assert all(data.blobs[digest] for digest in manifest.digests)
+        assert set(data.blobs) == data.catalog.digests()
+
+
+@pytest.mark.parametrize("milliseconds", [0, 5, 11])
+def test_a_server_killed_at_any_instant_has_forgotten_a_task_wholly_or_not_at_all(path, milliseconds):
+    with subprocess.Popen(
+        [sys.executable, "-c", FORGET_FOREVER, str(path)], stdout=subprocess.PIPE, text=True
+    ) as server:
+        reported = [server.stdout.readline().strip() for _ in range(4)]
+        time.sleep(milliseconds / 1000)
+        server.send_signal(signal.SIGKILL)
+        reported += server.stdout.read().split()
+    with DataDir(path) as data:
+        manifest = data.catalog.manifest("digits")
+        held = [entry.task for entry in manifest.tasks]
+        learned = [task.task for task in data.catalog.tasks("digits") if task.state is TaskState.LEARNED]
+        assert held == learned
+        assert not set(reported[1::2]) & set(held)
+        assert set(reported[::2]) <= set(held)
         assert all(data.blobs[digest] for digest in manifest.digests)
         assert set(data.blobs) == data.catalog.digests()
