@@ -76,7 +76,7 @@ class MemoryService(MemoryServiceServicer):
 
     async def GetMemory(self, request: pb.GetMemoryRequest, _: Context) -> pb.Memory:
         """See memory.proto."""
-        return answers.memory(await asyncio.to_thread(self._catalog.memory, request.name))
+        return answers.analysed_memory(await asyncio.to_thread(self._catalog.memory, request.name))
 
     async def ListMemories(self, _request: pb.ListMemoriesRequest, _: Context) -> pb.ListMemoriesResponse:
         """See memory.proto."""

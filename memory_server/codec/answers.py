@@ -4,6 +4,7 @@ from memory_api.v1 import memory_pb2 as pb
 from numpy import ndarray
 
 from dgm_core.memory import Manifest, Progress
+from memory_server.codec.analysis import task_analysis
 from memory_server.codec.values import label_message, spec_message
 from memory_server.learning.status import TaskStatus
 from memory_server.sampling.stream import Opening, Rows
@@ -24,7 +25,15 @@ def memory(record: MemoryRecord) -> pb.Memory:
         classes=map(label_message, manifest.classes),
         bytes=record.bytes,
         tasks=len(manifest.tasks),
+        complete=manifest.complete,
     )
+
+
+def analysed_memory(record: MemoryRecord) -> pb.Memory:
+    """A memory at its newest revision, with how each of its tasks uses the generator."""
+    message = memory(record)
+    message.analysis.extend(map(task_analysis, record.manifest.tasks))
+    return message
 
 
 def task(status: TaskStatus) -> pb.Task:
