@@ -10,6 +10,7 @@ from dgm_core.experts import draw
 from dgm_core.memories import KINDS, load_memory, new_manifest
 from dgm_core.memory import (
     Cancelled,
+    CannotForget,
     CannotLearn,
     DataSpec,
     Manifest,
@@ -130,6 +131,77 @@ def test_a_class_taught_twice_has_two_experts_and_one_head(kind):
     assert manifest.classes == (0, 1)
     assert [entry.examples for _, entry in manifest.experts()] == [(22, 22), (43,)]
     assert load_memory(manifest, blobs).solver().classes == (0, 1)
+
+
+@kinds
+def test_forgetting_the_last_task_goes_back_to_before_it_was_learned(kind):
+    """Exact: what remains is the same, and the same task learned again is the same task again."""
+    before, blobs = learn(new_manifest(kind, {"width": "4"}, IMAGE, seed=0), {}, examples(IMAGE, [0, 1]), "t0")
+    after, blobs = learn(before, blobs, examples(IMAGE, [2]), "t1")
+    rolled_back = after.without("t1")
+    assert rolled_back.tasks == before.tasks and rolled_back.revision == after.revision + 1
+    assert not rolled_back.complete and rolled_back.digests == (before.tasks[0].blob,)
+    again, _ = learn(rolled_back, blobs, examples(IMAGE, [2]), "t1")
+    assert again.tasks[1].experts == after.tasks[1].experts
+
+
+@kinds
+def test_a_task_that_later_ones_reuse_is_not_forgotten_and_they_are_named(kind):
+    manifest, blobs = new_manifest(kind, {"width": "4"}, IMAGE, seed=0), {}
+    for index in range(3):
+        manifest, blobs = learn(manifest, blobs, examples(IMAGE, [index]), f"t{index}")
+    dependents = manifest.dependents("t0")
+    assert dependents, "with gates half open a later task reuses something"
+    with pytest.raises(CannotForget, match=f"{dependents[-1]}.*newest first") as refused:
+        manifest.without("t0")
+    assert refused.value.dependents == dependents
+    with pytest.raises(KeyError):
+        manifest.without("t9")
+
+
+@kinds
+def test_an_erasable_task_is_reused_by_nobody_and_goes_without_a_trace(kind):
+    manifest, blobs = new_manifest(kind, {"width": "4"}, IMAGE, seed=0), {}
+    manifest, blobs = learn(manifest, blobs, examples(IMAGE, [0]), "t0")
+    manifest, blobs = learn(manifest, blobs, examples(IMAGE, [1]), "secret", replace(SHORT, erasable=True))
+    manifest, blobs = learn(manifest, blobs, examples(IMAGE, [2]), "t2")
+    assert manifest.tasks[1].erasable and "secret" not in manifest.tasks[2].reuses
+    first = {task: bytes_of(manifest, blobs, task) for task in ("t0", "t2")}
+    secret = manifest.tasks[1].blob
+    manifest = manifest.without("secret")
+    assert secret not in manifest.digests and manifest.classes == (0, 2)
+    del blobs[secret]
+    assert first == {task: bytes_of(manifest, blobs, task) for task in first}
+    manifest, blobs = learn(manifest, blobs, examples(IMAGE, [3]), "t3")
+    assert first == {task: bytes_of(manifest, blobs, task) for task in first}
+
+
+@kinds
+def test_a_solver_is_made_anew_from_what_is_left(kind):
+    manifest, blobs = learn(new_manifest(kind, {"width": "4"}, IMAGE, seed=0), {}, examples(IMAGE, [0, 1]), "t0")
+    manifest, blobs = learn(manifest, blobs, examples(IMAGE, [2]), "t1")
+    manifest = manifest.without("t1")
+    phases = []
+    shared = load_memory(manifest, blobs).restore(report=lambda p: phases.append(p.phase), device=CPU)
+    restored = manifest.restored(shared)
+    assert restored.complete and set(phases) == {"solver"}
+    assert load_memory(restored, {**blobs, **shared.blobs}).solver().classes == (0, 1)
+
+
+@kinds
+def test_the_generator_is_trained_without_a_look_at_earlier_tasks(kind):
+    """So its cost does not grow with the number of tasks, but for the growth of the network."""
+    manifest, blobs = learn(new_manifest(kind, {"width": "4"}, IMAGE, seed=0), {}, examples(IMAGE, [0]), "t0")
+    memory, seen, loaded_at = load_memory(manifest, blobs), [], []
+    materialise = memory.expert
+
+    def expert(digest):
+        loaded_at.append(seen[-1])
+        return materialise(digest)
+
+    memory.expert = expert
+    memory.learn(examples(IMAGE, [1]), task="t1", terms=SHORT, report=seen.append, device=CPU)
+    assert loaded_at and all(p.phase != "generator" or p.step == p.steps for p in loaded_at)
 
 
 @kinds

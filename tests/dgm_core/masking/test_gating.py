@@ -1,0 +1,56 @@
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dgm_core.masking.gating import UnitGating, WeightGating
+from tests.dgm_core.masking.shapes import chain
+
+TOPOLOGY = chain(3, 4, 5)
+
+
+def unit_gates(seed):
+    source = torch.Generator().manual_seed(seed)
+    return {"g0": torch.rand(4, generator=source) > 0.5, "g1": torch.rand(5, generator=source) > 0.5}
+
+
+@given(st.integers(0, 1000))
+def test_a_unit_mask_acts_after_the_activation(seed):
+    """y = m·act(Wx): scaling the columns that read a unit is the same as scaling the unit's activity."""
+    source = torch.Generator().manual_seed(seed)
+    weights = {c.name: torch.randn(c.shape, generator=source) for c in TOPOLOGY.connections}
+    gates = {name: m.float() for name, m in unit_gates(seed).items()}
+    x = torch.randn(3, generator=source)
+    w = UnitGating().effective(TOPOLOGY, weights, gates)
+    assert "w0" not in w  # nothing gates the network's input
+    h = torch.relu(w["w1"] @ torch.relu(weights["w0"] @ x))
+    expected = gates["g1"] * torch.relu(weights["w1"] @ (gates["g0"] * torch.relu(weights["w0"] @ x)))
+    assert torch.allclose(w["w2"] @ h, weights["w2"] @ expected, atol=1e-5)
+
+
+@given(st.integers(0, 1000))
+def test_a_weight_is_reserved_where_both_its_units_are(seed):
+    gates = unit_gates(seed)
+    masks = UnitGating().masks(TOPOLOGY, gates)
+    assert torch.equal(masks["w1"], gates["g1"][:, None] & gates["g0"][None, :])
+    assert torch.equal(masks["w0"], gates["g0"][:, None].expand(4, 3))
+    assert set(masks) == {"w0", "w1"}, "the head belongs to the task"
+
+
+def test_a_weight_mask_is_its_own_gate():
+    gates = {c.name: torch.rand(c.shape) > 0.5 for c in TOPOLOGY.shared}
+    masks = WeightGating().masks(TOPOLOGY, gates)
+    assert all(torch.equal(masks[name], gates[name]) for name in gates)
+
+
+@given(st.integers(0, 1000))
+def test_units_grow_by_what_was_reserved_and_never_shrink(seed):
+    gates = unit_gates(seed)
+    grown = UnitGating().expanded(TOPOLOGY, TOPOLOGY, gates)
+    assert grown == (4 + int(gates["g0"].sum()), 5 + int(gates["g1"].sum()))
+    nothing = {name: torch.zeros_like(g) for name, g in gates.items()}
+    assert UnitGating().expanded(TOPOLOGY, TOPOLOGY.at((9, 9)), nothing) == (9, 9)
+
+
+def test_the_worst_case_is_linear_in_what_is_gated():
+    assert WeightGating().worst_case(TOPOLOGY, 3) == 3 * (12 + 20)
+    assert UnitGating().worst_case(TOPOLOGY, 3) == 12 * 3 + 12 * 15

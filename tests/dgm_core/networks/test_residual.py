@@ -1,0 +1,61 @@
+import pytest
+import torch
+from torch.func import functional_call
+
+from dgm_core.masking.gating import UnitGating
+from dgm_core.memory import DataSpec
+from dgm_core.networks.residual import Residual
+
+SPEC = DataSpec((3, 32, 32), "uint8")
+Z, C = torch.randn(4, 16, generator=torch.Generator().manual_seed(0)), torch.zeros(4, dtype=torch.long)
+
+
+def fresh(widths):
+    torch.manual_seed(0)
+    return Residual(SPEC, 16).generator(widths, 1).eval()
+
+
+def test_the_sum_of_a_block_is_one_group_which_both_its_convolution_and_its_shortcut_write():
+    topology = Residual(SPEC, 16).topology(Residual(SPEC, 16).initial_widths(2))
+    assert topology.groups[:3] == ("first", "blocks.0.hidden", "blocks.0.sum")
+    assert topology.widths == (8,) * 7
+    writers = {c.name for c in topology.shared if c.writes == 2}
+    assert writers == {"blocks.0.conv_2.weight", "blocks.0.shortcut.weight"}
+    readers = {c.name for c in topology.connections if c.reads == 2}
+    assert readers == {"blocks.1.conv_1.weight", "blocks.1.shortcut.weight"}
+
+
+@pytest.mark.parametrize("group", range(7))
+def test_a_unit_that_is_switched_off_in_any_group_leaves_no_trace(group):
+    """Not through the shortcut, not through a norm's shift: what it holds cannot be seen in the image."""
+    network = fresh((5, 4, 5, 4, 5, 4, 5))
+    topology, gating = network.topology, UnitGating()
+    gates = {name: torch.ones(width) for name, width in zip(topology.groups, topology.widths, strict=True)}
+    gates[topology.groups[group]][2] = 0
+    weights = {c.name: network.get_parameter(c.name) for c in topology.connections}
+    before = functional_call(network, gating.effective(topology, weights, gates), (Z, C))
+    with torch.no_grad():
+        for c in topology.shared:
+            if c.writes == group:
+                network.get_parameter(c.name).select(c.out_axis, 2).fill_(7.0)
+    after = functional_call(network, gating.effective(topology, weights, gates), (Z, C))
+    assert torch.equal(before, after)
+    open_again = functional_call(network, weights, (Z, C))
+    assert not torch.equal(after, open_again)
+
+
+def test_growth_of_every_group_keeps_what_the_old_units_computed():
+    small, large = fresh((4, 3, 4, 3, 4, 3, 4)), fresh((6, 5, 6, 5, 6, 5, 6))
+    state = large.state_dict()
+    for name, tensor in small.state_dict().items():
+        corner = tuple(slice(0, extent) for extent in tensor.shape)
+        state[name][corner] = tensor
+    gates = {
+        group: torch.arange(width) < before
+        for group, width, before in zip(
+            large.topology.groups, large.topology.widths, small.topology.widths, strict=True
+        )
+    }
+    weights = {c.name: large.get_parameter(c.name) for c in topology.connections}
+    effective = UnitGating().effective(topology, weights, gates)
+    assert torch.allclose(functional_call(large, effective, (Z, C)), small(Z, C), atol=1e-6)
