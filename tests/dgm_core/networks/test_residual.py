@@ -50,12 +50,9 @@ def test_growth_of_every_group_keeps_what_the_old_units_computed():
     for name, tensor in small.state_dict().items():
         corner = tuple(slice(0, extent) for extent in tensor.shape)
         state[name][corner] = tensor
-    gates = {
-        group: torch.arange(width) < before
-        for group, width, before in zip(
-            large.topology.groups, large.topology.widths, small.topology.widths, strict=True
-        )
-    }
+    topology = large.topology
+    sizes = zip(topology.groups, topology.widths, small.topology.widths, strict=True)
+    gates = {group: torch.arange(width) < before for group, width, before in sizes}
     weights = {c.name: large.get_parameter(c.name) for c in topology.connections}
     effective = UnitGating().effective(topology, weights, gates)
     assert torch.allclose(functional_call(large, effective, (Z, C)), small(Z, C), atol=1e-6)
