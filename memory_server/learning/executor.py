@@ -10,11 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from dgm_core.memory import Learned, Progress
+from dgm_core.memory import Learned, Manifest, Progress, Shared
 from memory_server.learning.buffer import IngestBuffer
 from memory_server.learning.errors import WorkerDied
-from memory_server.learning.frames import encode, read_async
-from memory_server.learning.messages import Job, Place, job_frame, read_error, read_learned, read_progress
+from memory_server.learning.frames import Frame, encode, read_async
+from memory_server.learning.messages import (
+    Inherited,
+    Job,
+    Place,
+    job_frame,
+    read_error,
+    read_learned,
+    read_progress,
+    read_restored,
+    restoring_frame,
+)
 
 _WORKER = "memory_server.learning.worker"
 _SPINS = {"GOMP_SPINCOUNT": "1000", "OMP_WAIT_POLICY": "passive"}
@@ -39,10 +49,18 @@ class Executor(Protocol):
         """
         ...
 
+    async def restore(self, manifest: Manifest, report: Callable[[Progress], None]) -> Shared:
+        """Makes anew what a memory shares, from its experts alone.
+
+        Raises:
+            WorkerDied, OutOfMemory, LearningFailed: it did not come to its end.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class LocalProcessExecutor:
-    """Learns each task in a process of its own on this machine, which gets the data by inheritance, not by copy.
+    """Works in processes on this machine, one for each piece of work; they get data by inheritance, not by copy.
 
     Arguments:
         blobs: directory of the blob store.
@@ -56,46 +74,57 @@ class LocalProcessExecutor:
 
     async def learn(self, job: Job, data: IngestBuffer, report: Callable[[Progress], None]) -> Learned:
         """See `Executor.learn`."""
+        frame = job_frame(job, self._place, Inherited(data.x_fd, data.y_fd))
+        return read_learned(await self._answer(frame, (data.x_fd, data.y_fd), report))
+
+    async def restore(self, manifest: Manifest, report: Callable[[Progress], None]) -> Shared:
+        """See `Executor.restore`."""
+        return read_restored(await self._answer(restoring_frame(manifest, self._place), (), report))
+
+    @property
+    def _place(self) -> Place:
+        return Place(str(self.blobs.absolute()), self.device, self.threads)
+
+    async def _answer(self, work: Frame, inherited: tuple[int, ...], report: Callable[[Progress], None]) -> Frame:
+        """Starts a worker, has it do what a frame says, and gives its last frame. Raises what went wrong there."""
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:
-                process = await self._start(theirs, data)
+                process = await self._start(theirs, inherited)
             try:
-                return await self._follow(ours, job, data, report)
+                return await _follow(ours, work, report)
             except ConnectionError:
                 raise WorkerDied(await process.wait()) from None
             finally:
                 await _kill(process)
 
-    async def _start(self, connection: socket.socket, data: IngestBuffer) -> asyncio.subprocess.Process:
+    async def _start(self, connection: socket.socket, inherited: tuple[int, ...]) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", _WORKER, str(connection.fileno()), str(os.getpid())),
-            pass_fds=(connection.fileno(), data.x_fd, data.y_fd),
+            pass_fds=(connection.fileno(), *inherited),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             env={**_SPINS, **os.environ},
             start_new_session=True,  # Ctrl-C in the server's terminal must not reach it
         )
 
-    async def _follow(
-        self, connection: socket.socket, job: Job, data: IngestBuffer, report: Callable[[Progress], None]
-    ) -> Learned:
-        place = Place(str(self.blobs.absolute()), data.x_fd, data.y_fd, self.device, self.threads)
-        reader, writer = await asyncio.open_unix_connection(sock=connection)
-        try:
-            writer.writelines(encode(job_frame(job, place)))
-            await writer.drain()
-            return await _result(reader, report)
-        finally:
-            writer.transport.abort()
+
+async def _follow(connection: socket.socket, work: Frame, report: Callable[[Progress], None]) -> Frame:
+    reader, writer = await asyncio.open_unix_connection(sock=connection)
+    try:
+        writer.writelines(encode(work))
+        await writer.drain()
+        return await _last(reader, report)
+    finally:
+        writer.transport.abort()
 
 
-async def _result(reader: asyncio.StreamReader, report: Callable[[Progress], None]) -> Learned:
+async def _last(reader: asyncio.StreamReader, report: Callable[[Progress], None]) -> Frame:
     while (frame := await read_async(reader)) is not None:
-        if frame.kind == "learned":
-            return read_learned(frame)
         if frame.kind == "error":
             raise read_error(frame)
+        if frame.kind != "progress":
+            return frame
         report(read_progress(frame))
     raise ConnectionResetError("the worker closed its end without an answer")
 

@@ -3,13 +3,14 @@
 from dataclasses import asdict, dataclass, replace
 
 from dgm_core.memory import (
-    Terms,
     CannotLearn,
     Label,
     Learned,
     Manifest,
     Progress,
     QualityTooLow,
+    Shared,
+    Terms,
     TrainingDiverged,
 )
 from memory_server.learning.errors import LearningFailed, OutOfMemory
@@ -41,30 +42,45 @@ class Place:
 
     Arguments:
         blobs: directory of the blob store, which it only reads.
-        x_fd, y_fd: inherited memfds: x in the dtype of the memory, y int32.
         device: as torch names it.
         threads: for torch on the CPU.
     """
 
     blobs: str
-    x_fd: int
-    y_fd: int
     device: str
     threads: int
 
 
-def job_frame(job: Job, place: Place) -> Frame:
-    """Server to worker, once."""
+@dataclass(frozen=True)
+class Inherited:
+    """The memfds that a local worker inherits: x in the dtype of the memory, y int32."""
+
+    x_fd: int
+    y_fd: int
+
+
+def job_frame(job: Job, place: Place, data: Inherited) -> Frame:
+    """Server to worker, once: a task to learn."""
     body = {"manifest": job.manifest.to_json(), "task": job.task, "classes": job.classes, "count": job.count}
-    return Frame("job", body | {"terms": asdict(job.terms), "place": asdict(place)})
+    return Frame("job", body | {"terms": asdict(job.terms), "place": asdict(place), "data": asdict(data)})
 
 
-def read_job(frame: Frame) -> tuple[Job, Place]:
+def read_job(frame: Frame) -> tuple[Job, Place, Inherited]:
     """The inverse of `job_frame`."""
     raw = frame.body
     manifest = Manifest.from_json(raw["manifest"])
     job = Job(manifest, raw["task"], tuple(raw["classes"]), raw["count"], Terms(**raw["terms"]))
-    return job, Place(**raw["place"])
+    return job, Place(**raw["place"]), Inherited(**raw["data"])
+
+
+def restoring_frame(manifest: Manifest, place: Place) -> Frame:
+    """Server to worker, once: a memory of which what it shares is to be made anew."""
+    return Frame("restoring", {"manifest": manifest.to_json(), "place": asdict(place)})
+
+
+def read_restoring(frame: Frame) -> tuple[Manifest, Place]:
+    """The inverse of `restoring_frame`."""
+    return Manifest.from_json(frame.body["manifest"]), Place(**frame.body["place"])
 
 
 def progress_frame(progress: Progress) -> Frame:
@@ -87,6 +103,17 @@ def read_learned(frame: Frame) -> Learned:
     """The inverse of `learned_frame`."""
     added = Manifest.from_json(frame.body["added"])
     return Learned(added.tasks[0], added.shared, dict(zip(frame.body["digests"], frame.payloads, strict=True)))
+
+
+def restored_frame(shared: Shared) -> Frame:
+    """Worker to server, last: what was made anew, the blobs as payloads."""
+    body = {"shared": dict(shared.digests), "digests": list(shared.blobs)}
+    return Frame("restored", body, tuple(shared.blobs.values()))
+
+
+def read_restored(frame: Frame) -> Shared:
+    """The inverse of `restored_frame`."""
+    return Shared(frame.body["shared"], dict(zip(frame.body["digests"], frame.payloads, strict=True)))
 
 
 def error_frame(error: Exception) -> Frame:

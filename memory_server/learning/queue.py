@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from dgm_core.memory import Terms, Learned, Manifest, Progress
+from dgm_core.memory import Learned, Manifest, Progress, Terms
 from memory_server.errors import ShuttingDown, TaskFinished
 from memory_server.learning.buffer import IngestBuffer
 from memory_server.learning.endings import CANCELLED, SERVER_STOPPED, Ending, failure

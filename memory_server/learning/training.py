@@ -1,4 +1,4 @@
-"""What a worker does with its job: restore the memory, map the data, learn."""
+"""What a worker does: restore the memory, then map the data and learn, or make anew what the memory shares."""
 
 import mmap
 import time
@@ -11,7 +11,16 @@ from torch import Tensor
 from dgm_core.memories import load_memory
 from dgm_core.memory import DataSpec, Progress, Report, TaskData
 from memory_server.learning.frames import Frame
-from memory_server.learning.messages import Job, Place, error_frame, learned_frame, progress_frame, read_job
+from memory_server.learning.messages import (
+    Inherited,
+    Job,
+    error_frame,
+    learned_frame,
+    progress_frame,
+    read_job,
+    read_restoring,
+    restored_frame,
+)
 from memory_server.store.blobs import BlobStore
 
 SECONDS_BETWEEN_REPORTS = 0.5
@@ -21,11 +30,10 @@ Send = Callable[[Frame], None]
 
 
 def run(frame: Frame, send: Send) -> None:
-    """Does the job that a frame describes; sends progress, then what was learned or why it was not."""
+    """Does what a frame asks for; sends progress, then the result or why there is none."""
     try:
-        job, place = read_job(frame)
-        torch.set_num_threads(place.threads)
-        send(_learn(job, place, throttled(send)))
+        work = _restore if frame.kind == "restoring" else _learn
+        send(work(frame, throttled(send)))
     except Exception as error:  # Whatever it is, the server must hear of it.
         send(error_frame(error))
 
@@ -43,17 +51,26 @@ def throttled(send: Send, clock: Callable[[], float] = time.monotonic) -> Report
     return report
 
 
-def _learn(job: Job, place: Place, report: Report) -> Frame:
+def _learn(frame: Frame, report: Report) -> Frame:
+    job, place, inherited = read_job(frame)
+    torch.set_num_threads(place.threads)
     memory = load_memory(job.manifest, BlobStore(Path(place.blobs)))
     learned = memory.learn(
-        _data(job, place), task=job.task, terms=job.terms, report=report, device=torch.device(place.device)
+        _data(job, inherited), task=job.task, terms=job.terms, report=report, device=torch.device(place.device)
     )
     return learned_frame(job.manifest, learned)
 
 
-def _data(job: Job, place: Place) -> TaskData:
-    x = _mapped(place.x_fd, job.count, job.manifest.spec)
-    y = torch.frombuffer(_map(place.y_fd), dtype=torch.int32, count=job.count)
+def _restore(frame: Frame, report: Report) -> Frame:
+    manifest, place = read_restoring(frame)
+    torch.set_num_threads(place.threads)
+    memory = load_memory(manifest, BlobStore(Path(place.blobs)))
+    return restored_frame(memory.restore(report=report, device=torch.device(place.device)))
+
+
+def _data(job: Job, inherited: Inherited) -> TaskData:
+    x = _mapped(inherited.x_fd, job.count, job.manifest.spec)
+    y = torch.frombuffer(_map(inherited.y_fd), dtype=torch.int32, count=job.count)
     return TaskData(x, y.long(), job.classes)
 
 

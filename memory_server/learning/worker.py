@@ -1,4 +1,4 @@
-"""The worker process, `python -m memory_server.learning.worker SOCKET_FD SERVER_PID`: learns one task and ends.
+"""The worker process, `python -m memory_server.learning.worker SOCKET_FD SERVER_PID`: does one piece of work and ends.
 
 It may crash, be killed or hog its interpreter without harm to the server, and never outlives it.
 """
@@ -20,7 +20,7 @@ _NICENESS = 10
 
 
 def main(arguments: list[str]) -> None:
-    """Reads one job from the inherited socket, does it, and answers there."""
+    """Reads from the inherited socket what there is to do, does it, and answers there."""
     descriptor, server = map(int, arguments)
     die_with(server)
     keep_data_private()

@@ -3,14 +3,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
 from dgm_core.memories import load_memory
-from dgm_core.memory import Terms, CannotLearn, Manifest
-from memory_server.learning.errors import WorkerDied
+from dgm_core.memory import CannotLearn, Manifest, Terms
+from memory_server.learning.errors import LearningFailed, WorkerDied
 from memory_server.learning.executor import LocalProcessExecutor
 from memory_server.learning.messages import Job
 
@@ -48,6 +49,27 @@ async def test_a_worker_learns_reports_and_leaves_nothing_running(executor, mani
     after = manifest.commit(learned)
     expert = load_memory(after, store.blobs).expert(learned.entry.experts[0].digest)
     assert expert.classes == ("cat", "dog")
+
+
+async def test_a_worker_makes_the_solver_anew_from_the_blobs_alone(executor, manifest, rows, store, workers):
+    with rows() as buffer:
+        learned = await executor.learn(job(manifest, Terms(steps=10)), buffer, lambda _: None)
+    incomplete = manifest.commit(replace(learned, shared={}))
+    store.blobs.put(learned.blobs[learned.entry.blob])
+    phases = []
+    shared = await executor.restore(incomplete, lambda p: phases.append(p.phase))
+    assert workers() == []
+    assert set(phases) == {"solver"}
+    solver = load_memory(incomplete.restored(shared), shared.blobs | dict(store.blobs)).solver()
+    assert solver.classes == ("cat", "dog")
+
+
+async def test_a_worker_that_cannot_restore_a_memory_says_why(executor, manifest, rows, workers):
+    with rows() as buffer:
+        learned = await executor.learn(job(manifest, Terms(steps=10)), buffer, lambda _: None)
+    with pytest.raises(LearningFailed, match="KeyError"):
+        await executor.restore(manifest.commit(learned), lambda _: None)
+    assert workers() == []
 
 
 async def test_data_that_does_not_suit_the_memory_is_refused_with_its_field(executor, manifest, rows):

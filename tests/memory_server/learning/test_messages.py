@@ -1,17 +1,19 @@
 import pytest
 
 from dgm_core.memory import (
-    Terms,
     CannotLearn,
     ExpertEntry,
     Learned,
     Progress,
     QualityTooLow,
+    Shared,
     TaskEntry,
+    Terms,
     TrainingDiverged,
 )
 from memory_server.learning.errors import LearningFailed, OutOfMemory, WorkerDied
 from memory_server.learning.messages import (
+    Inherited,
     Job,
     Place,
     error_frame,
@@ -22,13 +24,24 @@ from memory_server.learning.messages import (
     read_job,
     read_learned,
     read_progress,
+    read_restored,
+    read_restoring,
+    restored_frame,
+    restoring_frame,
 )
 
 
 def test_a_job_arrives_as_it_was_sent(manifest):
-    job = Job(manifest, "t0", ("cat", "dog"), 40, Terms(steps=10, min_quality=0.5))
-    place = Place("/data/blobs", 5, 6, "cpu", 1)
-    assert read_job(job_frame(job, place)) == (job, place)
+    job = Job(manifest, "t0", ("cat", "dog"), 40, Terms(steps=10, min_quality=0.5, erasable=True))
+    place, data = Place("/data/blobs", "cpu", 1), Inherited(5, 6)
+    assert read_job(job_frame(job, place, data)) == (job, place, data)
+
+
+def test_a_memory_to_restore_and_what_was_made_anew_arrive_as_they_were_sent(manifest):
+    place = Place("/data/blobs", "cpu", 1)
+    assert read_restoring(restoring_frame(manifest, place)) == (manifest, place)
+    shared = Shared({"solver": "b" * 64, "other": "a" * 64}, {"a" * 64: b"weights", "b" * 64: b""})
+    assert read_restored(restored_frame(shared)) == shared
 
 
 @pytest.mark.parametrize("seconds_left", [None, 3.5])
@@ -39,7 +52,9 @@ def test_progress_arrives_as_it_was_sent(seconds_left):
 
 @pytest.mark.parametrize("classes", [(3, 1), ("cat", "dog")])
 def test_what_was_learned_arrives_as_it_was_sent(manifest, classes):
-    entry = TaskEntry("t1", "a" * 64, (ExpertEntry("e" * 64, classes, (5, 6)),), 0.75, 10, 1.5, {"used": [1, 2]})
+    entry = TaskEntry(
+        "t1", "a" * 64, (ExpertEntry("e" * 64, classes, (5, 6)),), 0.75, 10, 1.5, True, ("t0",), {"used": [1, 2]}
+    )
     learned = Learned(entry, {"solver": "b" * 64}, {"a" * 64: b"weights", "b" * 64: b""})
     later = manifest.commit(Learned(TaskEntry("t0", "c" * 64, (), 1.0, 1, 1.0), {"other": "d" * 64}, {}))
     assert read_learned(learned_frame(later, learned)) == learned

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from dgm_core.memory import Terms, ExpertEntry, Learned, Manifest, Progress, QualityTooLow, TaskEntry
+from dgm_core.memory import ExpertEntry, Learned, Manifest, Progress, QualityTooLow, TaskEntry, Terms
 from memory_server.errors import ServerBusy, ShuttingDown, TaskExists, TaskFinished, UnknownMemory, UnknownTask
 from memory_server.learning.executor import LocalProcessExecutor
 from memory_server.learning.messages import Job
