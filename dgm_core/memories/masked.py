@@ -59,14 +59,14 @@ class Options:
         recipe: "fast" or "paper".
         network: "dcgan" or "residual"; "auto" is dcgan for images and a chain of linear layers for vectors.
         width: f of the generator's widths; 0 takes the recipe's.
-        noise: length of z.
+        noise: length of z; 0 takes the recipe's.
     """
 
     seed: int
     recipe: str = "fast"
     network: str = AUTOMATIC
     width: int = 0
-    noise: int = 128
+    noise: int = 0
 
     @classmethod
     def parse(cls, given: Mapping[str, str]) -> Self:
@@ -80,7 +80,7 @@ class Options:
         return cls(**{name: types[name](text) for name, text in given.items()})._validated()
 
     def _validated(self) -> Self:
-        for name, low, high in (("width", 0, 512), ("noise", 1, 1024), ("seed", 0, 2**63 - 1)):
+        for name, low, high in (("width", 0, 512), ("noise", 0, 1024), ("seed", 0, 2**63 - 1)):
             if not low <= getattr(self, name) <= high:
                 raise CannotLearn(f"options.{name}", f"{name} is {getattr(self, name)}; it must be {low} to {high}")
         return self
@@ -101,7 +101,8 @@ class MaskedMemory(GenerativeMemory):
     def options(cls, given: Mapping[str, str]) -> dict[str, str]:
         """All options as text, defaults included."""
         options = Options.parse(given)
-        complete = replace(options, width=options.width or cls._recipe(options.recipe).width)
+        recipe = cls._recipe(options.recipe)
+        complete = replace(options, width=options.width or recipe.width, noise=options.noise or recipe.noise)
         return {name: str(value) for name, value in asdict(complete).items()}
 
     def __init__(self, manifest: Manifest, blobs: Blobs) -> None:
@@ -138,7 +139,9 @@ class MaskedMemory(GenerativeMemory):
             torch.manual_seed(seed)
             real, held_out = split(data, HELD_OUT, torch.Generator().manual_seed(seed))
             steps = terms.steps or self.recipe.steps(len(data), len(data.classes))
-            blob, trained = self._train(real, task, steps, clock, device)
+            ledger = self.ledger.copy()
+            g, trained = self.train(real, ledger, steps, clock, device)
+            blob = self._blob(g, ledger, task)
             successor = self._successor(blob)
             expert = successor.materialised(len(self.own), data.classes)
             counts = tuple(torch.bincount(real.y, minlength=len(real.classes)).tolist())
@@ -241,11 +244,15 @@ class MaskedMemory(GenerativeMemory):
                 "options.recipe", f"there is no recipe {name!r}; the recipes are {', '.join(cls.recipes)}"
             ) from None
 
-    def _train(
-        self, real: TaskData, task: str, steps: int, clock: Clock, device: torch.device
-    ) -> tuple[bytes, Trained]:
-        """Trains the generator of one task and returns its blob."""
-        topology, ledger = self.grown(), self.ledger.copy()
+    def train(
+        self, real: TaskData, ledger: Ledger, steps: int, clock: Clock, device: torch.device
+    ) -> tuple[MaskedGenerator, Trained]:
+        """Trains the generator of the next task, with hard gates and settled at the end.
+
+        Arguments:
+            ledger: of the earlier tasks; is grown to the topology of this one.
+        """
+        topology = self.grown()
         ledger.grow(topology)
         network = self.fresh_network(topology, ledger, len(real.classes))
         placed(network, device)
@@ -262,11 +269,15 @@ class MaskedMemory(GenerativeMemory):
         trained = train_generator(g, d, batches, self.recipe, self.chosen.noise, steps, clock)
         if not self.manifest.spec.is_image:
             network.rescale(deviation, mean)
-        weights, own = g.committed()
+        return g, trained
+
+    def _blob(self, g: MaskedGenerator, ledger: Ledger, task: str) -> bytes:
+        """What is kept of a generator: its page of the ledger, and what belongs to the task alone."""
         assert g.hard is not None
+        weights, own = g.committed()
         page = ledger.page({name: gates.cpu() for name, gates in g.hard.items()}, weights)
         tensors = page.tensors() | {f"own/{name}": t for name, t in own.items()}
-        return pack(tensors, {"kind": self.kind, "task": task, "widths": topology.widths}), trained
+        return pack(tensors, {"kind": self.kind, "task": task, "widths": g.topology.widths})
 
     def _forbidden(self, ledger: Ledger) -> dict[str, Tensor]:
         """Gates that no later task may open, because the tasks that reserved them must stay erasable."""

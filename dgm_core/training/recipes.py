@@ -22,6 +22,7 @@ class Recipe:
         steps: training steps of G for (examples, classes).
         seconds: limit for the whole task; where it is short the schedule is run in fewer steps. None: no limit.
         width: f of the generator's widths.
+        noise: length of z.
         half: whether convolutions may compute in bfloat16 while training, where the device has the instructions.
         batch: examples per step.
         critic_steps: steps of D per step of G.
@@ -41,6 +42,7 @@ class Recipe:
     steps: Callable[[int, int], int]
     seconds: float | None
     width: int
+    noise: int
     half: bool
     batch: int = 64
     critic_steps: int = 1
@@ -72,6 +74,7 @@ FAST = Recipe(
     steps=_fast_steps,
     seconds=420.0,
     width=16,
+    noise=64,
     half=True,
 )
 
@@ -82,6 +85,7 @@ PAPER = Recipe(
     steps=_paper_steps,
     seconds=None,
     width=6,
+    noise=128,
     half=False,
     lr_g=2e-3,
     lr_d=2e-3,

@@ -237,7 +237,8 @@ def test_what_cannot_be_learned_is_refused_by_field(kind):
     [
         ({"colour": "red"}, "colour"),
         ({"width": "wide"}, "width"),
-        ({"noise": "0"}, "noise"),
+        ({"noise": "-1"}, "noise"),
+        ({"network": "transformer"}, "network"),
         ({"recipe": "slow"}, "recipe"),
     ],
 )
