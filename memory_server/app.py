@@ -77,7 +77,7 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         stack.callback(engine.close)
         budget = IngestBudget(settings.ingest_budget_bytes, settings.max_queue)
         executor = LocalProcessExecutor(store.blobs.directory, str(device), settings.trainers)
-        queue = TaskQueue(store, executor, engine.committed)
+        queue = TaskQueue(store, executor, engine)
         limits = Limits(settings.max_samples_per_request, settings.upload_idle_seconds)
         service = MemoryService(store.catalog, budget, queue, engine, limits)
         telemetry = _telemetry(settings, store.catalog, budget, experts, stack)
@@ -87,6 +87,7 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         await server.start()
         structlog.get_logger().info("ready", address=address, data_dir=str(settings.data_dir), device=str(device))
         try:
+            await queue.resume()
             yield address
         finally:
             await watch.enter_graceful_shutdown()

@@ -107,7 +107,7 @@ class ServerBusy(Busy):
 class SolverRetraining(Busy):
     """The task solver is being made anew, because a task was forgotten; `retry_after` is when it should be there."""
 
-    def __init__(self, memory: str, retry_after: float) -> None:
+    def __init__(self, memory: str, retry_after: float = 5.0) -> None:
         super().__init__(
             f"the task solver of memory {memory!r} is being trained anew, because a task was forgotten", retry_after
         )

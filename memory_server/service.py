@@ -13,7 +13,15 @@ from memory_api.v1.memory_pb2_grpc import MemoryServiceServicer
 from dgm_core.memory import Label, Manifest
 from memory_server.codec import answers, requests
 from memory_server.codec.upload import Header, Upload
-from memory_server.errors import BadRequest, MemoryExists, MemoryMismatch, ShuttingDown, UnknownMemory, UploadStalled
+from memory_server.errors import (
+    BadRequest,
+    MemoryExists,
+    MemoryMismatch,
+    ShuttingDown,
+    SolverRetraining,
+    UnknownMemory,
+    UploadStalled,
+)
 from memory_server.learning.admission import IngestBudget
 from memory_server.learning.buffer import IngestBuffer
 from memory_server.learning.queue import TaskQueue
@@ -85,7 +93,6 @@ class MemoryService(MemoryServiceServicer):
     async def DeleteMemory(self, request: pb.DeleteMemoryRequest, _: Context) -> pb.DeleteMemoryResponse:
         """See memory.proto."""
         await self._queue.delete(request.name)
-        self._engine.deleted(request.name)
         return pb.DeleteMemoryResponse()
 
     # Tasks
@@ -121,6 +128,11 @@ class MemoryService(MemoryServiceServicer):
         """See memory.proto."""
         return answers.task(await self._queue.cancel(request.memory, request.task))
 
+    async def ForgetTask(self, request: pb.ForgetTaskRequest, _: Context) -> pb.Memory:
+        """See memory.proto."""
+        await self._queue.forget(request.memory, request.task)
+        return answers.memory(await asyncio.to_thread(self._catalog.memory, request.memory))
+
     # Samples
 
     async def Sample(self, request: pb.SampleRequest, _: Context) -> AsyncIterator[pb.SampleResponse]:
@@ -132,7 +144,10 @@ class MemoryService(MemoryServiceServicer):
     async def Classify(self, request: pb.ClassifyRequest, _: Context) -> pb.ClassifyResponse:
         """See memory.proto."""
         x = requests.classify_rows(request, await self._engine.newest(request.memory))
-        return answers.classification(*await self._engine.classify(request.memory, x))
+        try:
+            return answers.classification(*await self._engine.classify(request.memory, x))
+        except SolverRetraining as error:  # the queue knows for how long
+            raise SolverRetraining(request.memory, self._queue.solver_due(request.memory)) from error
 
     async def _received(
         self, upload: Upload, buffer: IngestBuffer, messages: AsyncIterator[pb.LearnTaskRequest]

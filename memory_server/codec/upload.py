@@ -193,4 +193,4 @@ def _terms(message: pb.LearnTaskHeader) -> Terms:
         raise BadRequest("header.seconds", f"{seconds} is not a time; give more than 0 seconds, or leave it out")
     if quality is not None and not 0 <= quality <= 1:
         raise BadRequest("header.min_quality", f"{quality} is not in [0, 1]")
-    return Terms(steps, seconds, quality)
+    return Terms(steps, seconds, quality, message.erasable)

@@ -1,53 +1,44 @@
-"""The queue of tasks: admits them, has them learned one after the other, commits them, and says where each one is."""
+"""The queue of tasks: admits them, has them learned one after the other, commits them, and says where each one is.
+
+Whatever changes a memory passes through here, one change at a time: learning, forgetting, deleting, and the retraining
+of a solver that was dropped when a task was forgotten.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import asdict, astuple, dataclass, field, replace
-from typing import Any, TypeVar
+from dataclasses import asdict, astuple, replace
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
 from dgm_core.memory import Learned, Manifest, Progress, Terms
-from memory_server.errors import ShuttingDown, TaskFinished
+from memory_server.errors import NoSolver, ShuttingDown, TaskFinished, TaskUnfinished
 from memory_server.learning.buffer import IngestBuffer
 from memory_server.learning.endings import CANCELLED, SERVER_STOPPED, Ending, failure
 from memory_server.learning.executor import Executor
 from memory_server.learning.messages import Job
 from memory_server.learning.schedule import Schedule
-from memory_server.learning.status import LiveStatus, TaskStatus
+from memory_server.learning.status import TaskStatus
+from memory_server.learning.work import Key, Lesson, Retraining, Work
 from memory_server.store.datadir import DataDir
-from memory_server.store.records import TaskRecord, TaskState
+from memory_server.store.records import Forgotten, TaskRecord, TaskState
 
 T = TypeVar("T")
-Key = tuple[str, str]
-"""(memory, task)."""
-
-OnCommit = Callable[[str, Manifest], None]
-"""Called on the event loop with each new revision, before the task is seen as LEARNED."""
-
 _TYPICAL_SECONDS = 60.0
+_A_MOMENT = 0.5
 
 
-@dataclass(eq=False)
-class _Entry:
-    """A task on its way to a final state."""
+class Audience(Protocol):
+    """Who must hear of every change in what a memory holds; called on the event loop."""
 
-    live: LiveStatus
-    buffer: IngestBuffer
-    terms: Terms
-    runner: asyncio.Task[None] | None = None
-    learning: asyncio.Task[Learned] | None = None
-    verdict: Ending | None = None  # decided from outside: cancelled, or failed by a shutdown
-    unrecorded: Ending | None = None  # an end of which the catalog could not be told
-    done: asyncio.Event = field(default_factory=asyncio.Event)
+    def committed(self, memory: str, manifest: Manifest) -> None:
+        """There is a new revision; it is told before its task is seen as LEARNED."""
 
-    @property
-    def record(self) -> TaskRecord:
-        return self.live.value.record
+    async def forgotten(self, memory: str, forgotten: Forgotten) -> None:
+        """A task was forgotten; nothing of it may be kept any longer."""
 
-    @property
-    def key(self) -> Key:
-        return self.record.memory, self.record.task
+    def deleted(self, memory: str) -> None:
+        """A memory is gone."""
 
 
 class TaskQueue:
@@ -56,7 +47,7 @@ class TaskQueue:
     Arguments:
         store: where memories are kept.
         executor: who learns.
-        on_commit: told of each new revision.
+        audience: told of each change.
         parallel: how many tasks may learn at one time, of different memories.
         heartbeat: seconds after which `watch` repeats an unchanged status.
     """
@@ -65,20 +56,23 @@ class TaskQueue:
         self,
         store: DataDir,
         executor: Executor,
-        on_commit: OnCommit,
+        audience: Audience,
         *,
         parallel: int = 1,
         heartbeat: float = 10.0,
     ) -> None:
         self._store = store
         self._executor = executor
-        self._on_commit = on_commit
+        self._audience = audience
         self._parallel = parallel
         self._heartbeat = heartbeat
-        self._entries: dict[Key, _Entry] = {}
-        self._schedule: Schedule[_Entry] = Schedule()
-        self._running: dict[str, _Entry] = {}
-        self._changing = asyncio.Lock()  # one admission, cancellation or deletion at a time
+        self._entries: dict[Key, Lesson] = {}
+        self._retrainings: dict[str, Retraining] = {}
+        self._unrestored: set[str] = set()  # memories whose solver could not be trained anew
+        self._schedule: Schedule[Work] = Schedule()
+        self._running: dict[str, Work] = {}
+        self._held: set[str] = set()  # memories of which nothing may start now
+        self._changing = asyncio.Lock()  # one admission, cancellation, forgetting or deletion at a time
         self._closing = False
         self._typical_seconds = _TYPICAL_SECONDS
         self._unfinished: set[asyncio.Task[Any]] = set()
@@ -107,9 +101,38 @@ class TaskQueue:
         """
         return await self._to_the_end(self._cancel(memory, task))
 
+    async def forget(self, memory: str, task: str) -> None:
+        """Erases a task, and schedules the retraining of the solver that the memory then lacks.
+
+        Of a task that FAILED or was CANCELLED, the record is removed. Goes on if the caller goes away.
+
+        Raises:
+            UnknownMemory, UnknownTask.
+            TaskUnfinished: it is queued or learning, or another task is learning on top of it.
+            CannotForget: later tasks reuse what it reserved.
+            NotForgotten: the disk is full or fails.
+            ShuttingDown: nothing is changed any more.
+        """
+        await self._to_the_end(self._forget(memory, task))
+
     async def delete(self, memory: str) -> None:
         """Cancels the tasks of a memory and deletes it. Raises UnknownMemory."""
         await self._to_the_end(self._delete(memory))
+
+    async def resume(self) -> None:
+        """Schedules what an earlier server left undone: solvers to be trained anew."""
+        async with self._changing:
+            for record in await asyncio.to_thread(self._store.catalog.memories):
+                if not record.manifest.complete:
+                    self._schedule_retraining(record.name)
+            self._dispatch()
+
+    def solver_due(self, memory: str) -> float:
+        """Seconds until the solver of a memory that lacks one should be there. Raises NoSolver if none will come."""
+        if memory in self._unrestored:
+            raise NoSolver(memory)
+        retraining = self._retrainings.get(memory)
+        return _A_MOMENT if retraining is None else max(_A_MOMENT, retraining.expected)
 
     async def status(self, memory: str, task: str) -> TaskStatus:
         """One task. Raises UnknownMemory, UnknownTask."""
@@ -145,6 +168,8 @@ class TaskQueue:
         self._closing = True
         async with self._changing:
             await self._stop_all(list(self._entries.values()), SERVER_STOPPED)
+            for memory in list(self._retrainings):
+                await self._stop_retraining(memory)
         await asyncio.gather(*self._unfinished, return_exceptions=True)
 
     # Changes, one at a time
@@ -162,14 +187,13 @@ class TaskQueue:
     async def _admit(
         self, record: TaskRecord, buffer: IngestBuffer, terms: Terms, manifest_if_new: Manifest | None
     ) -> TaskStatus:
-        if self._closing:
-            raise ShuttingDown("the server is shutting down; send the task again to the next one")
+        self._check_open("send the task again to the next one")
         await self._record_late((record.memory, record.task))
         admitted, new = await asyncio.to_thread(self._store.catalog.admit, record, manifest_if_new)
         if not new:
             await asyncio.to_thread(buffer.wipe)
             return await self.status(record.memory, record.task)
-        entry = _Entry(LiveStatus(TaskStatus(admitted)), buffer, terms)
+        entry = Lesson(admitted, buffer, terms)
         self._entries[entry.key] = entry
         self._schedule.add(record.memory, entry)
         self._dispatch()
@@ -189,41 +213,110 @@ class TaskQueue:
 
     async def _delete(self, memory: str) -> None:
         async with self._changing:
-            entries = [entry for entry in self._entries.values() if entry.record.memory == memory]
+            entries = [entry for entry in self._entries.values() if entry.memory == memory]
             await self._stop_all(entries, CANCELLED)
+            await self._stop_retraining(memory)
             await asyncio.to_thread(self._store.delete_memory, memory)
             for entry in entries:
                 self._entries.pop(entry.key, None)
+            self._unrestored.discard(memory)
+            self._audience.deleted(memory)
 
-    async def _stop_all(self, entries: list[_Entry], end: Ending) -> None:
+    async def _forget(self, memory: str, task: str) -> None:
+        async with self._changing:
+            self._check_open("ask the next one")
+            await self._record_late((memory, task))
+            record = (await self.status(memory, task)).record
+            self._check_finished(record)
+            self._held.add(memory)  # a task that starts now would build on what is about to go
+            try:
+                await self._erase(record)
+            finally:
+                self._held.discard(memory)
+                self._dispatch()
+
+    def _check_finished(self, record: TaskRecord) -> None:
+        if not record.state.final:
+            raise TaskUnfinished(
+                f"task {record.task!r} of memory {record.memory!r} is {record.state}; cancel it, or wait for it"
+            )
+        above = self._running.get(record.memory)
+        if record.state is TaskState.LEARNED and isinstance(above, Lesson):
+            raise TaskUnfinished(
+                f"{above.title} is being learned on top of task {record.task}; wait for it to end, or cancel it"
+            )
+
+    async def _erase(self, record: TaskRecord) -> None:
+        memory = record.memory
+        if record.state is TaskState.LEARNED:
+            manifest = await asyncio.to_thread(self._store.catalog.manifest, memory)
+            manifest.without(record.task)  # is refused before anything is stopped
+            await self._stop_retraining(memory)
+        try:
+            forgotten = await asyncio.to_thread(self._store.forget, memory, record.task)
+            await self._audience.forgotten(memory, forgotten)
+        finally:
+            newest = await asyncio.to_thread(self._store.catalog.manifest, memory)
+            if not newest.complete:
+                self._schedule_retraining(memory)
+
+    def _schedule_retraining(self, memory: str) -> None:
+        """Puts it before the tasks of its memory: it takes a fraction of their time, and `Classify` waits for it."""
+        if memory not in self._retrainings:
+            self._unrestored.discard(memory)
+            self._retrainings[memory] = Retraining(memory)
+            self._schedule.add_first(memory, self._retrainings[memory])
+
+    async def _stop_retraining(self, memory: str) -> None:
+        """Ends it, or waits until it is committed if that has begun."""
+        work = self._retrainings.get(memory)
+        if work is None:
+            return
+        work.stopped = True
+        if work.runner is None:
+            self._schedule.remove(memory, work)
+            del self._retrainings[memory]
+            return
+        if work.doing is not None:
+            work.doing.cancel()
+        await work.done.wait()
+
+    async def _stop_all(self, entries: list[Lesson], end: Ending) -> None:
         for entry in reversed(entries):  # the last first, or the next one would start
             await self._stop(entry, end)
 
-    async def _stop(self, entry: _Entry, end: Ending) -> None:
+    async def _stop(self, entry: Lesson, end: Ending) -> None:
         """Brings a task to a final state: the given one, or LEARNED if its commit has begun."""
         entry.verdict = end
         if entry.done.is_set():
             return
         if entry.runner is None:
-            self._schedule.remove(entry.record.memory, entry)
+            self._schedule.remove(entry.memory, entry)
             await asyncio.to_thread(entry.buffer.wipe)
             self._finish(entry, await self._record(entry, end))
-        elif entry.learning is not None:
-            entry.learning.cancel()
+        elif entry.doing is not None:
+            entry.doing.cancel()
         await entry.done.wait()
 
     # The life of one task
 
     def _dispatch(self) -> None:
         while len(self._running) < self._parallel and not self._closing:
-            entry = self._schedule.next(busy=self._running)
-            if entry is None:
+            work = self._schedule.next(busy=self._running.keys() | self._held)
+            if work is None:
                 break
-            self._running[entry.record.memory] = entry
-            entry.runner = asyncio.create_task(self._run(entry))
+            self._running[work.memory] = work
+            work.runner = asyncio.create_task(self._run(work))
         self._announce()
 
-    async def _run(self, entry: _Entry) -> None:
+    async def _run(self, work: Work) -> None:
+        if isinstance(work, Lesson):
+            await self._teach(work)
+        elif isinstance(work, Retraining):
+            await self._retrain(work)
+        self._dispatch()
+
+    async def _teach(self, entry: Lesson) -> None:
         try:
             learned = await self._learn(entry)
             record = await self._commit(entry, learned)
@@ -231,39 +324,64 @@ class TaskQueue:
             record = await self._record(entry, entry.verdict or SERVER_STOPPED)
         except Exception as error:
             record = await self._record(entry, failure(error, *entry.key))
-        del self._running[record.memory]
+        del self._running[entry.memory]
         self._finish(entry, record)
-        self._dispatch()
 
-    async def _learn(self, entry: _Entry) -> Learned:
+    async def _learn(self, entry: Lesson) -> Learned:
         try:
             await self._move(entry, TaskState.LEARNING)
-            manifest = await asyncio.to_thread(self._store.catalog.manifest, entry.record.memory)
+            manifest = await asyncio.to_thread(self._store.catalog.manifest, entry.memory)
             if entry.verdict is not None:
                 raise asyncio.CancelledError
             job = Job(manifest, entry.record.task, entry.record.classes, entry.record.count, entry.terms)
             report = self._reporter(entry)
-            entry.learning = asyncio.create_task(self._executor.learn(job, entry.buffer, report))
-            return await entry.learning
+            entry.doing = asyncio.create_task(self._executor.learn(job, entry.buffer, report))
+            return await entry.doing
         finally:
             await asyncio.to_thread(entry.buffer.wipe)
 
-    async def _commit(self, entry: _Entry, learned: Learned) -> TaskRecord:
+    async def _commit(self, entry: Lesson, learned: Learned) -> TaskRecord:
         memory, task = entry.key
         await self._move(entry, TaskState.COMMITTING)
         committed = await asyncio.to_thread(self._store.commit, memory, task, learned)
         self._typical_seconds += 0.5 * (learned.entry.seconds - self._typical_seconds)
-        try:
-            self._on_commit(memory, committed.manifest)
-        except Exception as error:  # The task is learned, whatever becomes of those who wanted to know.
-            structlog.get_logger().error("a commit was not announced", memory=memory, task=task, error=repr(error))
+        self._unrestored.discard(memory)
+        self._tell(memory, committed.manifest)
         return committed.task
 
-    async def _move(self, entry: _Entry, state: TaskState) -> None:
+    def _tell(self, memory: str, manifest: Manifest) -> None:
+        try:
+            self._audience.committed(memory, manifest)
+        except Exception as error:  # It is committed, whatever becomes of those who wanted to know.
+            structlog.get_logger().error("a commit was not announced", memory=memory, error=repr(error))
+
+    async def _retrain(self, work: Retraining) -> None:
+        try:
+            manifest = await asyncio.to_thread(self._store.catalog.manifest, work.memory)
+            if not (work.stopped or manifest.complete):
+                await self._restore(work, manifest)
+        except asyncio.CancelledError:
+            pass  # Whoever stopped it knows what comes next.
+        except Exception as error:
+            self._unrestored.add(work.memory)
+            structlog.get_logger().error("a solver was not trained anew", memory=work.memory, error=repr(error))
+        del self._running[work.memory], self._retrainings[work.memory]
+        work.done.set()
+
+    async def _restore(self, work: Retraining, manifest: Manifest) -> None:
+        def report(progress: Progress) -> None:
+            work.progress = progress
+            self._forecast()
+
+        work.doing = asyncio.create_task(self._executor.restore(manifest, report))
+        shared = await work.doing
+        self._tell(work.memory, await asyncio.to_thread(self._store.restore, work.memory, shared))
+
+    async def _move(self, entry: Lesson, state: TaskState) -> None:
         entry.live.set(TaskStatus(replace(entry.record, state=state)))
         await asyncio.to_thread(self._store.catalog.set_state, *entry.key, state)
 
-    async def _record(self, entry: _Entry, end: Ending) -> TaskRecord:
+    async def _record(self, entry: Lesson, end: Ending) -> TaskRecord:
         try:
             return await asyncio.to_thread(self._store.catalog.set_state, *entry.key, *astuple(end))
         except Exception as problem:  # A task must end for those who wait, even if the disk is full.
@@ -272,7 +390,7 @@ class TaskQueue:
             entry.unrecorded = end
             return replace(entry.record, **asdict(end))
 
-    def _finish(self, entry: _Entry, record: TaskRecord) -> None:
+    def _finish(self, entry: Lesson, record: TaskRecord) -> None:
         entry.live.set(TaskStatus(record))
         if entry.unrecorded is None:
             del self._entries[entry.key]
@@ -288,7 +406,7 @@ class TaskQueue:
 
     # What others see
 
-    def _reporter(self, entry: _Entry) -> Callable[[Progress], None]:
+    def _reporter(self, entry: Lesson) -> Callable[[Progress], None]:
         def report(progress: Progress) -> None:
             entry.live.set(TaskStatus(entry.record, progress=progress))
             self._forecast()
@@ -299,24 +417,20 @@ class TaskQueue:
         """Tells every waiting task what it waits for now."""
         running = list(self._running.values())
         waiting = self._schedule.order()
-        for ahead, entry in zip([*running[:1], *waiting], waiting, strict=False):
-            text = "" if ahead is entry else f"queued behind task {ahead.record.task} of memory {ahead.record.memory}"
-            entry.live.set(TaskStatus(entry.record, waiting_for=text))
+        for ahead, work in zip([*running[:1], *waiting], waiting, strict=False):
+            work.queued_behind("" if ahead is work else ahead.title)
         self._forecast()
 
     def _forecast(self) -> None:
-        """Tells the ingest budget when each place will be free: what a refused client is told to wait."""
+        """Tells each piece of work when it should have ended: what a refused client is told to wait."""
         seconds = 0.0
-        for entry in [*self._running.values(), *self._schedule.order()]:
-            seconds += self._seconds_left(entry) / self._parallel
-            entry.buffer.reservation.expect(seconds)
+        for work in [*self._running.values(), *self._schedule.order()]:
+            seconds += work.seconds_left(self._typical_seconds) / self._parallel
+            work.expect(seconds)
 
-    def _seconds_left(self, entry: _Entry) -> float:
-        progress = entry.live.value.progress
-        if progress is not None and progress.seconds_left is not None:
-            return progress.seconds_left
-        bound = entry.terms.seconds
-        return self._typical_seconds if bound is None else min(bound, self._typical_seconds)
+    def _check_open(self, advice: str) -> None:
+        if self._closing:
+            raise ShuttingDown(f"the server is shutting down; {advice}")
 
     async def _to_the_end(self, change: Coroutine[Any, Any, T]) -> T:
         """Makes a change whole even if its caller is cancelled halfway, as when a client goes away."""

@@ -17,6 +17,10 @@ class Schedule(Generic[T]):
         """Puts an item behind the others of its memory."""
         self._waiting.setdefault(memory, deque()).append(item)
 
+    def add_first(self, memory: str, item: T) -> None:
+        """Puts an item before the others of its memory, which keeps its turn."""
+        self._waiting.setdefault(memory, deque()).appendleft(item)
+
     def remove(self, memory: str, item: T) -> None:
         """Takes an item out. Raises ValueError if it does not wait."""
         items = self._waiting.get(memory, deque())

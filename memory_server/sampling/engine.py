@@ -15,6 +15,7 @@ from memory_server.errors import BadRequest, EmptyMemory, ShuttingDown, UnknownM
 from memory_server.sampling.experts import ExpertCache
 from memory_server.sampling.pool import TilePool
 from memory_server.sampling.stream import SampleQuery, Stream
+from memory_server.store.records import Forgotten
 
 FindManifest = Callable[[str, int | None], Manifest]
 """(memory, revision or None for the newest) -> manifest; raises UnknownMemory, UnknownRevision. May block."""
@@ -71,6 +72,7 @@ class SamplingEngine:
         Raises:
             UnknownMemory: there is no such memory.
             EmptyMemory: it has learned nothing yet.
+            SolverRetraining: its solver was dropped when a task was forgotten, and is not there again yet.
         """
         manifest = await self._manifest(memory, 0)
         if not manifest.tasks:
@@ -82,6 +84,17 @@ class SamplingEngine:
         known = self._newest.get(memory)
         if known is None or known.revision < manifest.revision:
             self._newest[memory] = manifest
+
+    async def forgotten(self, memory: str, forgotten: Forgotten) -> None:
+        """A task is gone: streams that are pinned to it end with UnknownRevision, the others follow the new revision.
+
+        Those that are restricted to what is gone end with UnknownTask or UnknownClass. Nothing of the task is kept.
+        """
+        self.committed(memory, forgotten.manifest)
+        for stream in self._streams:
+            if stream.query.memory == memory:
+                stream.revise(forgotten.revisions)
+        await asyncio.to_thread(self._experts.forget, forgotten.experts)
 
     def deleted(self, memory: str) -> None:
         """A memory is gone: its streams end with UnknownMemory."""

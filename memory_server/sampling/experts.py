@@ -2,13 +2,14 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 
 from dgm_core.memories import load_memory
 from dgm_core.memory import Blobs, Expert, GenerativeMemory, Manifest, Solver
+from memory_server.errors import SolverRetraining, Superseded
 
 Newest = Callable[[str], Manifest]
 """The newest revision of a named memory; raises UnknownMemory."""
@@ -41,22 +42,38 @@ class ExpertCache:
         self._lock = threading.Lock()
 
     def expert(self, memory: str, digest: str) -> Expert:
-        """One expert of a memory, on the device. Raises UnknownMemory if the memory is gone."""
+        """One expert of a memory, on the device. Raises UnknownMemory, or Superseded if it has just been forgotten."""
         found = self._recent(digest)
         if found is not None:
             return found
         with self._loading:
-            return self._recent(digest) or self._keep(self._memory(self._newest(memory)).expert(digest).to(self.device))
+            return self._recent(digest) or self._keep(self._load(memory, digest).to(self.device))
 
     def solver(self, memory: str) -> tuple[Manifest, Solver]:
-        """The newest revision and its task solver. Raises UnknownMemory, or KeyError while nothing has been learned."""
+        """The newest revision and its task solver. Raises UnknownMemory, SolverRetraining.
+
+        The revision must have learned something.
+        """
         with self._loading:
             manifest = self._newest(memory)
             key = manifest.to_json()
             if key not in self._solvers:
-                self._solvers[key] = self._memory(manifest).solver()
+                try:
+                    self._solvers[key] = self._memory(manifest).solver()
+                except KeyError:
+                    if manifest.complete and self._newest(memory) == manifest:
+                        raise
+                    raise SolverRetraining(memory) from None
                 _trim(self._solvers)
             return manifest, self._solvers[key]
+
+    def forget(self, experts: Iterable[str]) -> None:
+        """Drops experts that no memory holds any more, and whatever was restored from revisions that may be gone."""
+        with self._loading, self._lock:  # what is being loaded at this moment must not be kept after all
+            for digest in experts:
+                self._experts.pop(digest, None)
+            self._solvers.clear()
+            self._memories.clear()
 
     @property
     def nbytes(self) -> int:
@@ -77,6 +94,14 @@ class ExpertCache:
             while total > self._capacity and len(self._experts) > 1:
                 total -= self._experts.popitem(last=False)[1].nbytes
         return expert
+
+    def _load(self, memory: str, digest: str) -> Expert:
+        try:
+            return self._memory(self._newest(memory)).expert(digest)
+        except KeyError:
+            if any(expert.digest == digest for _, expert in self._newest(memory).experts()):
+                raise
+            raise Superseded(memory) from None
 
     def _memory(self, manifest: Manifest) -> GenerativeMemory:
         key = manifest.to_json()

@@ -3,13 +3,13 @@
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from dgm_core.memory import DataSpec, Label, Manifest
-from memory_server.errors import MemoryServerError
+from memory_server.errors import MemoryServerError, UnknownRevision
 from memory_server.sampling.plan import Plan, segment_rows, sources_of
 from memory_server.sampling.pool import Job, TilePool
 
@@ -98,7 +98,7 @@ class Stream:
         self._plan = self._plan_of(manifest, secrets.randbits(64) if query.seed is None else query.seed)
         self._opening = self._opening_of(manifest, self._plan)
         self._segment, self._skip = self._plan.find(query.start_at)
-        self._window: deque[tuple[Opening, Job]] = deque()
+        self._window: deque[tuple[Opening, Job]] = deque()  # consecutive segments up to before `_segment`
         self._allowance = 1
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -108,14 +108,30 @@ class Stream:
             self._ended.set_exception(error)
             self._ended.exception()  # marks it as seen, should the reader leave first
 
+    def revise(self, revisions: Collection[int]) -> None:
+        """Lets go of a revision that is gone, for something was forgotten; `revisions` are those that are left.
+
+        A stream that is pinned to it ends with UnknownRevision; one that follows makes anew what its reader has not
+        been given yet, or ends with UnknownTask, UnknownClass or EmptyMemory if nothing is left of what it asked for.
+        """
+        if self._manifest.revision in revisions:
+            return
+        self._pool.forget(self)
+        try:
+            if not self._follows:
+                raise UnknownRevision(self.query.memory, self._manifest.revision, revisions)
+            self._begin_anew()
+        except MemoryServerError as error:
+            self.end(error)
+
     async def __aiter__(self) -> AsyncIterator[Opening | Rows]:
         """The stream; it generates no further when its reader stops reading."""
         opening = self._opening
         yield opening
         self._fill()
         while self._window:
-            head = self._window[0][1]
-            while not await self._ready(head):
+            while not await self._ready(self._window[0][1]):
+                head = self._window[0][1]
                 yield Rows(head.segment.row + head.skip)
             if self._window[0][0] != opening:
                 opening = self._window[0][0]
@@ -125,10 +141,12 @@ class Stream:
             self._fill()
 
     async def _ready(self, job: Job) -> bool:
-        """Whether a job is done, after at most a heartbeat. Raises what ended the job or the stream."""
+        """Whether a job is done, after at most a heartbeat or once it is dropped. Raises what ended job or stream."""
         await asyncio.wait((job.done, self._ended), timeout=self._heartbeat, return_when=asyncio.FIRST_COMPLETED)
         if self._ended.done():
             self._ended.result()
+        if job.done.cancelled():
+            return False
         if job.done.done():
             job.done.result()
         return job.done.done()
@@ -154,6 +172,17 @@ class Stream:
                 break
             self._window.append((self._opening, job))
             self._pool.submit(self, job)
+
+    def _begin_anew(self) -> None:
+        """Submits again what is under way, by the newest revision: where segments begin is the same in all of them."""
+        self._follow()
+        if not self._window:
+            return
+        self._segment, self._skip = self._segment - len(self._window), self._window[0][1].skip
+        for _, job in self._window:
+            job.done.cancel()
+        self._window.clear()
+        self._fill()
 
     def _ahead(self) -> int:
         return sum(job.x.nbytes for _, job in self._window)

@@ -10,8 +10,27 @@ from dataclasses import dataclass, field
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from dgm_core.memory import ExpertEntry, Learned, Manifest, Progress, QualityTooLow, TaskEntry, Terms
-from memory_server.errors import ServerBusy, ShuttingDown, TaskExists, TaskFinished, UnknownMemory, UnknownTask
+from dgm_core.memory import (
+    CannotForget,
+    ExpertEntry,
+    Learned,
+    Manifest,
+    Progress,
+    QualityTooLow,
+    Shared,
+    TaskEntry,
+    Terms,
+)
+from memory_server.errors import (
+    NoSolver,
+    ServerBusy,
+    ShuttingDown,
+    TaskExists,
+    TaskFinished,
+    TaskUnfinished,
+    UnknownMemory,
+    UnknownTask,
+)
 from memory_server.learning.executor import LocalProcessExecutor
 from memory_server.learning.messages import Job
 from memory_server.learning.queue import TaskQueue
@@ -24,7 +43,10 @@ NOTHING = Terms()
 
 @dataclass
 class Teacher:
-    """An executor that the test conducts: each task learns until it is told how it ends."""
+    """An executor that the test conducts: each task learns until it is told how it ends.
+
+    The retraining of a solver is the lesson "solver of" and the tasks that are left.
+    """
 
     started: list[str] = field(default_factory=list)
     lessons: dict[str, asyncio.Future] = field(default_factory=dict)
@@ -37,29 +59,66 @@ class Teacher:
         self.started.append(job.task)
         return await self.lessons[job.task]
 
+    async def restore(self, manifest: Manifest, report) -> Shared:
+        name = " ".join(["solver of", *(entry.task for entry in manifest.tasks)])
+        self.reports[name] = report
+        self.lessons[name] = asyncio.get_running_loop().create_future()
+        self.started.append(name)
+        return await self.lessons[name]
+
+    async def restores(self, *tasks: str) -> None:
+        name = " ".join(["solver of", *tasks])
+        await self.teaches(name)
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        self.lessons.pop(name).set_result(Shared({"solver": digest}, {digest: name.encode()}))
+
     async def teaches(self, task: str) -> None:
         async with asyncio.timeout(10):
             while task not in self.lessons:
                 await asyncio.sleep(0.001)
 
-    async def succeed(self, task: str) -> None:
+    async def succeed(self, task: str, reuses: tuple[str, ...] = ()) -> None:
         await self.teaches(task)
-        self.lessons.pop(task).set_result(learned(task))
+        self.lessons.pop(task).set_result(learned(task, reuses))
 
     async def fail(self, task: str, error: Exception) -> None:
         await self.teaches(task)
         self.lessons.pop(task).set_exception(error)
 
 
-def learned(task: str) -> Learned:
-    blob = hashlib.sha256(task.encode()).hexdigest()
-    entry = TaskEntry(task, blob, (ExpertEntry("e" * 64, (0, 1), (20, 20)),), 0.9, 10, 2.0)
-    return Learned(entry, {}, {blob: task.encode()})
+@dataclass
+class Witness:
+    """Notes what it is told."""
+
+    commits: list[tuple[str, Manifest]] = field(default_factory=list)
+    losses: list[tuple[str, Manifest]] = field(default_factory=list)
+    deletions: list[str] = field(default_factory=list)
+
+    def committed(self, memory, manifest):
+        self.commits.append((memory, manifest))
+
+    async def forgotten(self, memory, forgotten):
+        self.losses.append((memory, forgotten.manifest))
+
+    def deleted(self, memory):
+        self.deletions.append(memory)
+
+
+def learned(task: str, reuses: tuple[str, ...] = ()) -> Learned:
+    """What a task leaves: its own blob and a solver."""
+    blob, solver = (hashlib.sha256(content).hexdigest() for content in (task.encode(), b"solver " + task.encode()))
+    entry = TaskEntry(task, blob, (ExpertEntry("e" * 64, (0, 1), (20, 20)),), 0.9, 10, 2.0, reuses=reuses)
+    return Learned(entry, {"solver": solver}, {blob: task.encode(), solver: b"solver " + task.encode()})
 
 
 @pytest.fixture
-def commits() -> list[tuple[str, Manifest]]:
-    return []
+def witness() -> Witness:
+    return Witness()
+
+
+@pytest.fixture
+def commits(witness) -> list[tuple[str, Manifest]]:
+    return witness.commits
 
 
 @pytest.fixture
@@ -68,16 +127,16 @@ def teacher() -> Teacher:
 
 
 @pytest.fixture
-async def queue(store, teacher, commits):
-    queue = TaskQueue(store, teacher, lambda memory, manifest: commits.append((memory, manifest)), heartbeat=0.05)
+async def queue(store, teacher, witness):
+    queue = TaskQueue(store, teacher, witness, heartbeat=0.05)
     yield queue
     await queue.close()
 
 
 @pytest.fixture
-async def real_queue(store, commits):
+async def real_queue(store, witness):
     executor = LocalProcessExecutor(store.blobs.directory)
-    queue = TaskQueue(store, executor, lambda memory, manifest: commits.append((memory, manifest)))
+    queue = TaskQueue(store, executor, witness)
     yield queue
     await queue.close()
 
@@ -117,7 +176,7 @@ async def test_a_task_is_queued_learned_committed_and_its_data_wiped(queue, teac
     last = await finished(queue, "t0")
     assert (last.record.state, last.record.quality, last.record.revision) == (TaskState.LEARNED, 0.9, 1)
     assert commits == [("digits", store.catalog.manifest("digits"))]
-    assert list(store.blobs.values()) == [b"t0"]
+    assert set(store.blobs.values()) == {b"t0", b"solver t0"}
     assert buffer.wiped
 
 
@@ -151,8 +210,8 @@ async def test_memories_take_turns_and_the_tasks_of_each_keep_their_order(queue,
     assert teacher.started == ["a0", "a1", "b0", "a2", "b1"]
 
 
-async def test_tasks_of_different_memories_may_learn_at_one_time_but_never_two_of_one(store, teacher, submit):
-    queue = TaskQueue(store, teacher, lambda *_: None, parallel=2)
+async def test_tasks_of_different_memories_may_learn_at_one_time_but_never_two_of_one(store, teacher, submit, witness):
+    queue = TaskQueue(store, teacher, witness, parallel=2)
     for task, memory in (("a0", "a"), ("a1", "a"), ("b0", "b")):
         await submit(queue, task, memory=memory)
     await teacher.teaches("b0")
@@ -289,11 +348,12 @@ async def test_a_task_ends_for_its_watchers_even_if_the_catalog_cannot_be_writte
     assert status.record.state is TaskState.QUEUED
 
 
-async def test_a_commit_that_nobody_can_be_told_of_is_a_commit(store, teacher, submit):
+async def test_a_commit_that_nobody_can_be_told_of_is_a_commit(store, teacher, submit, witness, monkeypatch):
     def deaf(*_):
         raise RuntimeError("no one listens")
 
-    queue = TaskQueue(store, teacher, deaf)
+    monkeypatch.setattr(witness, "committed", deaf)
+    queue = TaskQueue(store, teacher, witness)
     await submit(queue, "t0")
     await teacher.succeed("t0")
     assert (await finished(queue, "t0")).record.state is TaskState.LEARNED
@@ -354,7 +414,7 @@ async def test_a_commit_that_has_begun_is_neither_cancelled_nor_lost_in_a_shutdo
     assert store.catalog.task("digits", "t0").state is TaskState.LEARNED
 
 
-async def test_deleting_a_memory_stops_its_tasks_and_spares_the_others(queue, teacher, submit, store):
+async def test_deleting_a_memory_stops_its_tasks_and_spares_the_others(queue, teacher, submit, witness):
     _, first = await submit(queue, "t0")
     _, second = await submit(queue, "t1")
     await submit(queue, "b0", memory="birds")
@@ -369,6 +429,7 @@ async def test_deleting_a_memory_stops_its_tasks_and_spares_the_others(queue, te
         await queue.status("digits", "t0")
     with pytest.raises(UnknownMemory):
         await queue.delete("digits")
+    assert witness.deletions == ["digits"]
     await teacher.succeed("b0")
     assert (await finished(queue, "b0", "birds")).record.state is TaskState.LEARNED
 
@@ -400,6 +461,248 @@ async def test_a_refused_client_is_told_to_wait_as_long_as_the_work_takes(queue,
     with pytest.raises(ServerBusy) as busy:
         admission.reserve()
     assert busy.value.retry_after == pytest.approx(30, abs=1)
+
+
+# Forgetting
+
+
+@pytest.fixture
+def teach(queue, teacher, submit):
+    """Has tasks learned, one after the other."""
+
+    async def teach(*tasks, memory="digits", **reuses):
+        for task in tasks:
+            await submit(queue, task, memory=memory)
+            await teacher.succeed(task, reuses.get(task, ()))
+            await finished(queue, task, memory)
+
+    return teach
+
+
+async def restored(store, memory="digits") -> Manifest:
+    async with asyncio.timeout(10):
+        while not (manifest := store.catalog.manifest(memory)).complete:
+            await asyncio.sleep(0.001)
+    return manifest
+
+
+async def test_a_forgotten_task_is_gone_everyone_is_told_and_the_solver_is_trained_anew(
+    queue, teacher, teach, store, witness
+):
+    await teach("t0", "t1")
+    await queue.forget("digits", "t1")
+    manifest = store.catalog.manifest("digits")
+    assert witness.losses == [("digits", manifest)]
+    assert ([entry.task for entry in manifest.tasks], manifest.complete) == (["t0"], False)
+    assert set(store.blobs.values()) == {b"t0"}
+    with pytest.raises(UnknownTask):
+        await queue.status("digits", "t1")
+    await teacher.restores("t0")
+    after = await restored(store)
+    assert after.revision == manifest.revision + 1
+    assert set(store.blobs.values()) == {b"t0", b"solver of t0"}
+    async with asyncio.timeout(10):
+        while witness.commits[-1] != ("digits", after):
+            await asyncio.sleep(0.001)
+
+
+async def test_forgetting_all_there_is_leaves_nothing_to_train(queue, teacher, teach, store):
+    await teach("t0")
+    await queue.forget("digits", "t0")
+    assert store.catalog.manifest("digits").tasks == ()
+    assert len(store.blobs) == 0
+    await teach("t0")
+    assert teacher.started == ["t0", "t0"]
+
+
+async def test_tasks_wait_for_the_solver_and_say_so(queue, teacher, teach, submit, store):
+    await teach("t0", "t1")
+    await queue.forget("digits", "t1")
+    await submit(queue, "t2")
+    await submit(queue, "b0", memory="birds")
+    waits = "queued behind the retraining of the solver of memory digits"
+    assert (await queue.status("digits", "t2")).waiting_for == waits
+    await teacher.restores("t0")
+    await teacher.succeed("t2")
+    await finished(queue, "t2")
+    assert [entry.task for entry in store.catalog.manifest("digits").tasks] == ["t0", "t2"]
+
+
+async def test_a_task_that_waits_when_another_is_forgotten_learns_without_it(queue, teacher, teach, submit, store):
+    await teach("t0", "t1")
+    await submit(queue, "b0", memory="birds")
+    await submit(queue, "t2")
+    await teacher.teaches("b0")
+    await queue.forget("digits", "t1")
+    assert "retraining of the solver of memory digits" in (await queue.status("digits", "t2")).waiting_for
+    await teacher.succeed("b0")
+    await teacher.restores("t0")
+    await teacher.succeed("t2")
+    await finished(queue, "t2")
+    assert [entry.task for entry in store.catalog.manifest("digits").tasks] == ["t0", "t2"]
+
+
+async def test_nothing_starts_to_learn_on_a_memory_that_is_just_forgetting(
+    queue, teacher, teach, submit, store, monkeypatch
+):
+    await teach("t0", "t1")
+    await submit(queue, "b0", memory="birds")
+    await submit(queue, "t2")
+    forget, entered, release = store.forget, asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def slow(*arguments):
+        loop.call_soon_threadsafe(entered.set)
+        asyncio.run_coroutine_threadsafe(release.wait(), loop).result(10)
+        return forget(*arguments)
+
+    monkeypatch.setattr(store, "forget", slow)
+    forgetting = asyncio.create_task(queue.forget("digits", "t1"))
+    await entered.wait()
+    await teacher.succeed("b0")
+    while store.catalog.task("birds", "b0").state is not TaskState.LEARNED:
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0.05)
+    assert teacher.started[-1] == "b0"
+    release.set()
+    await forgetting
+    await teacher.restores("t0")
+    await teacher.succeed("t2")
+    await finished(queue, "t2")
+    assert [entry.task for entry in store.catalog.manifest("digits").tasks] == ["t0", "t2"]
+
+
+async def test_a_task_that_is_queued_or_learning_is_not_forgotten(queue, teacher, teach, submit):
+    await submit(queue, "t0")
+    await submit(queue, "t1")
+    await teacher.teaches("t0")
+    with pytest.raises(TaskUnfinished, match="LEARNING; cancel it"):
+        await queue.forget("digits", "t0")
+    with pytest.raises(TaskUnfinished, match="QUEUED"):
+        await queue.forget("digits", "t1")
+
+
+async def test_a_task_on_which_another_is_learning_is_not_forgotten_before_that_ends(
+    queue, teacher, teach, submit, store
+):
+    await teach("t0")
+    await submit(queue, "t1")
+    await teacher.teaches("t1")
+    with pytest.raises(TaskUnfinished, match="task t1 of memory digits is being learned on top of task t0"):
+        await queue.forget("digits", "t0")
+    await queue.cancel("digits", "t1")
+    await queue.forget("digits", "t0")
+    assert store.catalog.manifest("digits").tasks == ()
+
+
+async def test_the_record_of_a_task_that_failed_can_be_forgotten_while_others_learn(
+    queue, teacher, teach, submit, store, witness
+):
+    await teach("t0")
+    await submit(queue, "t1")
+    await teacher.fail("t1", QualityTooLow("0.2 is below 0.5"))
+    await finished(queue, "t1")
+    await submit(queue, "t2")
+    await teacher.teaches("t2")
+    before = store.catalog.manifest("digits")
+    await queue.forget("digits", "t1")
+    assert store.catalog.manifest("digits") == before
+    assert [status.record.task for status in await queue.tasks("digits")] == ["t0", "t2"]
+    await teacher.succeed("t2")
+    assert (await finished(queue, "t2")).record.state is TaskState.LEARNED
+
+
+async def test_a_task_that_later_ones_reuse_is_refused_and_nothing_is_stopped(queue, teacher, teach, store):
+    await teach("t0", "t1", "t2", t1=("t0",))
+    await queue.forget("digits", "t2")
+    await teacher.teaches("solver of t0 t1")
+    with pytest.raises(CannotForget, match="t1"):
+        await queue.forget("digits", "t0")
+    await teacher.restores("t0", "t1")
+    await restored(store)
+    assert teacher.started.count("solver of t0 t1") == 1
+
+
+async def test_what_is_not_there_cannot_be_forgotten(queue, teach):
+    with pytest.raises(UnknownMemory):
+        await queue.forget("digits", "t0")
+    await teach("t0")
+    with pytest.raises(UnknownTask, match="t0"):
+        await queue.forget("digits", "t9")
+
+
+async def test_forgetting_more_while_the_solver_is_trained_anew_begins_that_again(queue, teacher, teach, store):
+    await teach("t0", "t1", "t2")
+    await queue.forget("digits", "t2")
+    await teacher.teaches("solver of t0 t1")
+    await queue.forget("digits", "t1")
+    assert teacher.lessons["solver of t0 t1"].cancelled()
+    await teacher.restores("t0")
+    await restored(store)
+    assert set(store.blobs.values()) == {b"t0", b"solver of t0"}
+
+
+async def test_a_task_is_forgotten_even_if_the_client_goes_away_meanwhile(queue, teacher, teach, store, witness):
+    await teach("t0", "t1")
+    going = asyncio.create_task(queue.forget("digits", "t1"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    going.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await going
+    await teacher.restores("t0")
+    await restored(store)
+    assert len(witness.losses) == 1
+
+
+async def test_a_solver_that_cannot_be_trained_leaves_the_memory_to_the_next_task(queue, teacher, teach, store):
+    await teach("t0", "t1")
+    await queue.forget("digits", "t1")
+    assert queue.solver_due("digits") > 0
+    await teacher.fail("solver of t0", RuntimeError("boom"))
+    await teach("b0", memory="birds")
+    assert not store.catalog.manifest("digits").complete
+    with pytest.raises(NoSolver, match="could not be trained anew"):
+        queue.solver_due("digits")
+    await teach("t2")
+    assert store.catalog.manifest("digits").complete
+    assert queue.solver_due("digits") > 0
+
+
+async def test_how_long_the_solver_takes_is_known_from_its_progress(queue, teacher, teach, submit):
+    await teach("t0", "t1")
+    await queue.forget("digits", "t1")
+    await teacher.teaches("solver of t0")
+    teacher.reports["solver of t0"](Progress("solver", 3, 10, 0.3, seconds_left=12.0))
+    assert queue.solver_due("digits") == 12.0
+
+
+async def test_deleting_a_memory_stops_the_retraining_of_its_solver(queue, teacher, teach, submit):
+    await teach("t0", "t1")
+    await queue.forget("digits", "t1")
+    await teacher.teaches("solver of t0")
+    await submit(queue, "t2")
+    await queue.delete("digits")
+    assert teacher.lessons["solver of t0"].cancelled()
+    await teach("b0", memory="birds")
+
+
+async def test_a_retraining_that_a_shutdown_stopped_is_taken_up_by_the_next_server(
+    queue, teacher, teach, store, witness
+):
+    await teach("t0", "t1")
+    await queue.forget("digits", "t1")
+    await teacher.teaches("solver of t0")
+    await queue.close()
+    assert teacher.lessons.pop("solver of t0").cancelled()
+    assert not store.catalog.manifest("digits").complete
+    with pytest.raises(ShuttingDown):
+        await queue.forget("digits", "t0")
+    following = TaskQueue(store, teacher, witness)
+    await following.resume()
+    await teacher.restores("t0")
+    await restored(store)
+    await following.close()
 
 
 # With real workers

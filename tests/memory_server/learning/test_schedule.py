@@ -42,6 +42,13 @@ def test_a_busy_memory_is_passed_over_and_keeps_its_turn():
     assert schedule.next(busy=()) == ("a", 0)
 
 
+def test_what_comes_first_does_so_in_its_memory_alone():
+    schedule = scheduled(["a", "b", "b"])
+    schedule.add_first("b", ("b", "first"))
+    schedule.add_first("c", ("c", "first"))
+    assert schedule.order() == [("a", 0), ("b", "first"), ("c", "first"), ("b", 1), ("b", 2)]
+
+
 def test_a_removed_task_does_not_start():
     schedule = scheduled(["a", "a"])
     schedule.remove("a", ("a", 0))

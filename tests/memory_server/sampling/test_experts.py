@@ -1,7 +1,10 @@
+import gc
+import weakref
+
 import pytest
 import torch
 
-from memory_server.errors import UnknownMemory
+from memory_server.errors import SolverRetraining, Superseded, UnknownMemory
 from memory_server.sampling.experts import ExpertCache
 
 CPU = torch.device("cpu")
@@ -60,3 +63,67 @@ def test_the_solver_is_that_of_the_newest_revision(learned):
     assert manifest.revision == 2
     assert set(solver.classes) == {0, 1, 2, 3}
     assert cache.solver("m")[1] is solver
+
+
+# Forgetting
+
+
+@pytest.fixture
+def forgetful(learned):
+    """A cache of a memory that will have forgotten its second task; `present` is its newest revision."""
+    revisions, blobs = learned
+    present = [revisions[-1]]
+    return ExpertCache(lambda memory: present[0], blobs, CPU, 1 << 30), present
+
+
+def test_nothing_of_a_forgotten_expert_stays_in_memory(forgetful):
+    cache, present = forgetful
+    kept, lost = (expert.digest for _, expert in present[0].experts())
+    first, second = (cache.expert("m", digest) for digest in (kept, lost))
+    cache.solver("m")
+    left = [weakref.ref(one) for one in (second, cache.solver("m")[1])]
+    present[0] = present[0].without("t1")
+    cache.forget({lost})
+    assert cache.nbytes == first.nbytes
+    del second
+    gc.collect()
+    assert [one() for one in left] == [None, None]
+
+
+def test_an_expert_that_remains_is_served_on_from_the_cache_and_anew(forgetful):
+    cache, present = forgetful
+    kept, lost = (expert.digest for _, expert in present[0].experts())
+    first = cache.expert("m", kept)
+    present[0] = present[0].without("t1")
+    cache.forget({lost})
+    assert cache.expert("m", kept) is first
+    cache.forget({kept})
+    assert cache.expert("m", kept).digest == kept
+
+
+def test_a_tile_of_a_task_that_has_just_been_forgotten_says_to_open_the_stream_again(forgetful):
+    cache, present = forgetful
+    _, lost = (expert.digest for _, expert in present[0].experts())
+    present[0] = present[0].without("t1")
+    with pytest.raises(Superseded, match="open the stream again"):
+        cache.expert("m", lost)
+
+
+def test_a_solver_that_was_dropped_is_said_to_be_trained_anew(forgetful):
+    cache, present = forgetful
+    cache.solver("m")
+    present[0] = present[0].without("t1")
+    with pytest.raises(SolverRetraining, match="trained anew"):
+        cache.solver("m")
+
+
+def test_a_blob_that_is_lost_is_not_taken_for_a_forgotten_one(learned):
+    revisions, blobs = learned
+    manifest = revisions[-1]
+    for lost in (manifest.tasks[0].blob, manifest.shared["solver"]):
+        cache = ExpertCache(lambda memory: manifest, {key: blobs[key] for key in blobs if key != lost}, CPU, 1 << 30)
+        with pytest.raises(KeyError):
+            cache.solver("m")
+    cache = ExpertCache(lambda memory: manifest, {}, CPU, 1 << 30)
+    with pytest.raises(KeyError):
+        cache.expert("m", manifest.tasks[0].experts[0].digest)

@@ -5,11 +5,21 @@ import numpy as np
 import pytest
 import torch
 
-from memory_server.errors import ShuttingDown, UnknownMemory
+from memory_server.errors import (
+    EmptyMemory,
+    ShuttingDown,
+    SolverRetraining,
+    Superseded,
+    UnknownClass,
+    UnknownMemory,
+    UnknownRevision,
+    UnknownTask,
+)
 from memory_server.sampling.engine import SamplingEngine
 from memory_server.sampling.experts import ExpertCache
 from memory_server.sampling.pool import TilePool
 from memory_server.sampling.stream import AHEAD_BYTES, Opening, Rows, SampleQuery, Stream
+from memory_server.store.records import Forgotten
 
 ROW = 64
 
@@ -185,3 +195,151 @@ async def test_a_stream_follows_a_commit_from_its_next_batch_on(learned, experts
     labels = np.frombuffer(seen[-1].y, "<i4")
     assert set(labels) == {0, 1, 2, 3}
     engine.close()
+
+
+# Forgetting
+
+
+class ForgettingExperts(CountingExperts):
+    """The newest revision is what the test says."""
+
+    def __init__(self, learned):
+        super().__init__(learned)
+        self.present = learned[0][-1]
+        self._newest = lambda memory: self.present
+
+
+@pytest.fixture
+def forgetting(learned):
+    return ForgettingExperts(learned)
+
+
+@pytest.fixture
+async def engine(learned, forgetting):
+    """An engine for a memory m of two tasks, whose older revisions can be found."""
+    revisions, _ = learned
+
+    def find(memory, revision):
+        return forgetting.present if revision is None else revisions[revision]
+
+    engine = SamplingEngine(find, forgetting, 2)
+    yield engine
+    forgetting.gate.set()
+    engine.close()
+
+
+@pytest.fixture
+def forget(engine, forgetting):
+    """Has the engine hear that a task of m was forgotten."""
+
+    async def forget(task, left=(0, 1)):
+        experts = {expert.digest for entry, expert in forgetting.present.experts() if entry.task == task}
+        forgetting.present = after = forgetting.present.without(task)
+        await engine.forgotten("m", Forgotten(after, (*left, after.revision), frozenset(), frozenset(experts)))
+
+    return forget
+
+
+@pytest.mark.parametrize("query", [{"seed": 1}, {"revision": 2}, {"revision": 2, "n": 10_000}])
+async def test_a_stream_that_is_pinned_to_a_forgotten_task_ends(engine, forget, query):
+    async with engine.open(SampleQuery("m", **query)) as stream:
+        reader = aiter(stream)
+        assert [type(await anext(reader)) for _ in range(3)] == [Opening, Rows, Rows]
+        await forget("t1")
+        with pytest.raises(UnknownRevision, match="no revision 2; the revisions are 0, 1, 3"):
+            await collect(reader)
+
+
+async def test_a_stream_that_is_pinned_to_an_older_revision_goes_on(engine, forget):
+    async with engine.open(SampleQuery("m", revision=1, n=500)) as stream:
+        reader = aiter(stream)
+        await anext(reader)
+        await forget("t1")
+        assert sum(len(rows.y) // 4 for rows in await collect(reader)) == 500
+
+
+async def test_a_stream_that_follows_gives_no_row_of_the_forgotten_task_from_then_on(engine, forget, forgetting):
+    async with engine.open(SampleQuery("m", n=5000, batch_size=64)) as stream:
+        reader = aiter(stream)
+        before = [await anext(reader) for _ in range(3)]
+        await forget("t1")
+        after = await collect(reader)
+    opening = next(answer for answer in after if isinstance(answer, Opening))
+    assert (opening.revision, opening.classes) == (3, (0, 1))
+    assert after[0] == opening
+    labels = np.frombuffer(b"".join(rows.y for rows in after[1:]), "<i4")
+    assert set(labels) == {0, 1}
+    rows = [answer for answer in (*before, *after) if isinstance(answer, Rows)]
+    at = 0
+    for part in rows:
+        assert part.row == at
+        at += len(part.y) // 4
+    assert at == 5000
+
+
+async def test_a_reader_that_waits_while_a_task_is_forgotten_gets_what_is_left(engine, forget, forgetting):
+    forgetting.gate.clear()
+    async with engine.open(SampleQuery("m", n=300, batch_size=64)) as stream:
+        reading = asyncio.create_task(collect(stream))
+        await asyncio.sleep(0.05)
+        forgetting.gate.set()
+        await forget("t1")
+        answers = await reading
+    openings = [answer for answer in answers if isinstance(answer, Opening)]
+    assert openings[-1].classes == (0, 1)
+    assert sum(len(rows.y) // 4 for rows in answers if isinstance(rows, Rows)) == 300
+
+
+@pytest.mark.parametrize(
+    ("query", "error"),
+    [
+        ({"tasks": ("t1",)}, UnknownTask),
+        ({"classes": (0, 3)}, UnknownClass),
+        ({"tasks": ("t0", "t1"), "classes": (2,)}, UnknownTask),
+    ],
+)
+@pytest.mark.parametrize("waiting", [True, False])
+async def test_a_stream_of_what_is_gone_ends_and_says_so(engine, forget, forgetting, query, error, waiting):
+    async with engine.open(SampleQuery("m", **query)) as stream:
+        reader = aiter(stream)
+        await anext(reader)
+        if waiting:
+            forgetting.gate.clear()
+            reading = asyncio.create_task(collect(reader))
+            await asyncio.sleep(0.05)
+        await forget("t1")
+        with pytest.raises(error):
+            await (reading if waiting else collect(reader))
+
+
+async def test_a_stream_of_a_memory_that_has_forgotten_everything_ends(engine, forget):
+    async with engine.open(SampleQuery("m")) as stream:
+        reader = aiter(stream)
+        await anext(reader)
+        await anext(reader)
+        await forget("t1")
+        await forget("t0", left=(0,))
+        with pytest.raises(EmptyMemory):
+            await collect(reader)
+
+
+async def test_a_stream_opened_on_a_forgotten_revision_by_a_hair_is_told_to_open_again(engine, forget, forgetting):
+    """Its manifest was found just before, its expert is looked for just after."""
+    async with engine.open(SampleQuery("m", revision=2)) as stream:
+        forgetting.present = forgetting.present.without("t1")
+        with pytest.raises(Superseded):
+            await collect(stream)
+
+
+async def test_classifying_waits_for_the_solver_and_nothing_of_the_old_one_stays(engine, forget, forgetting):
+    x = torch.zeros(3, 1, 8, 8, dtype=torch.uint8)
+    manifest, probabilities = await engine.classify("m", x)
+    assert (manifest.revision, probabilities.shape) == (2, (3, 4))
+    for digest in [expert.digest for _, expert in forgetting.present.experts()]:
+        forgetting.expert("m", digest)
+    held = forgetting.nbytes
+    await forget("t1")
+    assert 0 < forgetting.nbytes < held
+    with pytest.raises(SolverRetraining):
+        await engine.classify("m", x)
+    assert (await engine.newest("m")).revision == 3

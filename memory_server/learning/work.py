@@ -1,0 +1,134 @@
+"""What the queue has to do: lessons and retrainings. Each occupies its memory from its start to its end."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from typing import Any
+
+from dgm_core.memory import Learned, Progress, Terms
+from memory_server.learning.buffer import IngestBuffer
+from memory_server.learning.endings import Ending
+from memory_server.learning.status import LiveStatus, TaskStatus
+from memory_server.store.records import TaskRecord
+
+Key = tuple[str, str]
+"""(memory, task)."""
+
+_SOLVER_SHARE = 0.15
+"""About what part of a task's time goes into its solver."""
+
+
+class Work(ABC):
+    """One piece of work on a memory.
+
+    Attributes:
+        runner: brings it to its end, once it has been started.
+        doing: what the executor does for it.
+        done: set once it has ended.
+    """
+
+    def __init__(self, memory: str) -> None:
+        self.memory = memory
+        self.runner: asyncio.Task[None] | None = None
+        self.doing: asyncio.Task[Any] | None = None
+        self.done = asyncio.Event()
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """What those behind it are told that they wait for."""
+
+    @abstractmethod
+    def queued_behind(self, title: str) -> None:
+        """Told what it waits for; empty if it is next."""
+
+    @abstractmethod
+    def expect(self, seconds: float) -> None:
+        """Told when it should have ended."""
+
+    @abstractmethod
+    def seconds_left(self, typical: float) -> float:
+        """How long it still takes, where a task typically takes so long."""
+
+
+class Lesson(Work):
+    """A task on its way to a final state.
+
+    Attributes:
+        live: its status, for those who watch.
+        verdict: how it is to end, decided from outside: cancelled, or failed by a shutdown.
+        unrecorded: its end, if the catalog could not be told.
+    """
+
+    doing: asyncio.Task[Learned] | None
+
+    def __init__(self, record: TaskRecord, buffer: IngestBuffer, terms: Terms) -> None:
+        super().__init__(record.memory)
+        self.live = LiveStatus(TaskStatus(record))
+        self.buffer = buffer
+        self.terms = terms
+        self.verdict: Ending | None = None
+        self.unrecorded: Ending | None = None
+
+    @property
+    def record(self) -> TaskRecord:
+        """What is known of the task now."""
+        return self.live.value.record
+
+    @property
+    def key(self) -> Key:
+        """The names of memory and task."""
+        return self.memory, self.record.task
+
+    @property
+    def title(self) -> str:
+        """See `Work.title`."""
+        return f"task {self.record.task} of memory {self.memory}"
+
+    def queued_behind(self, title: str) -> None:
+        """See `Work.queued_behind`."""
+        self.live.set(TaskStatus(self.record, waiting_for=title and f"queued behind {title}"))
+
+    def expect(self, seconds: float) -> None:
+        """Tells the ingest budget: what a refused client is told to wait."""
+        self.buffer.reservation.expect(seconds)
+
+    def seconds_left(self, typical: float) -> float:
+        """See `Work.seconds_left`."""
+        progress = self.live.value.progress
+        if progress is not None and progress.seconds_left is not None:
+            return progress.seconds_left
+        return typical if self.terms.seconds is None else min(self.terms.seconds, typical)
+
+
+class Retraining(Work):
+    """The solver of a memory on its way to being made anew.
+
+    Attributes:
+        progress: how far it is, once that is known.
+        stopped: whether it is no longer wanted.
+        expected: seconds after which it should have ended.
+    """
+
+    def __init__(self, memory: str) -> None:
+        super().__init__(memory)
+        self.progress: Progress | None = None
+        self.stopped = False
+        self.expected = 0.0
+
+    @property
+    def title(self) -> str:
+        """See `Work.title`."""
+        return f"the retraining of the solver of memory {self.memory}"
+
+    def queued_behind(self, title: str) -> None:
+        """Tells nobody: a retraining has no status of its own."""
+
+    def expect(self, seconds: float) -> None:
+        """Keeps it for those who ask for the solver."""
+        self.expected = seconds
+
+    def seconds_left(self, typical: float) -> float:
+        """See `Work.seconds_left`."""
+        if self.progress is not None and self.progress.seconds_left is not None:
+            return self.progress.seconds_left
+        return _SOLVER_SHARE * typical
