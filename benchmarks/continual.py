@@ -1,0 +1,257 @@
+"""Class-incremental learning through the real server and client: what a memory is worth to a learner who kept nothing.
+
+    GENERATIVE_MEMORY_DATA=DIR python benchmarks/continual.py --dataset mnist --kind dgmw --seed 0 --state FOLDER
+
+Teaches ten classes in tasks of one or two. After the tasks with five and with ten classes, fresh classifiers of one
+design are trained on samples of the memory alone, on real data of all classes so far (joint), and on real data of the
+newest task only. All are tested on the real test images of all classes so far; nothing is chosen by them. The memory
+gives the newest class too: real examples beside samples of the others would be told apart by who made them.
+
+Each class is measured after its own task and again after the last one, from the same seeded samples. If a figure of an
+old class has moved, or a byte of its samples, the status is 1.
+
+The run is in --state with the server's data: the same command continues a run that was killed. With
+--stop-after-seconds it stops by itself between two pieces of work, with status 3: `until COMMAND; do :; done`.
+"""
+
+import argparse
+import dataclasses
+import os
+import signal
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from harness import data, lines, tables
+from harness.classifier import SETTINGS, Setting
+from harness.folder import NotThisRun, OutOfTime, RunFolder
+from harness.judge import Judge, tensors
+from harness.learning import teach
+from harness.measures import ClassMeasures, moved
+from harness.tables import JOINT, MEMORY, NEWEST_ONLY, WITH_NEWEST
+from memory_client import Memory
+from memory_client.errors import MemoryServiceError
+from rich.console import Console
+
+from dgm_core.evaluation.features import FeatureNetwork, train_features
+from memory_server.demo.datasets import Dataset, tasks_of
+from memory_server.demo.run import server
+from memory_server.settings import Settings
+
+NAME = "continual"
+FEATURE_SEED = 0
+FEATURE_STEPS = {"digits": 100, "mnist": 400, "cifar10": 3000}
+HALF = 5
+DECIDING = ("dataset", "kind", "tasks_of", "seed", "seconds", "steps", "options", "images", "classifier_steps")
+REPLAYED = (MEMORY, WITH_NEWEST)
+WRONG, REFUSED, UNFINISHED = 1, 2, 3
+
+
+def main() -> int:
+    """Runs or continues one run, or prints the tables of what was run."""
+    wish = arguments()
+    if wish.table:
+        print(tables.markdown(lines.read(wish.out)), end="")
+        return 0
+    console = Console(stderr=True)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that the server is stopped, too
+    try:
+        _set_up(wish)
+        examples = data.load(wish.dataset, wish.seed, wish.images)
+        deciding = {name: getattr(wish, name) for name in DECIDING}
+        with (
+            RunFolder(wish.state, deciding, wish.stop_after_seconds) as folder,
+            server(wish.state, console) as target,
+        ):
+            memory = Memory(target, name=NAME, kind=wish.kind, options={"seed": wish.seed, **wish.options})
+            return Run(wish, examples, folder, memory, console).whole()
+    except OutOfTime as stopped:
+        console.print(str(stopped), markup=False)
+        return UNFINISHED
+    except (data.MissingData, NotThisRun, MemoryServiceError, RuntimeError) as error:
+        console.print(f"continual.py: {error}", markup=False)
+        return REFUSED
+
+
+class Run:
+    """One run, piece by piece; a piece that is in the folder already is not done again.
+
+    Arguments:
+        wish: the command line.
+        examples: all data; a memory is only ever shown one task of it.
+        folder: what has been done.
+        memory: what learns.
+        console: for what a person wants to see meanwhile.
+    """
+
+    def __init__(
+        self, wish: argparse.Namespace, examples: Dataset, folder: RunFolder, memory: Memory, console: Console
+    ) -> None:
+        self.wish, self.examples, self.folder, self.memory, self.console = wish, examples, folder, memory, console
+        self.tasks = tasks_of(per_task=wish.tasks_of)[: wish.tasks]
+        self.device = _device(wish.device)
+        self.judge = Judge(memory, examples, _setting(wish), wish.seed, self.device)
+        self.measures = self._class_measures()
+
+    def whole(self) -> int:
+        """All tasks and everything that is measured; the exit status."""
+        for index in range(len(self.tasks)):
+            self._learn(index)
+            self._measure(index)
+            if self._evaluated(index):
+                self._evaluate(index)
+        wrong = self._over_time()
+        print(tables.markdown([line for line in lines.read(self.wish.out) if line["run"] == self.folder.run]), end="")
+        for complaint in wrong:
+            self.console.print(f"[red]FAILED[/red] {complaint}")
+        if not wrong:
+            self.console.print("[green]held[/green] no figure of any class and no byte of its samples has moved")
+        return WRONG if wrong else 0
+
+    # Learning
+
+    def _learn(self, index: int) -> None:
+        classes = self.tasks[index]
+        real = self.examples.train.of(classes)
+        learned = self.folder.once(
+            f"learn/t{index}",
+            partial(teach, self.memory, real, f"t{index}", self.wish.steps, self.wish.seconds),
+        )
+        self._line("learning", index, new_classes=list(classes), examples=len(real.x), **learned)
+
+    # What samples are worth to a learner
+
+    def _evaluated(self, index: int) -> bool:
+        return self.wish.evaluate_all or index == len(self.tasks) - 1 or len(self._seen(index)) == HALF
+
+    def _evaluate(self, index: int) -> None:
+        rows = [MEMORY, JOINT, NEWEST_ONLY] + ([WITH_NEWEST] if self.wish.newest_real and index else [])
+        for row in rows:
+            measured = self.folder.once(f"classify/t{index}/{row}", partial(self._classify, index, row))
+            self._line("accuracy", index, **measured)
+
+    def _classify(self, index: int, row: str) -> dict[str, Any]:
+        seen, newest = self._seen(index), self.tasks[index]
+        about = self.judge.about(row, seen, newest)
+        examples = {name: getattr(self.wish, name) for name in ("dataset", "seed", "images")}
+        known = None if row in REPLAYED else lines.with_all(self.wish.out, about | examples)
+        if known is not None:  # measured in another run: it would come out the same again
+            return about | {name: known[name] for name in ("accuracy", "classify_seconds")} | {"from_run": known["run"]}
+        started = time.monotonic()
+        accuracy = self.judge.accuracy(row, seen, newest)
+        return about | {"accuracy": accuracy, "classify_seconds": round(time.monotonic() - started, 1)}
+
+    # Classes over time
+
+    def _measure(self, index: int) -> None:
+        for label in self.tasks[index]:
+            self.folder.once(f"measure/{label}", partial(self.measures.of, label, self._seen(index)))
+
+    def _over_time(self) -> list[str]:
+        """Measures every class once more; what has moved that must not."""
+        wrong = []
+        everything = self._seen(len(self.tasks) - 1)
+        anew = self._class_measures()  # which draws every sample again
+        for index, label in ((index, label) for index, classes in enumerate(self.tasks) for label in classes):
+            then = self.folder.result(f"measure/{label}")
+            key = f"measure-again/{len(everything)}/{label}"
+            now = self.folder.once(key, partial(_again, anew, label, self._seen(index), everything))
+            self._line("class", index, label=label, then=then, now=now["same"], among_all=now["among_all"])
+            wrong += [f"class {label} after {len(everything)} classes: {what}" for what in moved(then, now["same"])]
+        return wrong
+
+    def _class_measures(self) -> ClassMeasures:
+        return ClassMeasures(self.memory, self._features, self.examples.test, self.wish.measured)
+
+    def _features(self) -> FeatureNetwork:
+        """The feature network of the run: trained on real images of all classes, which only the benchmark has."""
+        path = self.folder.path / "features.safetensors"
+        if not path.exists():
+            x, y = tensors(self.examples.train)
+            network = train_features(
+                x.to(self.device), y.to(self.device), 10, FEATURE_SEED, FEATURE_STEPS[self.wish.dataset]
+            )
+            new = path.with_suffix(".new")
+            new.write_bytes(network.pack())
+            new.replace(path)
+        return FeatureNetwork.unpack(path.read_bytes()).to(self.device)
+
+    # Shared by all
+
+    def _seen(self, index: int) -> tuple[int, ...]:
+        return tuple(label for task in self.tasks[: index + 1] for label in task)
+
+    def _line(self, what: str, index: int, **fields: Any) -> None:
+        """Appends one line to --out, once."""
+        which = fields.get("row", fields.get("label", ""))
+        key = f"line/{what}/t{index}/{which}/{len(self.tasks) if what == 'class' else ''}"
+        line = {
+            "run": self.folder.run, "what": what, "key": [f"t{index}", which], "task": f"t{index}",
+            **{name: getattr(self.wish, name) for name in DECIDING}, **lines.origin(self.device), **fields,
+        }  # fmt: skip
+        self.folder.once(key, partial(lines.append, self.wish.out, line))
+
+
+def _again(measures: ClassMeasures, label: int, known: tuple[int, ...], everything: tuple[int, ...]) -> dict[str, Any]:
+    return {"same": measures.of(label, known), "among_all": measures.reverse_accuracy(label, everything)}
+
+
+def _setting(wish: argparse.Namespace) -> Setting:
+    setting = SETTINGS[wish.dataset]
+    return setting if wish.classifier_steps is None else dataclasses.replace(setting, steps=wish.classifier_steps)
+
+
+def _device(name: str) -> torch.device:
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+
+
+def _set_up(wish: argparse.Namespace) -> None:
+    """Threads and device, here and in the server that this process will start."""
+    threads = Settings().trainers if wish.threads is None else wish.threads
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.deterministic = True
+    os.environ |= {"MEMORY_SERVER_DEVICE": wish.device, "MEMORY_SERVER_TRAINING_THREADS": str(threads)}
+
+
+def _option(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, as in network=residual")
+    return name, value
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--dataset", choices=data.NAMES, default="mnist")
+    add("--kind", default="dgmw", help="of the memory")
+    add("--tasks-of", type=int, choices=(1, 2), default=1, help="classes per task")
+    add("--tasks", type=int, default=None, help="only the first so many tasks")
+    add("--seed", type=int, default=0, help="of the memory and the classifiers, and the split of the digits")
+    add("--seconds", type=float, help="for each task to learn; else what the recipe takes")
+    add("--steps", type=int, help="of the generator for each task; else what the recipe takes")
+    add("--options", type=_option, nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="of the kind")
+    add("--images", type=int, help="at most so many of each class to learn from")
+    add("--classifier-steps", type=int, help="of the learner's classifier; else what suits the data set")
+    add("--measured", type=int, default=1000, help="images of a class that are measured over time, at most")
+    add("--evaluate-all", action="store_true", help="train classifiers after every task, not only at 5 and 10 classes")
+    add("--newest-real", action="store_true", help="one more row: real data of the newest task beside samples")
+    add("--device", default="auto", help="cpu, cuda, ...; auto: CUDA if there is any")
+    add("--threads", type=int, help="of the server's training and of the classifiers; else all cores but one")
+    add("--state", type=Path, help="folder of the run")
+    add("--stop-after-seconds", type=float, help="begin nothing that would probably end later than that")
+    add("--out", type=Path, default=Path("results.jsonl"), help="where lines of results are appended")
+    add("--table", action="store_true", help="only print the lines of --out as Markdown")
+    wish = parser.parse_args()
+    if wish.state is None and not wish.table:
+        parser.error("--state FOLDER is needed: it holds the run, so that the same command continues it")
+    wish.options = dict(wish.options)
+    return wish
+
+
+if __name__ == "__main__":
+    sys.exit(main())

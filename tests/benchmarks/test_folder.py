@@ -1,0 +1,114 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from harness.folder import NotThisRun, OutOfTime, RunFolder, stop_server_left_behind
+
+WISH = {"kind": "dgmw", "seed": 0, "options": {"width": "4"}}
+
+
+class Clock:
+    def __init__(self):
+        self.seconds = 0.0
+
+    def __call__(self):
+        return self.seconds
+
+    def takes(self, seconds, value=None):
+        """A piece of work."""
+
+        def work():
+            self.seconds += seconds
+            return value
+
+        return work
+
+
+def never():
+    raise AssertionError("this was done before")
+
+
+def test_a_piece_of_work_is_done_once_whatever_process_asks(tmp_path):
+    with RunFolder(tmp_path, WISH) as folder:
+        assert folder.once("learn/t0", lambda: {"classes": (0, 1)}) == {"classes": [0, 1]}
+        name = folder.run
+    with RunFolder(tmp_path, WISH) as folder:
+        assert folder.once("learn/t0", never) == {"classes": [0, 1]}
+        assert folder.result("learn/t0") == {"classes": [0, 1]}
+        assert folder.run == name
+
+
+def test_work_that_fails_is_not_recorded(tmp_path):
+    with RunFolder(tmp_path, WISH) as folder, pytest.raises(AssertionError):
+        folder.once("learn/t0", never)
+    with RunFolder(tmp_path, WISH) as folder, pytest.raises(KeyError):
+        folder.result("learn/t0")
+
+
+def test_nothing_is_begun_that_would_probably_end_too_late(tmp_path):
+    clock = Clock()
+    with RunFolder(tmp_path, WISH, seconds=100, now=clock) as folder:
+        folder.once("learn/t0", clock.takes(40))
+        folder.once("learn/t1", clock.takes(30))
+        with pytest.raises(OutOfTime, match=r"learn/t2: 70 of 100 s have passed and it may take 40 s"):
+            folder.once("learn/t2", never)
+        folder.once("measure/0", clock.takes(1))  # of another kind
+
+
+def test_every_call_gets_one_piece_done_or_a_run_would_never_end(tmp_path):
+    clock = Clock()
+    for piece in range(3):
+        with RunFolder(tmp_path, WISH, seconds=1, now=clock) as folder:
+            for earlier in range(piece):
+                folder.once(f"learn/t{earlier}", never)
+            folder.once(f"learn/t{piece}", clock.takes(50))
+            with pytest.raises(OutOfTime):
+                folder.once(f"learn/t{piece + 1}", never)
+
+
+def test_a_folder_is_not_continued_with_other_arguments(tmp_path):
+    with RunFolder(tmp_path, WISH) as folder:
+        folder.once("learn/t0", lambda: None)
+    with pytest.raises(NotThisRun, match="begun with seed 0 instead of 1; give the same arguments"):
+        RunFolder(tmp_path, {**WISH, "seed": 1})
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path):
+    with RunFolder(tmp_path, WISH), pytest.raises(NotThisRun, match="another process uses"):
+        RunFolder(tmp_path, WISH)
+
+
+def test_a_journal_that_was_being_written_when_the_run_was_killed_is_the_old_one(tmp_path):
+    with RunFolder(tmp_path, WISH) as folder:
+        folder.once("learn/t0", lambda: 1)
+    (tmp_path / "journal.new").write_text('{"run": "cut o')
+    with RunFolder(tmp_path, WISH) as folder:
+        assert folder.once("learn/t0", never) == 1
+        folder.once("learn/t1", lambda: 2)
+    assert json.loads((tmp_path / "journal.json").read_text())["done"] == {"learn/t0": 1, "learn/t1": 2}
+
+
+HOLDER = """
+import fcntl, os, sys, time
+file = open(sys.argv[1], "w")
+fcntl.flock(file, fcntl.LOCK_EX)
+file.write(f"{os.getpid()}\\n")
+file.flush()
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_server_that_a_killed_run_left_behind_is_stopped(tmp_path):
+    lock = tmp_path / "LOCK"
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(lock)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        stop_server_left_behind(lock)
+        assert holder.wait(10) != 0
+
+
+def test_a_server_that_has_gone_leaves_nothing_to_stop(tmp_path):
+    stop_server_left_behind(tmp_path / "LOCK")
+    (tmp_path / "LOCK").write_text("1\n")  # the number of a process that is not ours to stop
+    stop_server_left_behind(tmp_path / "LOCK")
