@@ -98,6 +98,7 @@ class Run:
 
     def whole(self) -> int:
         """All tasks and everything that is measured; the exit status."""
+        self.folder.once("features", self._make_features)
         for index in range(len(self.tasks)):
             self._learn(index)
             self._measure(index)
@@ -166,18 +167,19 @@ class Run:
     def _class_measures(self) -> ClassMeasures:
         return ClassMeasures(self.memory, self._features, self.examples.test, self.wish.measured)
 
+    def _make_features(self) -> None:
+        """Trains the feature network of the run on real images of all classes, which only the benchmark has."""
+        x, y = tensors(self.examples.train)
+        steps = FEATURE_STEPS[self.wish.dataset]
+        network = train_features(x.to(self.device), y.to(self.device), len(y.unique()), FEATURE_SEED, steps)
+        self._feature_file.write_bytes(network.pack())
+
     def _features(self) -> FeatureNetwork:
-        """The feature network of the run: trained on real images of all classes, which only the benchmark has."""
-        path = self.folder.path / "features.safetensors"
-        if not path.exists():
-            x, y = tensors(self.examples.train)
-            network = train_features(
-                x.to(self.device), y.to(self.device), 10, FEATURE_SEED, FEATURE_STEPS[self.wish.dataset]
-            )
-            new = path.with_suffix(".new")
-            new.write_bytes(network.pack())
-            new.replace(path)
-        return FeatureNetwork.unpack(path.read_bytes()).to(self.device)
+        return FeatureNetwork.unpack(self._feature_file.read_bytes()).to(self.device)
+
+    @property
+    def _feature_file(self) -> Path:
+        return self.folder.path / "features.safetensors"
 
     # Shared by all
 
@@ -192,7 +194,7 @@ class Run:
             "run": self.folder.run, "what": what, "key": [f"t{index}", which], "task": f"t{index}",
             **{name: getattr(self.wish, name) for name in DECIDING}, **lines.origin(self.device), **fields,
         }  # fmt: skip
-        self.folder.once(key, partial(lines.append, self.wish.out, line))
+        self.folder.once(key, partial(lines.append, self.wish.out, line), quick=True)
 
 
 def _again(measures: ClassMeasures, label: int, known: tuple[int, ...], everything: tuple[int, ...]) -> dict[str, Any]:

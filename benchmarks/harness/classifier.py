@@ -44,7 +44,7 @@ class Setting:
 
 SETTINGS = {
     "digits": Setting(300, 128, 5e-3, 1, flip=False, blur=0.3, contrast=0.1, noise=0.1),
-    "mnist": Setting(800, 128, 5e-3, 2, flip=False, blur=1.0, contrast=0.1, noise=0.2),
+    "mnist": Setting(1000, 128, 5e-3, 2, flip=False, blur=1.0, contrast=0.1, noise=0.2),
     "cifar10": Setting(3000, 256, 3e-3, 4, flip=True, blur=0.3, contrast=0.2, noise=0.05),
 }
 

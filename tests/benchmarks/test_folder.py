@@ -53,7 +53,8 @@ def test_nothing_is_begun_that_would_probably_end_too_late(tmp_path):
         folder.once("learn/t1", clock.takes(30))
         with pytest.raises(OutOfTime, match=r"learn/t2: 70 of 100 s have passed and it may take 40 s"):
             folder.once("learn/t2", never)
-        folder.once("measure/0", clock.takes(1))  # of another kind
+        folder.once("measure/0", clock.takes(31))  # of another kind
+        folder.once("line/t1", clock.takes(0), quick=True)
 
 
 def test_every_call_gets_one_piece_done_or_a_run_would_never_end(tmp_path):
