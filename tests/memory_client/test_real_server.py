@@ -10,7 +10,9 @@ from memory_client import (
     TaskExists,
     TaskRejected,
     TaskState,
+    UnknownClass,
     UnknownMemory,
+    UnknownTask,
 )
 
 
@@ -88,3 +90,23 @@ def refused(memory: Memory, make_images) -> None:
         memory.learn_task(pure_noise, task="t1", steps=5, min_quality=1.0, progress=False)
     assert memory.task("t1").state is TaskState.FAILED
     assert memory.classes == ("a", "bc")
+
+
+def test_a_task_is_forgotten_and_the_solver_answers_again_without_it(target, make_images):
+    memory = Memory(target, "digits", options={"width": 4, "noise": 8, "seed": 1}, reconnect=60)
+    for task, classes in (("t0", (0, 1)), ("t1", (2, 3))):
+        x, y = make_images(40, classes)
+        memory.learn_task((x, np.array(classes)[y]), task, steps=10, erasable=True, progress=False)
+    seeded = memory.sample(classes=[2, 3], n=20, seed=3)[0]
+
+    left = memory.forget("t0")
+
+    assert (left.classes, left.tasks, left.complete) == ((2, 3), 1, False)
+    labels, probabilities = memory.classify(x)  # waits for the solver
+    assert (set(labels.tolist()) <= {2, 3}, probabilities.shape) == (True, (40, 2))
+    assert memory.describe().complete
+    with pytest.raises(UnknownClass):
+        memory.sample(classes=[0, 1], n=20)
+    with pytest.raises(UnknownTask):
+        memory.forget("t0")
+    np.testing.assert_array_equal(memory.sample(classes=[2, 3], n=20, seed=3)[0], seeded)

@@ -677,6 +677,15 @@ async def test_how_long_the_solver_takes_is_known_from_its_progress(queue, teach
     assert queue.solver_due("digits") == 12.0
 
 
+async def test_how_long_the_solver_takes_includes_what_it_waits_for(queue, teacher, teach, submit):
+    await teach("t0", "t1")
+    await submit(queue, "b0", memory="birds")
+    await teacher.teaches("b0")
+    teacher.reports["b0"](Progress("generator", 3, 10, 0.3, seconds_left=100.0))
+    await queue.forget("digits", "t1")
+    assert 100 < queue.solver_due("digits") < 200
+
+
 async def test_deleting_a_memory_stops_the_retraining_of_its_solver(queue, teacher, teach, submit):
     await teach("t0", "t1")
     await queue.forget("digits", "t1")
