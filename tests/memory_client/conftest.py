@@ -70,6 +70,7 @@ class Service(MemoryServiceServicer):
     requests: list[object] = field(default_factory=list)
     cancelled: threading.Event = field(default_factory=threading.Event)
     revision: int = 1
+    analysis: list[pb.TaskAnalysis] = field(default_factory=list)  # what GetMemory says of the tasks
 
     def LearnTask(self, request_iterator, context):
         self.requests.append("LearnTask")
@@ -123,7 +124,9 @@ class Service(MemoryServiceServicer):
             context.abort(grpc.StatusCode.UNAVAILABLE, "going down")
         if not self.lessons:
             fail(context, "UNKNOWN_MEMORY", f"there is no memory {request.name!r}; there are none yet")
-        return self._memory(request.name)
+        memory = self._memory(request.name)
+        memory.analysis.extend(self.analysis)
+        return memory
 
     def ListMemories(self, request, context):
         return pb.ListMemoriesResponse(memories=[self._memory("digits")] if self.lessons else [])
@@ -253,6 +256,30 @@ def code(label: object) -> bytes:
     return b"s" + struct.pack("<I", len(label.encode())) + label.encode()
 
 
+def task_analysis(task: str, index: int = 0, gate: str = "weight", layers: int = 2) -> pb.TaskAnalysis:
+    """What a masked kind measures of its task number `index`: every layer has 100 gates at first and grows by 20."""
+    size = 100 + 20 * index
+    names = [f"layer.{number}" for number in reversed(range(layers))]  # neither sorted nor in the order of a hash
+    usage = {"size": size, "reserved": 20 if index else 30, "reused": 10 * index, "free": 70}
+    trajectory = [
+        pb.MaskPoint(step=step, slope=slope, occupancy=dict.fromkeys(names, 0.5 - step / 1000))
+        for step, slope in ((0, 0.5), (100, 50.0), (200, 0.0))
+    ]
+    return pb.TaskAnalysis(
+        task=task,
+        gate=gate,
+        layers=[pb.LayerUsage(layer=name, **usage) for name in names],
+        trajectory=trajectory,
+        parameters=layers * size,
+        worst_case=layers * 100 * (index + 1),
+        weight_bytes=12_000,
+        mask_bytes=25,
+        own_bytes=900,
+        erasable=index == 0,
+        reuses=[f"t{earlier}" for earlier in range(index)],
+    )
+
+
 def queued(task: pb.Task) -> pb.Task:
     return pb.Task(memory=task.memory, task=task.task, state=pb.QUEUED, classes=task.classes, count=task.count)
 
@@ -326,6 +353,11 @@ def taught(memory: Memory) -> Memory:
     """A memory of the classes 0, 1 and 2."""
     memory.learn_task((np.zeros((6, 1, 2, 2), np.uint8), [0, 1, 2, 0, 1, 2]), progress=False)
     return memory
+
+
+@pytest.fixture
+def analysed() -> Callable[..., pb.TaskAnalysis]:
+    return task_analysis
 
 
 @pytest.fixture

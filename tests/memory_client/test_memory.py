@@ -10,11 +10,15 @@ import sys
 import memory_client
 import numpy as np
 import pytest
+from memory_api.v1 import memory_pb2 as pb
 from memory_client import (
     InvalidInput,
+    LayerUsage,
+    MaskPoint,
     Memory,
     ServerUnavailable,
     SolverRetraining,
+    TaskAnalysis,
     TaskInUse,
     TaskUnfinished,
     UnknownMemory,
@@ -26,7 +30,7 @@ import sys, time
 started = time.perf_counter()
 import memory_client
 seconds = time.perf_counter() - started
-heavy = {"torch", "typer", "rich", "PIL", "dgm_core", "memory_server", "grpc_status"}
+heavy = {"torch", "typer", "rich", "PIL", "matplotlib", "dgm_core", "memory_server", "grpc_status"}
 print(seconds, sorted(heavy & {name.split(".")[0] for name in sys.modules}))
 """
 
@@ -52,6 +56,30 @@ def test_describing_a_memory(taught):
     assert (info.name, info.kind, info.shape, info.dtype) == ("digits", "dgmw", (1, 2, 2), "uint8")
     assert taught.classes == info.classes == (0, 1, 2)
     assert json.loads(json.dumps(info.to_dict()))["classes"] == [0, 1, 2]
+
+
+def test_describing_a_memory_says_how_its_tasks_use_the_generator(taught, service, analysed):
+    service.analysis = [analysed("t0"), analysed("t1", 1)]
+
+    first, second = taught.describe().analysis
+
+    assert (first.task, first.gate, first.erasable, second.reuses) == ("t0", "weight", True, ("t0",))
+    assert [layer.layer for layer in second.layers] == ["layer.1", "layer.0"]
+    assert second.layers[0] == LayerUsage("layer.1", size=120, reserved=20, reused=10, free=70)
+    assert (second.usage.size, second.usage.reserved, second.usage.unused) == (240, 40, 40)
+    assert second.trajectory[1] == MaskPoint(100, 50.0, {"layer.0": 0.4, "layer.1": 0.4})
+    assert second.hardened == 200
+    assert (second.parameters, second.worst_case) == (240, 400)
+    assert (second.weight_bytes, second.mask_bytes, second.own_bytes, second.bytes) == (12_000, 25, 900, 12_925)
+
+
+def test_a_task_of_a_kind_without_masks_has_an_analysis_that_is_empty(taught, service):
+    service.analysis = [pb.TaskAnalysis(task="t0")]
+
+    (analysis,) = taught.describe().analysis
+
+    assert analysis == TaskAnalysis("t0")
+    assert (analysis.usage, analysis.bytes, analysis.hardened) == (LayerUsage("", 0, 0, 0, 0), 0, None)
 
 
 def test_listing_memories_and_tasks(taught, server):

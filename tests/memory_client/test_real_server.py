@@ -110,3 +110,33 @@ def test_a_task_is_forgotten_and_the_solver_answers_again_without_it(target, mak
     with pytest.raises(UnknownTask):
         memory.forget("t0")
     np.testing.assert_array_equal(memory.sample(classes=[2, 3], n=20, seed=3)[0], seeded)
+
+
+@pytest.mark.parametrize("kind", ["dgmw", "dgma"])
+def test_a_memory_says_how_its_tasks_use_the_generator(target, make_images, kind):
+    memory = Memory(target, kind, kind, options={"width": 4, "noise": 8, "seed": 1})
+    for task, classes in (("t0", (0, 1)), ("t1", (2, 3))):
+        x, y = make_images(40, classes)
+        memory.learn_task((x, np.array(classes)[y]), task, steps=10, progress=False)
+
+    known = memory.describe()
+    first, second = known.analysis
+
+    assert (first.task, second.task) == ("t0", "t1")
+    assert first.gate == {"dgmw": "weight", "dgma": "unit"}[kind]
+    for layer in (*first.layers, *second.layers):
+        assert min(layer.size, layer.free + 1, layer.reserved + 1, layer.unused + 1) > 0
+        assert layer.reserved + layer.reused + layer.unused + layer.free == layer.size
+    assert first.usage.reserved > 0
+    assert (first.usage.reused, first.usage.unused, first.reuses) == (0, 0, ())
+    assert second.usage.reused + second.usage.unused == first.usage.reserved
+    assert second.reuses == (("t0",) if second.usage.reused else ())
+    assert first.parameters == first.worst_case < second.parameters <= second.worst_case
+    assert 0 < first.bytes + second.bytes < known.bytes  # the solver is in the memory, too
+    steps = [point.step for point in second.trajectory]
+    assert steps == sorted(set(steps))
+    hard = second.trajectory[-1]
+    assert (hard.slope, hard.step) == (0, second.hardened)
+    for layer in second.layers:
+        assert hard.occupancy[layer.layer] * layer.size == pytest.approx(layer.reserved + layer.reused, rel=1e-5)
+    assert Memory.list(target)[0].analysis == ()

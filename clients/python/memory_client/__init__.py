@@ -7,6 +7,7 @@ memory.learn_task((x, y), task="t0")
 x, y = memory.sample(classes=[0, 1], n=64)
 """
 
+from memory_client.analysis import LayerUsage, MaskPoint, TaskAnalysis
 from memory_client.errors import (
     DeadlineExceeded,
     EmptyMemory,
@@ -46,6 +47,8 @@ __all__ = [
     "InternalError",
     "InvalidInput",
     "Label",
+    "LayerUsage",
+    "MaskPoint",
     "Memory",
     "MemoryExists",
     "MemoryInfo",
@@ -57,6 +60,7 @@ __all__ = [
     "ServerUnavailable",
     "SolverRetraining",
     "Task",
+    "TaskAnalysis",
     "TaskCancelled",
     "TaskExists",
     "TaskFailed",

@@ -8,6 +8,7 @@ import numpy as np
 from memory_api.v1 import memory_pb2 as pb
 from numpy.typing import NDArray
 
+from memory_client.analysis import LayerUsage, MaskPoint, TaskAnalysis
 from memory_client.errors import InternalError
 from memory_client.types import DTypeName, Label, MemoryInfo, Task, TaskProgress, TaskState
 
@@ -56,6 +57,7 @@ def memory(message: pb.Memory) -> MemoryInfo:
         bytes=message.bytes,
         tasks=message.tasks,
         complete=message.complete,
+        analysis=tuple(map(_analysis, message.analysis)),
     )
 
 
@@ -88,6 +90,22 @@ def _progress(message: pb.TaskProgress) -> TaskProgress:
         fraction=message.fraction,
         seconds_left=message.seconds_left if message.seconds_left >= 0 else None,
         metrics=dict(message.metrics),
+    )
+
+
+def _analysis(message: pb.TaskAnalysis) -> TaskAnalysis:
+    return TaskAnalysis(
+        task=message.task,
+        gate=message.gate,
+        layers=tuple(LayerUsage(u.layer, u.size, u.reserved, u.reused, u.free) for u in message.layers),
+        trajectory=tuple(MaskPoint(p.step, p.slope, dict(p.occupancy)) for p in message.trajectory),
+        parameters=message.parameters,
+        worst_case=message.worst_case,
+        weight_bytes=message.weight_bytes,
+        mask_bytes=message.mask_bytes,
+        own_bytes=message.own_bytes,
+        erasable=message.erasable,
+        reuses=tuple(message.reuses),
     )
 
 

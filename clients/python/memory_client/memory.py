@@ -270,7 +270,7 @@ class Memory:
         return self.describe().classes
 
     def describe(self) -> MemoryInfo:
-        """Kind, options, shape, revision, classes and size of the memory."""
+        """Kind, options, shape, revision, classes and size of the memory, and how its tasks use the generator."""
         return _decode.memory(self._connection.unary("GetMemory", pb.GetMemoryRequest(name=self.name)))
 
     def tasks(self) -> list[Task]:

@@ -6,6 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 
+from memory_client.analysis import TaskAnalysis
+
 Label = int | str
 """A class. All classes of one memory are integers or all are strings."""
 
@@ -108,6 +110,7 @@ class MemoryInfo:
         bytes: size of everything that the newest revision needs.
         tasks: number of learned tasks.
         complete: False while the task solver is trained anew, because a task was forgotten.
+        analysis: how each learned task uses the generator, in the order of commits; from `Memory.describe` alone.
     """
 
     name: str
@@ -120,6 +123,7 @@ class MemoryInfo:
     bytes: int
     tasks: int
     complete: bool
+    analysis: tuple[TaskAnalysis, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that json.dumps takes."""

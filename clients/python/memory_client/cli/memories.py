@@ -31,7 +31,7 @@ def describe(context: typer.Context) -> None:
     rows["classes"] = ", ".join(map(str, memory.classes))
     rows["options"] = ", ".join(f"{name}={value}" for name, value in sorted(memory.options.items()))
     rows["solver"] = "ready" if rows.pop("complete") else "being trained anew, since a task was forgotten"
-    del rows["bytes"]
+    del rows["bytes"], rows["analysis"]
     session.show(memory.to_dict(), table(("", ""), rows.items()))
 
 
