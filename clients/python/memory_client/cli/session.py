@@ -1,7 +1,7 @@
 """What every command shares: the server, the memory, and how results are printed."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from memory_client import Memory
+
+_UNBOUNDED = 10_000
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,17 @@ class Session:
         if self.as_json:
             typer.echo(json.dumps(result))
         else:
-            Console(soft_wrap=isinstance(text, str)).print(text, highlight=False, markup=False)
+            console = Console(soft_wrap=isinstance(text, str))
+            if not console.is_terminal:
+                console.width = _UNBOUNDED  # a file has no width that a table would have to fit into
+            console.print(text, highlight=False, markup=False)
 
 
-def table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
-    """A table of texts; what is None stays empty."""
-    made = Table(*columns, box=None, header_style="bold")
+def table(columns: Iterable[str], rows: Iterable[Iterable[object]], right: Container[str] = ()) -> Table:
+    """A table of texts; what is None stays empty. The columns named in `right` are aligned to the right."""
+    made = Table(box=None, header_style="bold")
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left")
     for row in rows:
         made.add_row(*("" if cell is None else str(cell) for cell in row))
     return made

@@ -1,0 +1,91 @@
+"""`memoryctl growth`: how the tasks of a memory use its generator, how it grew, and what that takes on disk."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from memory_client.analysis import LayerUsage, TaskAnalysis
+from memory_client.cli.session import Session, table
+from memory_client.errors import InvalidInput
+from memory_client.quantities import quantity
+from memory_client.types import MemoryInfo
+
+_COLUMNS = ("task", "new", "reused", "free", "size", "worst", "ratio", "values", "masks", "own", "disk")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(growth)
+
+
+def growth(
+    context: typer.Context,
+    layers: Annotated[bool, typer.Option("--layers", help="Show the layers of each task as well.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="An image file to draw it into, such as growth.png.")] = None,
+) -> None:
+    """Show how the tasks of a memory use its generator, how it grew, and what they take on disk.
+
+    Of each task, when it was learned: the weights or units, whichever its masks select, that it newly reserved, reused
+    from earlier tasks and left free; the weights of the generator, what they were had every earlier task reserved all
+    that was free, and their ratio; and the parts of the task's file.
+
+    Examples:
+
+        memoryctl growth -m digits
+
+        memoryctl growth --plot growth.png -m digits
+    """
+    session = Session.of(context)
+    memory = session.open().describe()
+    if plot is not None:
+        _draw(memory, plot)
+    text = _table(memory.analysis, layers) if memory.analysis else "nothing has been learned yet"
+    session.show(memory.to_dict()["analysis"], text)
+
+
+def _draw(memory: MemoryInfo, path: Path) -> None:
+    try:
+        from memory_client.growth import draw_growth  # noqa: PLC0415 - the extra may be missing
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != "matplotlib":
+            raise
+        raise InvalidInput("--plot needs matplotlib: pip install 'generative-memory[plot]'") from None
+    draw_growth(memory, path)
+
+
+def _table(tasks: Sequence[TaskAnalysis], layers: bool) -> Table:
+    made = table(_COLUMNS, _rows(tasks, layers), right=_COLUMNS[1:])
+    made.caption = (
+        f"new, reused, free: {tasks[-1].gate or 'gate'}s; size, worst (case): weights of the generator; "
+        "values, masks, own (norms, head, header), disk (their sum): bytes"
+    )
+    made.caption_justify = "left"
+    return made
+
+
+def _rows(tasks: Sequence[TaskAnalysis], layers: bool) -> Iterator[tuple[str, ...]]:
+    for task in tasks:
+        yield (task.task, *_used(task.usage), *_grown(task)) if task.layers else (task.task,)
+        if layers:
+            yield from ((f"  {layer.layer}", *_used(layer)) for layer in task.layers)
+    yield ("all", *[""] * 6, *_texts(*map(sum, zip(*map(_bytes, tasks), strict=True))))
+
+
+def _used(usage: LayerUsage) -> tuple[str, ...]:
+    return _texts(usage.reserved, usage.reused, usage.free)
+
+
+def _grown(task: TaskAnalysis) -> tuple[str, ...]:
+    ratio = f"{task.parameters / task.worst_case:.2f}"
+    return *_texts(task.parameters, task.worst_case), ratio, *_texts(*_bytes(task))
+
+
+def _bytes(task: TaskAnalysis) -> tuple[int, ...]:
+    return task.weight_bytes, task.mask_bytes, task.own_bytes, task.bytes
+
+
+def _texts(*counts: int) -> tuple[str, ...]:
+    return tuple(map(quantity, counts))
