@@ -1,14 +1,14 @@
 """Adversarial losses over critic scores; both sides are minimised.
 
-hinge       D: E[max(0, 1 − D(x))] + E[max(0, 1 + D(G(z)))]     G: −E[D(G(z))]     Lim and Ye 2017
-Wasserstein D: E[D(G(z))] − E[D(x)]                             G: −E[D(G(z))]     Arjovsky et al. 2017
+logistic    D: E[log(1 + e^−D(x))] + E[log(1 + e^D(G(z)))]    G: E[log(1 + e^−D(G(z)))]    Goodfellow et al. 2014
+Wasserstein D: E[D(G(z))] − E[D(x)]                           G: −E[D(G(z))]               Arjovsky et al. 2017
 """
 
 from typing import Protocol
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 
 class AdversarialLoss(Protocol):
@@ -23,16 +23,16 @@ class AdversarialLoss(Protocol):
         ...
 
 
-class Hinge:
-    """Hinge loss: scores beyond the margin of 1 no longer matter."""
+class Logistic:
+    """Non-saturating logistic loss: the generator's gradient does not vanish where the critic is sure."""
 
     def critic(self, real: Float[Tensor, " real"], fake: Float[Tensor, " fake"]) -> Float[Tensor, ""]:
-        """E[max(0, 1 − D(x))] + E[max(0, 1 + D(G(z)))]."""
-        return torch.relu(1 - real).mean() + torch.relu(1 + fake).mean()
+        """E[log(1 + exp(−D(x)))] + E[log(1 + exp(D(G(z))))]."""
+        return F.softplus(-real).mean() + F.softplus(fake).mean()
 
     def generator(self, fake: Float[Tensor, " fake"]) -> Float[Tensor, ""]:
-        """−E[D(G(z))]."""
-        return -fake.mean()
+        """E[log(1 + exp(−D(G(z))))]."""
+        return F.softplus(-fake).mean()
 
 
 class Wasserstein:

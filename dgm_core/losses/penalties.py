@@ -21,3 +21,15 @@ def gradient_penalty(
     (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
     excess: Tensor = gradient.flatten(1).norm(dim=1) - 1
     return excess.square().mean()
+
+
+def r1_penalty(
+    critic: Callable[[Tensor], Float[Tensor, " batch"]], real: Float[Tensor, "batch *shape"]
+) -> Float[Tensor, ""]:
+    """½·E[‖∇D(x)‖²] on real examples (Mescheder et al. 2018, eq. 9): a critic that need not be sure lets modes live.
+
+    Double backward, as for `gradient_penalty`.
+    """
+    x = real.detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
+    return gradient.square().flatten(1).sum(dim=1).mean() / 2

@@ -36,7 +36,6 @@ from dgm_core.memory import (
 )
 from dgm_core.networks import AUTOMATIC, architecture_of
 from dgm_core.networks.architecture import Generator
-from dgm_core.networks.discriminators import spectrally_normalised
 from dgm_core.replay import Load
 from dgm_core.solvers import ClassifierSolver
 from dgm_core.topology import Topology
@@ -262,8 +261,6 @@ class MaskedMemory(GenerativeMemory):
             x = (x - mean) / deviation
         g = MaskedGenerator(network, topology, ledger, self._forbidden(ledger), self.recipe.s_max, device)
         d = self.architecture.discriminator(len(real.classes), self.recipe.kernel)
-        if self.recipe.spectral:
-            d = spectrally_normalised(d)
         placed(d, device)
         batches = BalancedBatches(x, real.y, len(real.classes))
         trained = train_generator(g, d, batches, self.recipe, self.chosen.noise, steps, clock)

@@ -11,7 +11,6 @@ from itertools import pairwise
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import spectral_norm
 
 from dgm_core.memory import DataSpec
 from dgm_core.networks.grids import grids
@@ -83,11 +82,3 @@ def mlp_discriminator(spec: DataSpec, widths: Sequence[int], classes: int) -> Di
 def halvings(spec: DataSpec) -> int:
     """How many stride-2 layers bring an image to the coarsest grid of its generator."""
     return len(grids(*spec.shape[1:])) - 1
-
-
-def spectrally_normalised(network: Discriminator) -> Discriminator:
-    """Divides every weight by its largest singular value, which bounds the critic's slope (Miyato et al. 2018)."""
-    for module in list(network.modules()):
-        if isinstance(module, nn.Conv2d | nn.Linear | nn.Embedding) and module is not network.auxiliary:
-            spectral_norm(module)
-    return network

@@ -1,6 +1,6 @@
 """Objectives: how a discriminator judges and how it is told the class, as losses for both sides.
 
-fast     hinge loss, class by projection, slope bounded by spectral norm
+fast     logistic loss, class by projection, R1 on real examples
 paper    AC-GAN + WGAN-GP: L_D = L_s + L_c + λ_GP L_gp,  L_G = L_s + L_c + λ_RU R    [DGM sec. 3.3]
 """
 
@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from dgm_core.losses.adversarial import Hinge, Wasserstein
-from dgm_core.losses.penalties import gradient_penalty
+from dgm_core.losses.adversarial import Logistic, Wasserstein
+from dgm_core.losses.penalties import gradient_penalty, r1_penalty
 from dgm_core.networks.discriminators import Discriminator
 
 
@@ -28,11 +28,18 @@ class Objective(Protocol):
         ...
 
 
-class HingeProjection:
-    """Hinge loss on scores that know the class by projection."""
+class LogisticProjection:
+    """Logistic loss on scores that know the class by projection, and a penalty on the critic's slope at real examples.
 
-    def __init__(self) -> None:
-        self.loss = Hinge()
+    Arguments:
+        penalty: γ of R1.
+        every: steps of the critic between two penalties, each of which then weighs as much as all that it stands for
+            (Karras et al. 2020, sec. 3.1).
+    """
+
+    def __init__(self, penalty: float = 1.0, every: int = 4) -> None:
+        self.loss, self.penalty, self.every = Logistic(), penalty, every
+        self.steps = 0
 
     def critic_loss(
         self,
@@ -42,15 +49,20 @@ class HingeProjection:
         c_real: Int[Tensor, " batch"],
         c_fake: Int[Tensor, " batch"],
     ) -> Float[Tensor, ""]:
-        """Hinge loss of the critic; one pass over both halves is faster than two."""
-        scores = d(torch.cat([real, fake]), torch.cat([c_real, c_fake]))
-        return self.loss.critic(*scores.split([len(real), len(fake)]))
+        """Logistic loss of the critic, with γ·R1 at every `every`th step."""
+        scores = d(torch.cat([real, fake]), torch.cat([c_real, c_fake])).float()  # one pass is faster than two
+        loss = self.loss.critic(*scores.split([len(real), len(fake)]))
+        self.steps += 1
+        if self.steps % self.every:
+            return loss
+        with torch.autocast(real.device.type, enabled=False):  # second derivatives need all their digits
+            return loss + self.every * self.penalty * r1_penalty(lambda x: d(x, c_real), real)
 
     def generator_loss(
         self, d: Discriminator, fake: Float[Tensor, "batch *shape"], c_fake: Int[Tensor, " batch"]
     ) -> Float[Tensor, ""]:
-        """Hinge loss of the generator."""
-        return self.loss.generator(d(fake, c_fake))
+        """Logistic loss of the generator."""
+        return self.loss.generator(d(fake, c_fake).float())
 
 
 class AuxiliaryWasserstein:
