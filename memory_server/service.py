@@ -84,7 +84,8 @@ class MemoryService(MemoryServiceServicer):
 
     async def GetMemory(self, request: pb.GetMemoryRequest, _: Context) -> pb.Memory:
         """See memory.proto."""
-        return answers.analysed_memory(await asyncio.to_thread(self._catalog.memory, request.name))
+        record = await asyncio.to_thread(self._catalog.memory, request.name)
+        return answers.memory(record) if request.brief else answers.analysed_memory(record)
 
     async def ListMemories(self, _request: pb.ListMemoriesRequest, _: Context) -> pb.ListMemoriesResponse:
         """See memory.proto."""

@@ -125,7 +125,7 @@ class Service(MemoryServiceServicer):
         if not self.lessons:
             fail(context, "UNKNOWN_MEMORY", f"there is no memory {request.name!r}; there are none yet")
         memory = self._memory(request.name)
-        memory.analysis.extend(self.analysis)
+        memory.analysis.extend([] if request.brief else self.analysis)
         return memory
 
     def ListMemories(self, request, context):

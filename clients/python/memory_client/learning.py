@@ -155,7 +155,7 @@ class Upload:
     def _knock(self) -> None:
         """Sees that a server answers before a stream that can be read only once is touched."""
         with contextlib.suppress(UnknownMemory):
-            self._connection.unary("GetMemory", pb.GetMemoryRequest(name=self._header.memory))
+            self._connection.unary("GetMemory", pb.GetMemoryRequest(name=self._header.memory, brief=True))
 
     def _attempt(self, stream: Any) -> Task:
         parts = pieces(stream)

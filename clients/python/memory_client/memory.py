@@ -267,11 +267,11 @@ class Memory:
     @property
     def classes(self) -> tuple[Label, ...]:
         """All classes learned so far, in the order in which they were first learned."""
-        return self.describe().classes
+        return self._info(brief=True).classes
 
     def describe(self) -> MemoryInfo:
         """Kind, options, shape, revision, classes and size of the memory, and how its tasks use the generator."""
-        return _decode.memory(self._connection.unary("GetMemory", pb.GetMemoryRequest(name=self.name)))
+        return self._info(brief=False)
 
     def tasks(self) -> list[Task]:
         """All tasks in the order in which they were admitted, whatever their state."""
@@ -313,6 +313,10 @@ class Memory:
         finally:
             connection.close()
         return [_decode.memory(memory) for memory in reply.memories]
+
+    def _info(self, *, brief: bool) -> MemoryInfo:
+        request = pb.GetMemoryRequest(name=self.name, brief=brief)
+        return _decode.memory(self._connection.unary("GetMemory", request))
 
     def _sample_request(
         self,

@@ -69,10 +69,12 @@ class CreateMemoryRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ..., spec: _Optional[_Union[DataSpec, _Mapping]] = ...) -> None: ...
 
 class GetMemoryRequest(_message.Message):
-    __slots__ = ("name",)
+    __slots__ = ("name", "brief")
     NAME_FIELD_NUMBER: _ClassVar[int]
+    BRIEF_FIELD_NUMBER: _ClassVar[int]
     name: str
-    def __init__(self, name: _Optional[str] = ...) -> None: ...
+    brief: bool
+    def __init__(self, name: _Optional[str] = ..., brief: bool = ...) -> None: ...
 
 class ListMemoriesRequest(_message.Message):
     __slots__ = ()
