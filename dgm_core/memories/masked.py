@@ -168,7 +168,7 @@ class MaskedMemory(GenerativeMemory):
     def restore(self, *, report: Report, device: torch.device) -> Shared:
         """Trains the solver anew, on samples of every task that is left."""
         seed = _mix(self.chosen.seed, self.manifest.revision, "restoring")
-        clock = Clock(report, self.recipe.seconds)
+        clock = Clock(report, self.recipe.seconds, {"solver": 1.0})
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             lesson = self._lesson(

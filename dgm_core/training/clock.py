@@ -19,12 +19,19 @@ class Clock:
 
     Arguments:
         report: where progress goes; it may raise `Cancelled`.
-        limit: seconds for the whole task, divided among the phases by `SHARES`; None: no limit.
+        limit: seconds for the whole task, divided among the phases by their shares; None: no limit.
+        shares: of the phases, in their order; they add up to 1.
         now: monotonic seconds.
     """
 
-    def __init__(self, report: Report, limit: float | None = None, now: Callable[[], float] = time.monotonic) -> None:
-        self.report, self.limit, self.now = report, limit, now
+    def __init__(
+        self,
+        report: Report,
+        limit: float | None = None,
+        shares: Mapping[str, float] = SHARES,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.report, self.limit, self.shares, self.now = report, limit, shares, now
         self.started = now()
         self.last = float("-inf")
         self.expected: float | None = None
@@ -40,14 +47,14 @@ class Clock:
 
     def over(self, phase: str) -> bool:
         """Whether this phase and those before it have used up their share of the limit."""
-        return self.limit is not None and self.seconds > self.limit * (_before(phase) + SHARES[phase])
+        return self.limit is not None and self.seconds > self.limit * (self._before(phase) + self.shares[phase])
 
     def tick(self, phase: str, step: int, steps: int, metrics: Mapping[str, float] | None = None) -> None:
         """Reports at the start and the end of a phase and twice a second between."""
         if step not in (0, steps) and not self.due():
             return
         self.last = self.now()
-        fraction = _before(phase) + SHARES[phase] * step / max(steps, 1)
+        fraction = self._before(phase) + self.shares[phase] * step / max(steps, 1)
         self.report(Progress(phase, step, steps, fraction, self._left(fraction), metrics or {}))
 
     def position(self, taken: int, steps: int) -> int:
@@ -57,11 +64,11 @@ class Clock:
         """
         if self.limit is None:
             return taken
-        return max(taken, int(steps * self.seconds / (self.limit * SHARES["generator"])))
+        return max(taken, int(steps * self.seconds / (self.limit * self.shares["generator"])))
 
     def expect(self, generator: float) -> None:
         """Takes an estimate for the whole task from that for the generator's phase, in seconds."""
-        whole = generator / SHARES["generator"]
+        whole = generator / self.shares["generator"]
         self.expected = whole if self.limit is None else min(whole, self.limit)
 
     def _left(self, fraction: float) -> float | None:
@@ -69,10 +76,9 @@ class Clock:
             return self.seconds * (1 - fraction) / fraction
         return None if self.expected is None else max(0.0, self.expected - self.seconds)
 
-
-def _before(phase: str) -> float:
-    names = list(SHARES)
-    return sum((SHARES[name] for name in names[: names.index(phase)]), 0.0)
+    def _before(self, phase: str) -> float:
+        names = list(self.shares)
+        return sum((self.shares[name] for name in names[: names.index(phase)]), 0.0)
 
 
 def limit_of(*limits: float | None) -> float | None:

@@ -181,10 +181,11 @@ def test_a_solver_is_made_anew_from_what_is_left(kind):
     manifest, blobs = learn(new_manifest(kind, {"width": "4"}, IMAGE, seed=0), {}, examples(IMAGE, [0, 1]), "t0")
     manifest, blobs = learn(manifest, blobs, examples(IMAGE, [2]), "t1")
     manifest = manifest.without("t1")
-    phases = []
-    shared = load_memory(manifest, blobs).restore(report=lambda p: phases.append(p.phase), device=CPU)
+    seen = []
+    shared = load_memory(manifest, blobs).restore(report=seen.append, device=CPU)
     restored = manifest.restored(shared)
-    assert restored.complete and set(phases) == {"solver"}
+    assert restored.complete and {p.phase for p in seen} == {"solver"}
+    assert (seen[0].fraction, seen[-1].fraction) == (0, 1)
     assert load_memory(restored, {**blobs, **shared.blobs}).solver().classes == (0, 1)
 
 
