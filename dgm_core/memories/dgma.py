@@ -20,7 +20,7 @@ class DGMa(MaskedMemory):
     gating = UnitGating()
     recipes = MappingProxyType(
         {
-            "fast": replace(FAST, reservation=0.15),  # a unit costs more to serve and to grow by than a weight
+            "fast": replace(FAST, reservation=0.1),  # less lets a task take every unit of the last layer
             "paper": replace(PAPER, width=20, s_max=1e5, reservation=0.01),
         }
     )
