@@ -215,6 +215,18 @@ def test_a_report_that_raises_stops_learning_at_once(kind):
 
 
 @kinds
+def test_no_score_chooses_what_is_kept(kind, monkeypatch):
+    """I8: whatever the reverse accuracy says, the same generator and the same solver are committed."""
+    kept = []
+    for score in (0.0, 1.0):
+        monkeypatch.setattr("dgm_core.lesson.reverse_accuracy", lambda *_, score=score: score)
+        manifest, _ = learn(new_manifest(kind, {"width": "4"}, IMAGE, seed=0), {}, examples(IMAGE, [0, 1]), "t0")
+        assert manifest.tasks[0].quality == score
+        kept.append((manifest.tasks[0].blob, manifest.tasks[0].experts))
+    assert kept[0] == kept[1]
+
+
+@kinds
 def test_too_low_a_quality_keeps_nothing_and_says_what_to_do(kind):
     noise = TaskData(torch.randint(0, 256, (64, 1, 8, 8), dtype=torch.uint8), torch.arange(64) % 2, (0, 1))
     with pytest.raises(QualityTooLow, match="more steps"):
