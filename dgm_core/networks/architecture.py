@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dgm_core.memory import DataSpec
 from dgm_core.networks.discriminators import Discriminator
+from dgm_core.networks.layers import Units, axes
 from dgm_core.topology import Connection, Topology
 
 EMBEDDING_DIM = 16
@@ -37,6 +38,17 @@ class Generator(nn.Module, ABC):
 
         Folded in double precision, so that the result does not hang on how the processor vectorises it.
         """
+
+    @abstractmethod
+    def narrowed(self, units: Sequence[Units]) -> "Generator":
+        """The same network with these units of each group alone, once it is folded.
+
+        The same function as long as no weight other than zero reads a unit that is left out.
+        """
+
+    @abstractmethod
+    def served(self) -> nn.Module:
+        """The same function, once it is folded, in the formulation that is fastest without gradients."""
 
     def rescale(self, scale: Float[Tensor, " f"], shift: Float[Tensor, " f"]) -> None:
         """From here on vectors come out as x·scale + shift; images have one scale and ignore it."""
@@ -78,9 +90,8 @@ class Architecture(ABC):
 def connection(network: nn.Module, path: str, reads: int | None, writes: int | None) -> Connection:
     """The weight of the layer at `path` as a connection."""
     layer = network.get_submodule(path)
-    in_axis, out_axis = (0, 1) if isinstance(layer, nn.ConvTranspose2d) else (1, 0)
     shape = tuple(layer.get_parameter("weight").shape)
-    return Connection(f"{path}.weight", shape, reads, writes, in_axis, out_axis)
+    return Connection(f"{path}.weight", shape, reads, writes, *axes(layer))
 
 
 def initialise(network: Generator, architecture: Architecture) -> None:

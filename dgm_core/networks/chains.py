@@ -7,18 +7,17 @@ for feature vectors.
 """
 
 from collections.abc import Sequence
-from copy import deepcopy
 from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from dgm_core.networks.architecture import EMBEDDING_DIM, Architecture, Generator, connection, initialise
 from dgm_core.networks.discriminators import Discriminator, conv_discriminator, halvings, mlp_discriminator
 from dgm_core.networks.grids import Grid, grids
+from dgm_core.networks.layers import Units, fused, narrowed
+from dgm_core.networks.serving import served
 from dgm_core.topology import Connection, Topology
 
 
@@ -92,7 +91,7 @@ class ChainGenerator(Generator):
     def forward(self, z: Float[Tensor, "batch noise"], c: Int[Tensor, " batch"]) -> Float[Tensor, "batch *shape"]:
         """Examples for noise z and class indices c."""
         h = torch.cat([z, self.embedding(c)], dim=1)
-        if isinstance(self.head, nn.ConvTranspose2d):
+        if not isinstance(self.head, nn.Linear):
             h = h[:, :, None, None]
         *crops, last = self.crops
         for layer, norm, crop in zip(self.body, self.norms, crops, strict=True):
@@ -108,10 +107,21 @@ class ChainGenerator(Generator):
     @torch.no_grad()
     def folded(self) -> "ChainGenerator":
         """See `Generator.folded`."""
-        norms = [norm for norm in self.norms if isinstance(norm, _BatchNorm)]
-        body = [_fuse(layer, norm) for layer, norm in zip(self.body, norms, strict=True)]
+        return self._of([fused(*each) for each in zip(self.body, self.norms, strict=True)], self.head)
+
+    def narrowed(self, units: Sequence[Units]) -> "ChainGenerator":
+        """See `Generator.narrowed`."""
+        layers = zip(self.body, [None, *units[:-1]], units, strict=True)
+        return self._of([narrowed(*each) for each in layers], narrowed(self.head, units[-1], None))
+
+    def served(self) -> "ChainGenerator":
+        """See `Generator.served`."""
+        return self._of([served(layer) for layer in self.body], served(self.head))
+
+    def _of(self, body: Sequence[nn.Module], head: nn.Module) -> "ChainGenerator":
+        """One of other layers, without norms."""
         identity = [nn.Identity() for _ in body]
-        return ChainGenerator(self.embedding, body, identity, list(self.crops), self.head, self.out).eval()
+        return ChainGenerator(self.embedding, body, identity, list(self.crops), head, self.out).eval()
 
 
 class Dcgan(Architecture):
@@ -181,11 +191,3 @@ class Mlp(Architecture):
 
 def _doubling(inputs: int, outputs: int, bias: bool) -> nn.ConvTranspose2d:
     return nn.ConvTranspose2d(inputs, outputs, kernel_size=4, stride=2, padding=1, bias=bias)
-
-
-def _fuse(layer: nn.Module, norm: _BatchNorm) -> nn.Module:
-    wide, norm = deepcopy(layer).double().eval(), deepcopy(norm).double().eval()
-    if isinstance(wide, nn.ConvTranspose2d):
-        return fuse_conv_bn_eval(wide, norm, transpose=True).float()
-    assert isinstance(wide, nn.Linear)
-    return fuse_linear_bn_eval(wide, norm).float()

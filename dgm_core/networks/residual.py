@@ -9,6 +9,7 @@ anybody, and a mask acts after the activation because it acts on the weights tha
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 
 import torch
 from jaxtyping import Float, Int
@@ -20,6 +21,8 @@ from dgm_core.memory import DataSpec
 from dgm_core.networks.architecture import EMBEDDING_DIM, Architecture, Generator, connection, initialise
 from dgm_core.networks.discriminators import Discriminator
 from dgm_core.networks.grids import Grid, grids
+from dgm_core.networks.layers import Units, fused, narrowed
+from dgm_core.networks.serving import enlarging, served
 from dgm_core.topology import Connection, Topology
 
 DISCRIMINATOR_WIDTH = 128
@@ -45,6 +48,33 @@ class Affine(nn.Module):
         """h·scale + shift."""
         return h * self.scale + self.shift
 
+    def narrowed(self, units: Units) -> "Affine":
+        """That of these channels alone."""
+        small = deepcopy(self)
+        small.scale, small.shift = self.scale[units], self.shift[units]
+        return small
+
+
+class Up(nn.Module):
+    """Doubles a grid by nearest neighbours and cuts what was not asked for.
+
+    Arguments:
+        grid: size of its output.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        super().__init__()
+        self.grid = grid
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing is cut: then its input ends where its output does."""
+        return not any(side % 2 for side in self.grid)
+
+    def forward(self, h: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
+        """Each pixel four times, but for the border that is cut."""
+        return F.interpolate(h, scale_factor=2, mode="nearest")[:, :, : self.grid[0], : self.grid[1]]
+
 
 class UpBlock(nn.Module):
     """A residual block that enlarges its input to the next grid.
@@ -56,26 +86,38 @@ class UpBlock(nn.Module):
 
     def __init__(self, grid: Grid, inputs: int, hidden: int, outputs: int) -> None:
         super().__init__()
-        self.grid = grid
         self.norm_1: nn.Module = nn.BatchNorm2d(inputs)
-        self.conv_1 = nn.Conv2d(inputs, hidden, 3, padding=1, bias=False)
+        self.up = Up(grid)
+        self.up_1: nn.Module = Up(grid)
+        self.conv_1: nn.Module = nn.Conv2d(inputs, hidden, 3, padding=1, bias=False)
         self.norm_2: nn.Module = nn.BatchNorm2d(hidden)
-        self.conv_2 = nn.Conv2d(hidden, outputs, 3, padding=1, bias=False)
-        self.shortcut = nn.Conv2d(inputs, outputs, 1, bias=False)
+        self.conv_2: nn.Module = nn.Conv2d(hidden, outputs, 3, padding=1, bias=False)
+        self.shortcut: nn.Module = nn.Conv2d(inputs, outputs, 1, bias=False)
 
     def forward(self, h: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h2 w2"]:
         """Shortcut plus two convolutions."""
-        branch = self.conv_1(self._up(torch.relu(self.norm_1(h))))
+        branch = self.conv_1(self.up_1(torch.relu(self.norm_1(h))))
         branch = self.conv_2(torch.relu(self.norm_2(branch)))
-        enlarged: Tensor = self._up(self.shortcut(h)) + branch  # a 1 × 1 convolution and nearest neighbours commute
+        enlarged: Tensor = self.up(self.shortcut(h)) + branch  # a 1 × 1 convolution and nearest neighbours commute
         return enlarged
-
-    def _up(self, h: Tensor) -> Tensor:
-        return F.interpolate(h, scale_factor=2, mode="nearest")[:, :, : self.grid[0], : self.grid[1]]
 
     def fold(self) -> None:
         """Replaces both norms by what they are in evaluation mode."""
-        self.norm_1, self.norm_2 = _affine(self.norm_1), _affine(self.norm_2)
+        self.norm_1 = _affine(self.norm_1)
+        self.conv_1, self.norm_2 = fused(self.conv_1, self.norm_2), nn.Identity()
+
+    def narrow(self, inputs: Units, hidden: Units, outputs: Units) -> None:
+        """Leaves all other units out, once it is folded."""
+        assert isinstance(self.norm_1, Affine)
+        self.norm_1 = self.norm_1.narrowed(inputs)
+        self.conv_1, self.conv_2 = narrowed(self.conv_1, inputs, hidden), narrowed(self.conv_2, hidden, outputs)
+        self.shortcut = narrowed(self.shortcut, inputs, outputs)
+
+    def serve(self) -> None:
+        """Takes the formulation that is fastest without gradients."""
+        assert isinstance(self.conv_1, nn.Conv2d)
+        if self.up.exact:  # a convolution that must not see what was cut cannot be exchanged with the cut
+            self.up_1, self.conv_1 = nn.Identity(), enlarging(self.conv_1)
 
 
 class ResidualGenerator(Generator):
@@ -93,30 +135,29 @@ class ResidualGenerator(Generator):
         channels, height, width = spec.shape
         first, *rest = grids(height, width)
         self.embedding = nn.Embedding(classes, EMBEDDING_DIM)
-        self.first = nn.ConvTranspose2d(noise_dim + EMBEDDING_DIM, widths[0], first, bias=False)
+        self.first: nn.Module = nn.ConvTranspose2d(noise_dim + EMBEDDING_DIM, widths[0], first, bias=False)
         inputs, hidden, outputs = widths[0:-1:2], widths[1::2], widths[2::2]
         self.blocks = nn.ModuleList(UpBlock(*each) for each in zip(rest, inputs, hidden, outputs, strict=True))
         self.norm: nn.Module = nn.BatchNorm2d(widths[-1])
-        self.head = nn.Conv2d(widths[-1], channels, 3, padding=1)
+        self.head: nn.Module = nn.Conv2d(widths[-1], channels, 3, padding=1)
 
     @property
     def topology(self) -> Topology:
         """Groups: the first layer, then the hidden units and the sum of each block."""
-        groups, widths = ["first"], [self.first.out_channels]
+        groups = ["first"]
         found: list[Connection] = [connection(self, "first", None, 0)]
-        for index, block in enumerate(self.blocks):
-            assert isinstance(block, UpBlock)
+        for index in range(len(self.blocks)):
             reads, hidden, writes = 2 * index, 2 * index + 1, 2 * index + 2
             path = f"blocks.{index}"
             groups += [f"{path}.hidden", f"{path}.sum"]
-            widths += [block.conv_1.out_channels, block.conv_2.out_channels]
             found += [
                 connection(self, f"{path}.conv_1", reads, hidden),
                 connection(self, f"{path}.conv_2", hidden, writes),
                 connection(self, f"{path}.shortcut", reads, writes),
             ]
         head = connection(self, "head", len(groups) - 1, None)
-        return Topology(tuple(groups), tuple(widths), (*found, head))
+        widths = {c.writes: c.shape[c.out_axis] for c in found}
+        return Topology(tuple(groups), tuple(widths[group] for group in range(len(groups))), (*found, head))
 
     def forward(self, z: Float[Tensor, "batch noise"], c: Int[Tensor, " batch"]) -> Float[Tensor, "batch c h w"]:
         """Images in [-1, 1]."""
@@ -128,11 +169,33 @@ class ResidualGenerator(Generator):
     @torch.no_grad()
     def folded(self) -> "ResidualGenerator":
         """See `Generator.folded`."""
-        for block in self.blocks:
-            assert isinstance(block, UpBlock)
+        plain = deepcopy(self).eval()
+        for block in plain._blocks:
             block.fold()
-        self.norm = _affine(self.norm)
-        return self.eval()
+        plain.norm = _affine(plain.norm)
+        return plain
+
+    def narrowed(self, units: Sequence[Units]) -> "ResidualGenerator":
+        """See `Generator.narrowed`."""
+        small = deepcopy(self)
+        small.first = narrowed(self.first, None, units[0])
+        for block, *each in zip(small._blocks, units[0:-1:2], units[1::2], units[2::2], strict=True):
+            block.narrow(*each)
+        assert isinstance(self.norm, Affine)
+        small.norm, small.head = self.norm.narrowed(units[-1]), narrowed(self.head, units[-1], None)
+        return small
+
+    def served(self) -> "ResidualGenerator":
+        """See `Generator.served`."""
+        fast = deepcopy(self)
+        fast.first = served(self.first)
+        for block in fast._blocks:
+            block.serve()
+        return fast
+
+    @property
+    def _blocks(self) -> list[UpBlock]:
+        return [block for block in self.blocks if isinstance(block, UpBlock)]
 
 
 class DownBlock(nn.Module):
