@@ -1,0 +1,45 @@
+"""What is done to single layers on the way to an expert: fold a norm in, leave units out."""
+
+from copy import deepcopy
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+Units = Int[Tensor, " _"]
+"""Indices of units of a group."""
+
+
+def fused(layer: nn.Module, norm: nn.Module) -> nn.Module:
+    """A layer with the norm behind it folded in, in double precision."""
+    assert isinstance(norm, _BatchNorm)
+    wide, norm = deepcopy(layer).double().eval(), deepcopy(norm).double().eval()
+    if isinstance(wide, nn.Linear):
+        return fuse_linear_bn_eval(wide, norm).float()
+    assert isinstance(wide, nn.Conv2d | nn.ConvTranspose2d)
+    return fuse_conv_bn_eval(wide, norm, transpose=isinstance(wide, nn.ConvTranspose2d)).float()
+
+
+def axes(layer: nn.Module) -> tuple[int, int]:
+    """Where the units that a layer reads and writes lie in the shape of its weight."""
+    return (0, 1) if isinstance(layer, nn.ConvTranspose2d) else (1, 0)
+
+
+@torch.no_grad()
+def narrowed(layer: nn.Module, reads: Units | None, writes: Units | None) -> nn.Module:
+    """A layer that reads and writes these units alone; None stands for all."""
+    assert isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
+    small = deepcopy(layer)
+    for axis, units in zip(axes(layer), (reads, writes), strict=True):
+        if units is not None:
+            small.weight = nn.Parameter(small.weight.index_select(axis, units))
+    if writes is not None and layer.bias is not None:
+        small.bias = nn.Parameter(layer.bias[writes])
+    inputs, outputs = (small.weight.shape[axis] for axis in axes(layer))
+    if isinstance(small, nn.Linear):
+        small.in_features, small.out_features = inputs, outputs
+    else:
+        small.in_channels, small.out_channels = inputs, outputs
+    return small
