@@ -31,7 +31,7 @@ def _accuracies(lines: Sequence[Line]) -> str:
         if line["what"] == "accuracy":
             measured.setdefault((line["run"], line["task"]), {})[line["row"]] = line
     header = ("data", "memory", "seed", "after task", "classes", *ROWS, "memory / joint", "date")
-    return _table(header, [_accuracy_row(rows) for rows in measured.values()])
+    return table(header, [_accuracy_row(rows) for rows in measured.values()])
 
 
 def _accuracy_row(rows: dict[str, Line]) -> list[str]:
@@ -68,7 +68,7 @@ def _learning(lines: Sequence[Line]) -> str:
         for line in lines
         if line["what"] == "learning"
     ]
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _classes(lines: Sequence[Line]) -> str:
@@ -99,10 +99,11 @@ def _classes(lines: Sequence[Line]) -> str:
         for line in lines
         if line["what"] == "class"
     ]
-    return _table(header, rows)
+    return table(header, rows)
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; nothing without rows."""
     body = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([f"| {' | '.join(header)} |", "|" + "---|" * len(header), *body]) if body else ""
 
