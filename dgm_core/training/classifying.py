@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from dgm_core.memory import DataSpec
 from dgm_core.networks.classifiers import Classifier
 from dgm_core.training.batches import BalancedBatches, to_range
+from dgm_core.training.devices import autocast, placed
 
 BATCH = 128
 
@@ -42,14 +43,17 @@ def train_classifier(
     """
     x, y = torch.cat([pool.x for pool in pools]), torch.cat([pool.y for pool in pools])
     batches = BalancedBatches(x, y, classes)
-    network = Classifier(spec, classes).to(x.device).train()
+    network = Classifier(spec, classes).train()
+    placed(network, x.device)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=4e-3, total_steps=max(steps, 2))
     for step in range(steps):
         if not go_on(step):
             break
         examples, labels = batches.draw(BATCH)
-        loss = F.cross_entropy(network(examples), labels)
+        with autocast(x.device, half=True):
+            guess = network(examples)
+        loss = F.cross_entropy(guess.float(), labels)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
