@@ -303,7 +303,8 @@ class MaskedMemory(GenerativeMemory):
         if expert.digest != digest:
             raise ValueError(
                 f"the expert of task {task} has the digest {expert.digest}, but the catalog says {digest}: "
-                "a blob was changed, or this torch version computes differently from the one that learned it"
+                "a blob was changed, or this version compiles experts, or its torch computes, differently from the one "
+                "that learned it: go back to that version"
             )
         return expert
 
