@@ -16,7 +16,7 @@ import argparse
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -215,7 +215,7 @@ def run(kind: type[MaskedMemory], seed: int, steps: int) -> Outcome:
     experts = [_expert(memory, index, classes) for index, classes in enumerate(tasks_of())]
     drift = float((experts[0].generate(z, c) - at_first).abs().max())
     classifier = _classifier(experts, source)
-    test = _pool(data, tuple(range(10)))
+    test = _pool(data, manifest.classes)
     sizes = [len(blobs[task.blob]) for task in manifest.tasks]
     return Outcome(
         accuracy(classifier, test),
@@ -238,7 +238,7 @@ def _classifier(experts: list[FrozenExpert], source: torch.Generator) -> Any:
     ]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return train_classifier(SPEC, 10, pools, CLASSIFIER_STEPS, lambda _: True)
+        return train_classifier(SPEC, len(pools), pools, CLASSIFIER_STEPS, lambda _: True)
 
 
 def _task(data: Dataset, classes: tuple[int, ...]) -> TaskData:
@@ -246,8 +246,8 @@ def _task(data: Dataset, classes: tuple[int, ...]) -> TaskData:
     return TaskData(torch.from_numpy(part.x), torch.from_numpy(np.searchsorted(classes, part.y)), classes)
 
 
-def _pool(data: Dataset, classes: tuple[int, ...]) -> Pool:
-    part = data.test.of(classes)
+def _pool(data: Dataset, classes: Sequence[Any]) -> Pool:
+    part = data.test.of(tuple(classes))
     return Pool(torch.from_numpy(part.x), torch.from_numpy(part.y))
 
 
