@@ -89,8 +89,11 @@ class MaskedGenerator:
                 compensate_(e, self.slope, self.s_max)
 
     def harden(self) -> None:
-        """From here on the gates are the binary ones that will be committed."""
-        self.hard = {name: hard_gate(e.detach()) & self.allowed[name] for name, e in self.embeddings.items()}
+        """From here on the gates are the binary ones that will be committed.
+
+        No layer is closed altogether, as it may be after very few steps: its most open gate stays open.
+        """
+        self.hard = {name: _hardened(e.detach(), self.allowed[name]) for name, e in self.embeddings.items()}
 
     def trainable(self) -> dict[str, Tensor]:
         """Entries of shared weights that this task may still change once its gates are hard: free and active."""
@@ -116,3 +119,10 @@ class MaskedGenerator:
     def _through(self, gates: Mapping[str, Tensor], z: Tensor, c: Tensor) -> Tensor:
         x: Tensor = functional_call(self.network, self.effective(gates), (z, c))
         return x
+
+
+def _hardened(e: Tensor, allowed: Tensor) -> Tensor:
+    gates = hard_gate(e) & allowed
+    if not gates.any() and allowed.any():
+        gates.view(-1)[e.masked_fill(~allowed, -torch.inf).argmax()] = True
+    return gates

@@ -60,8 +60,9 @@ def test_a_seed_makes_the_stream_a_function_of_the_request(wire, taught):
     assert wire.sample(taught, n=300, batch_size=50, seed=2).x != one.x
 
 
-def test_no_sample_is_handed_out_twice_without_a_seed(wire, taught):
-    floats = [wire.sample(taught, n=500, dtype=pb.FLOAT32).rows(dtype="float32").reshape(500, -1) for _ in range(2)]
+def test_no_sample_is_handed_out_twice_without_a_seed(wire, name):
+    wire.learn(name, "t0", (0, 1), options={"seed": "0"})  # wide enough to tell any two noise vectors apart
+    floats = [wire.sample(name, n=500, dtype=pb.FLOAT32).rows(dtype="float32").reshape(500, -1) for _ in range(2)]
     together = np.concatenate(floats)
     assert len(np.unique(together, axis=0)) == len(together)
 

@@ -85,6 +85,24 @@ def test_a_task_opens_no_gate_that_is_forbidden_soft_or_hard(seed, kind):
         g.harden()
 
 
+@settings(max_examples=5, deadline=None)
+@given(st.integers(0, 2**31), st.sampled_from([DGMw, DGMa]))
+def test_a_layer_whose_gates_would_all_close_keeps_the_most_open_one_that_it_may(seed, kind):
+    architecture = Dcgan(SPEC, 16)
+    network = architecture.generator((8, 4), 2)
+    ledger = claimed_at_random(kind.gating, network.topology, seed)
+    g = MaskedGenerator(network, network.topology, ledger, ledger.owned_by([0]), 1e4, torch.device("cpu"))
+    with torch.no_grad():
+        for e in g.embeddings.values():
+            e.copy_(-1 - torch.rand(e.shape))
+    g.harden()
+    for name, gates in g.hard.items():
+        allowed = ~ledger.owned[0][name]
+        assert gates.sum() == allowed.any()
+        if allowed.any():
+            assert g.embeddings[name][gates] == g.embeddings[name][allowed].max()
+
+
 def test_settling_counts_and_undoes_what_moved():
     weight = torch.zeros(3)
     reserved = {"w": torch.tensor([True, True, False])}
