@@ -243,7 +243,8 @@ def test_an_interrupt_while_watching_leaves_the_task_running_and_says_so(taught,
     service.lessons["t0"].task.state = pb.LEARNING
     service.states = [service.lessons["t0"].task]
     ours, theirs = pty.openpty()
-    command = [*MEMORYCTL, "watch", "t0", "-m", "digits", "--target", server.target]
+    # Whoever runs the tests in the background has SIGINT ignored, and children inherit that.
+    command = ["env", "--default-signal=INT", *MEMORYCTL, "watch", "t0", "-m", "digits", "--target", server.target]
     with subprocess.Popen(command, stderr=theirs, stdout=subprocess.PIPE) as process:
         os.close(theirs)
         seen = b""
