@@ -68,13 +68,18 @@ def test_no_reserved_weight_moves_by_a_bit_under_the_optimiser_in_use(seed, kind
     assert g.settle() == 0
 
 
+def beside_a_task_that_must_stay_erasable(kind, seed):
+    """A second task's generator, which may open none of the gates of the first."""
+    network = Dcgan(SPEC, 16).generator((8, 4), 2)
+    ledger = claimed_at_random(kind.gating, network.topology, seed)
+    forbidden = ledger.owned_by([0])
+    return MaskedGenerator(network, network.topology, ledger, forbidden, 1e4, torch.device("cpu")), ledger
+
+
 @settings(max_examples=5, deadline=None)
 @given(st.integers(0, 2**31), st.sampled_from([DGMw, DGMa]))
 def test_a_task_opens_no_gate_that_is_forbidden_soft_or_hard(seed, kind):
-    architecture = Dcgan(SPEC, 16)
-    network = architecture.generator((8, 4), 2)
-    ledger = claimed_at_random(kind.gating, network.topology, seed)
-    g = MaskedGenerator(network, network.topology, ledger, ledger.owned_by([0]), 1e4, torch.device("cpu"))
+    g, ledger = beside_a_task_that_must_stay_erasable(kind, seed)
     with torch.no_grad():
         for e in g.embeddings.values():
             e.add_(1.0)
@@ -88,10 +93,7 @@ def test_a_task_opens_no_gate_that_is_forbidden_soft_or_hard(seed, kind):
 @settings(max_examples=5, deadline=None)
 @given(st.integers(0, 2**31), st.sampled_from([DGMw, DGMa]))
 def test_a_layer_whose_gates_would_all_close_keeps_the_most_open_one_that_it_may(seed, kind):
-    architecture = Dcgan(SPEC, 16)
-    network = architecture.generator((8, 4), 2)
-    ledger = claimed_at_random(kind.gating, network.topology, seed)
-    g = MaskedGenerator(network, network.topology, ledger, ledger.owned_by([0]), 1e4, torch.device("cpu"))
+    g, ledger = beside_a_task_that_must_stay_erasable(kind, seed)
     with torch.no_grad():
         for e in g.embeddings.values():
             e.copy_(-1 - torch.rand(e.shape))
