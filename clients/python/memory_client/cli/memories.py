@@ -6,6 +6,7 @@ import typer
 
 from memory_client import Memory
 from memory_client.cli.session import Session, table
+from memory_client.quantities import quantity
 from memory_client.types import MemoryInfo
 
 
@@ -68,4 +69,4 @@ def _shape(memory: MemoryInfo) -> str:
 
 
 def _size(nbytes: int) -> str:
-    return f"{nbytes / 1e6:.1f} MB"
+    return quantity(nbytes, "B")
