@@ -70,12 +70,18 @@ class Architecture(ABC):
         """Units per group before the first task, for a base width f."""
 
     @abstractmethod
-    def generator(self, widths: Sequence[int], classes: int) -> Generator:
-        """A fresh generator."""
+    def generator(self, widths: Sequence[int], classes: int, embedding: int = EMBEDDING_DIM) -> Generator:
+        """A fresh generator; `embedding` is the length of what its first layer reads of a class, beside the noise."""
 
     @abstractmethod
-    def discriminator(self, classes: int, kernel: int) -> Discriminator:
-        """A fresh discriminator; `kernel` is that of its strided convolutions, where it has such."""
+    def discriminator(self, classes: int, kernel: int, width: int | None = None) -> Discriminator:
+        """A fresh discriminator.
+
+        Arguments:
+            classes: that it can tell.
+            kernel: of its strided convolutions, where it has such.
+            width: of its first layer; None takes what suits a small memory.
+        """
 
     @abstractmethod
     def initial_std(self, connection: Connection) -> float:

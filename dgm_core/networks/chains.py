@@ -135,15 +135,15 @@ class Dcgan(Architecture):
         """… 4f, 2f, f towards the image."""
         return tuple(f * 2**stage for stage in reversed(range(halvings(self.spec))))
 
-    def generator(self, widths: Sequence[int], classes: int) -> ChainGenerator:
-        """A fresh generator."""
+    def generator(self, widths: Sequence[int], classes: int, embedding: int = EMBEDDING_DIM) -> ChainGenerator:
+        """See `Architecture.generator`."""
         channels, height, width = self.spec.shape
         sizes = grids(height, width)
-        inputs = self.noise_dim + EMBEDDING_DIM
+        inputs = self.noise_dim + embedding
         body: list[nn.Module] = [nn.ConvTranspose2d(inputs, widths[0], sizes[0], bias=False)]
         body += [_doubling(a, b, bias=False) for a, b in pairwise(widths)]
         network = ChainGenerator(
-            nn.Embedding(classes, EMBEDDING_DIM),
+            nn.Embedding(classes, embedding),
             body,
             [nn.BatchNorm2d(w) for w in widths],
             [Crop(grid) for grid in sizes],
@@ -153,9 +153,9 @@ class Dcgan(Architecture):
         initialise(network, self)
         return network
 
-    def discriminator(self, classes: int, kernel: int) -> Discriminator:
-        """Strided convolutions of widths 32, 64, …"""
-        widths = tuple(32 * 2**stage for stage in range(halvings(self.spec)))
+    def discriminator(self, classes: int, kernel: int, width: int | None = None) -> Discriminator:
+        """Strided convolutions of widths 32, 64, …, or of others that begin with `width`."""
+        widths = tuple((width or 32) * 2**stage for stage in range(halvings(self.spec)))
         return conv_discriminator(self.spec, widths, classes, kernel)
 
 
@@ -170,12 +170,12 @@ class Mlp(Architecture):
         """Two layers of 8f."""
         return (8 * f, 8 * f)
 
-    def generator(self, widths: Sequence[int], classes: int) -> ChainGenerator:
-        """A fresh generator."""
+    def generator(self, widths: Sequence[int], classes: int, embedding: int = EMBEDDING_DIM) -> ChainGenerator:
+        """See `Architecture.generator`."""
         (features,) = self.spec.shape
         network = ChainGenerator(
-            nn.Embedding(classes, EMBEDDING_DIM),
-            [nn.Linear(a, b, bias=False) for a, b in pairwise([self.noise_dim + EMBEDDING_DIM, *widths])],
+            nn.Embedding(classes, embedding),
+            [nn.Linear(a, b, bias=False) for a, b in pairwise([self.noise_dim + embedding, *widths])],
             [nn.BatchNorm1d(w) for w in widths],
             [nn.Identity() for _ in range(len(widths) + 1)],
             nn.Linear(widths[-1], features),
@@ -184,9 +184,9 @@ class Mlp(Architecture):
         initialise(network, self)
         return network
 
-    def discriminator(self, classes: int, kernel: int) -> Discriminator:  # noqa: ARG002 - there is no convolution
-        """Two linear layers of 256."""
-        return mlp_discriminator(self.spec, (256, 256), classes)
+    def discriminator(self, classes: int, kernel: int, width: int | None = None) -> Discriminator:  # noqa: ARG002
+        """Two linear layers of 256, or of `width`; there is no convolution."""
+        return mlp_discriminator(self.spec, (width or 256,) * 2, classes)
 
 
 def _doubling(inputs: int, outputs: int, bias: bool) -> nn.ConvTranspose2d:

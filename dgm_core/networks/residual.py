@@ -128,14 +128,15 @@ class ResidualGenerator(Generator):
         widths: of the first layer, then hidden and output width of each block.
         classes: of the task.
         noise_dim: length of z.
+        embedding: length of a class's embedding.
     """
 
-    def __init__(self, spec: DataSpec, widths: Sequence[int], classes: int, noise_dim: int) -> None:
+    def __init__(self, spec: DataSpec, widths: Sequence[int], classes: int, noise_dim: int, embedding: int) -> None:
         super().__init__()
         channels, height, width = spec.shape
         first, *rest = grids(height, width)
-        self.embedding = nn.Embedding(classes, EMBEDDING_DIM)
-        self.first: nn.Module = nn.ConvTranspose2d(noise_dim + EMBEDDING_DIM, widths[0], first, bias=False)
+        self.embedding = nn.Embedding(classes, embedding)
+        self.first: nn.Module = nn.ConvTranspose2d(noise_dim + embedding, widths[0], first, bias=False)
         inputs, hidden, outputs = widths[0:-1:2], widths[1::2], widths[2::2]
         self.blocks = nn.ModuleList(UpBlock(*each) for each in zip(rest, inputs, hidden, outputs, strict=True))
         self.norm: nn.Module = nn.BatchNorm2d(widths[-1])
@@ -235,23 +236,24 @@ class Residual(Architecture):
         """4f for the first layer and for both groups of every block: 128 at f = 32, as published."""
         return (4 * f,) * (2 * len(grids(*self.spec.shape[1:])) - 1)
 
-    def generator(self, widths: Sequence[int], classes: int) -> ResidualGenerator:
-        """A fresh generator."""
-        network = ResidualGenerator(self.spec, widths, classes, self.noise_dim)
+    def generator(self, widths: Sequence[int], classes: int, embedding: int = EMBEDDING_DIM) -> ResidualGenerator:
+        """See `Architecture.generator`."""
+        network = ResidualGenerator(self.spec, widths, classes, self.noise_dim, embedding)
         initialise(network, self)
         return network
 
-    def discriminator(self, classes: int, kernel: int) -> Discriminator:  # noqa: ARG002 - it pools, nothing is strided
-        """Blocks of width 128 that halve down to 8 × 8, two more, and a mean over the grid."""
+    def discriminator(self, classes: int, kernel: int, width: int | None = None) -> Discriminator:  # noqa: ARG002
+        """Blocks of width 128, or of `width`, that halve down to 8 × 8, two more, and a mean over the grid."""
+        width = width or DISCRIMINATOR_WIDTH
         channels, *sides = self.spec.shape
         blocks: list[nn.Module] = []
         inputs = channels
         while max(sides) > COARSEST or not blocks:
-            blocks.append(DownBlock(inputs, DISCRIMINATOR_WIDTH, halve=True, first=not blocks))
-            sides, inputs = [-(-side // 2) for side in sides], DISCRIMINATOR_WIDTH
+            blocks.append(DownBlock(inputs, width, halve=True, first=not blocks))
+            sides, inputs = [-(-side // 2) for side in sides], width
         blocks += [DownBlock(inputs, inputs, halve=False) for _ in range(2)]
         features = nn.Sequential(*blocks, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        return Discriminator(features, DISCRIMINATOR_WIDTH, classes)
+        return Discriminator(features, width, classes)
 
 
 def _pooled(h: Tensor) -> Tensor:
