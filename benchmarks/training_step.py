@@ -21,6 +21,7 @@ from dgm_core.memory import DataSpec
 from dgm_core.training.adversarial import AdversarialStep
 from dgm_core.training.batches import BalancedBatches
 from dgm_core.training.devices import placed
+from dgm_core.training.trainees import Masked
 
 KINDS = ("dgmw", "dgma")
 EARLIER = {"first": 0, "tenth": 9}
@@ -69,7 +70,8 @@ def prepared(
     for each in (network, d):
         placed(each, device)
     g = MaskedGenerator(network, topology, ledger, ledger.owned_by([]), memory.recipe.s_max, device)
-    step = AdversarialStep(g, d, replace(memory.recipe, half=half), memory.chosen.noise)
+    recipe = replace(memory.recipe, half=half)
+    step = AdversarialStep(Masked(g, recipe), d, recipe, memory.chosen.noise)
     x = torch.randint(0, 256, (EXAMPLES, *spec.shape), dtype=torch.uint8, device=device)
     return step, BalancedBatches(x, torch.zeros(EXAMPLES, dtype=torch.long, device=device), 1)
 

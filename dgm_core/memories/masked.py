@@ -44,6 +44,7 @@ from dgm_core.training.batches import BalancedBatches, split, standardisation
 from dgm_core.training.clock import Clock, limit_of
 from dgm_core.training.devices import placed
 from dgm_core.training.recipes import Recipe
+from dgm_core.training.trainees import Masked
 
 HELD_OUT = 0.1
 FEWEST_EXAMPLES = 8
@@ -263,7 +264,7 @@ class MaskedMemory(GenerativeMemory):
         d = self.architecture.discriminator(len(real.classes), self.recipe.kernel)
         placed(d, device)
         batches = BalancedBatches(x, real.y, len(real.classes))
-        trained = train_generator(g, d, batches, self.recipe, self.chosen.noise, steps, clock)
+        trained = train_generator(Masked(g, self.recipe), d, batches, self.recipe, self.chosen.noise, steps, clock)
         if not self.manifest.spec.is_image:
             network.rescale(deviation, mean)
         return g, trained

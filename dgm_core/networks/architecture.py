@@ -21,7 +21,12 @@ class Generator(nn.Module, ABC):
     The weights that write to a group of units (`topology.shared`) belong to the memory; embedding, norms and head
     belong to one task. A network knows nothing of masks: effective weights are put in from outside
     (`torch.func.functional_call`).
+
+    Attributes:
+        embedding: class index -> what the first layer reads of it.
     """
+
+    embedding: nn.Embedding
 
     @property
     @abstractmethod

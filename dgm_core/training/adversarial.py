@@ -1,4 +1,4 @@
-"""Adversarial training of one task: anneal the gates, harden, fine-tune on hard masks, settle."""
+"""Adversarial training of one task: a game along a schedule, an average of what was learned, norms measured anew."""
 
 import math
 import time
@@ -11,9 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dgm_core.masking.annealing import Annealing
-from dgm_core.masking.masked import MaskedGenerator
-from dgm_core.masking.sparsity import scarcity
 from dgm_core.memory import TrainingDiverged
 from dgm_core.networks.discriminators import Discriminator
 from dgm_core.training.averaging import Average
@@ -21,9 +18,8 @@ from dgm_core.training.batches import BalancedBatches
 from dgm_core.training.clock import Clock
 from dgm_core.training.devices import autocast
 from dgm_core.training.recipes import Recipe
+from dgm_core.training.trainees import PROBE_STEPS, Trainee
 
-PROBE_STEPS = 30
-MOST_EPOCHS = 20
 NORM_BATCHES = 40
 MOST_POINTS = 60
 
@@ -34,7 +30,8 @@ class Trained:
 
     Arguments:
         steps: that were taken.
-        trajectory: of the gates, at most about `MOST_POINTS`: step, slope (0 once hard), mean of the gates per layer.
+        trajectory: of the gates, if it has such, at most about `MOST_POINTS`: step, slope (0 once hard), mean of the
+            gates per layer.
     """
 
     steps: int = 0
@@ -45,29 +42,20 @@ class AdversarialStep:
     """One step of the game: `critic_steps` of the discriminator, one of the generator.
 
     Arguments:
-        g: the generator behind its masks.
+        g: the generator, as it is trained.
         d: the discriminator.
         recipe: losses, learning rates, batch size.
         noise_dim: length of z.
     """
 
-    def __init__(self, g: MaskedGenerator, d: Discriminator, recipe: Recipe, noise_dim: int) -> None:
+    def __init__(self, g: Trainee, d: Discriminator, recipe: Recipe, noise_dim: int) -> None:
         self.g, self.d, self.recipe, self.noise_dim = g, d, recipe, noise_dim
         self.objective = recipe.objective()
         self.losses: dict[str, Tensor] = {}
-        self.price = recipe.reservation * scarcity(g.claimed)
-        # Fresh optimisers per task, without weight decay: state or decay carried over would move reserved weights.
-        groups: list[dict[str, Any]] = [
-            {"params": [*g.shared.values(), *g.own]},
-            {"params": list(g.embeddings.values()), "lr": recipe.lr_e},
-        ]
-        self.optimise_g = torch.optim.Adam(
-            groups,
-            lr=recipe.lr_g,
-            betas=recipe.betas,
-            fused=True,
-        )
-        self.optimise_d = torch.optim.Adam(d.parameters(), lr=recipe.lr_d, betas=recipe.betas, fused=True)
+        # Fresh optimisers per task, without weight decay: state or decay carried over would move what is frozen.
+        self.optimise_g = torch.optim.Adam(g.groups(), lr=recipe.lr_g, betas=recipe.betas, fused=True)
+        learning = [p for p in d.parameters() if p.requires_grad]
+        self.optimise_d = torch.optim.Adam(learning, lr=recipe.lr_d, betas=recipe.betas, fused=True)
 
     def __call__(self, batches: BalancedBatches) -> None:
         """Takes one step and leaves its losses, detached and still on the device, in `losses`."""
@@ -91,7 +79,7 @@ class AdversarialStep:
         with frozen(self.d):
             with self._autocast(c):
                 fake, cost = self.g.with_cost(self._noise(c), c)
-                loss = self.objective.generator_loss(self.d, fake, c) + self.price * cost
+                loss = self.objective.generator_loss(self.d, fake, c) + cost
             self.optimise_g.zero_grad(set_to_none=True)
             loss.backward()
         self.g.before_step()
@@ -108,15 +96,18 @@ class AdversarialStep:
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
     """Saves the gradients that nobody asked for while the other side learns."""
-    network.requires_grad_(False)
+    learning = [p for p in network.parameters() if p.requires_grad]
+    for p in learning:
+        p.requires_grad_(False)
     try:
         yield
     finally:
-        network.requires_grad_(True)
+        for p in learning:
+            p.requires_grad_(True)
 
 
 def train_generator(
-    g: MaskedGenerator,
+    g: Trainee,
     d: Discriminator,
     batches: BalancedBatches,
     recipe: Recipe,
@@ -124,7 +115,7 @@ def train_generator(
     wanted: int,
     clock: Clock,
 ) -> Trained:
-    """Trains the masks and weights of one task and leaves `g` hard, averaged and settled.
+    """Trains a generator, averages what it may average, and measures its norms anew; leaves it in evaluation mode.
 
     Arguments:
         wanted: steps to take; a clock whose limit is too short for them walks through the same schedule in fewer.
@@ -134,12 +125,8 @@ def train_generator(
     """
     run = _Run(AdversarialStep(g, d, recipe, noise_dim), batches, wanted, clock)
     run.warm_up()
-    run.anneal()
-    g.harden()
-    run.fine_tune()
+    run.go_on()
     run.finish()
-    if moved := g.settle():
-        raise TrainingDiverged(f"{moved} reserved weights moved during training; this is a defect, please report it")
     reestimate_norms(g, batches, recipe.batch, noise_dim)
     clock.tick("generator", wanted, wanted)
     return run.trained
@@ -152,6 +139,7 @@ class _Run:
         self.step, self.batches, self.wanted, self.clock = step, batches, wanted, clock
         self.recipe = step.recipe
         self.trained = Trained()
+        self.average: Average | None = None
         self.next_point = 0
 
     def warm_up(self) -> None:
@@ -166,46 +154,44 @@ class _Run:
         self.trained.steps = probe
         self.clock.expect(self.wanted * (self._now() - started) / (probe - probe // 2))
 
-    def anneal(self) -> None:
-        """Soft gates whose slope rises until they are steps."""
-        hard_from = max(self.trained.steps, round(self.recipe.hard_at * self.wanted))
-        epochs = max(1, min(MOST_EPOCHS, hard_from // 20))
-        annealing = Annealing(hard_from, epochs, self.recipe.s_max, self.step.g.gating.local)
-        while (at := self._position()) < hard_from:
-            self.step.g.slope = annealing.slope(at)
-            self._advance(at)
-
-    def fine_tune(self) -> None:
-        """The committed gates, and an average over what they may still change."""
-        g = self.step.g
-        average = Average(dict(g.network.named_parameters()), g.trainable(), self.recipe.ema)
-        self._record(self._position())
+    def go_on(self) -> None:
+        """The rest of the schedule; from where the generator is settled on, an average follows it."""
         while (at := self._position()) < self.wanted:
+            self._enter(at)
             self._advance(at)
-            if self.recipe.ema:
-                average.update()
-        if self.recipe.ema:
-            average.apply()
+            if self.average is not None:
+                self.average.update()
 
     def finish(self) -> None:
-        """Looks at the last losses. Raises TrainingDiverged."""
+        """Takes the average, and looks at the last losses. Raises TrainingDiverged."""
+        self._enter(self.wanted)
         _check(self.step.losses)
+        if self.average is not None:
+            self.average.apply()
+        self.step.g.finish()
+
+    def _enter(self, at: int) -> None:
+        g = self.step.g
+        was_settled = g.settled
+        g.enter(at, self.wanted)
+        if g.settled and self.average is None and self.recipe.ema:
+            self.average = Average(*g.averaged(), self.recipe.ema)
+        if g.settled and not was_settled:
+            self._record(at)
 
     def _advance(self, at: int) -> None:
         self.step(self.batches)
         self.trained.steps += 1
-        if self.step.g.hard is None and at >= self.next_point:
+        if not self.step.g.settled and at >= self.next_point:
             self._record(at)
         if self.clock.due():  # reading a loss waits for the device, so twice a second is enough
-            occupied = self.step.g.occupancy()
-            metrics = {"slope": self.step.g.slope, "mask_occupancy": sum(occupied.values()) / len(occupied)}
-            self.clock.tick("generator", at, self.wanted, _check(self.step.losses) | metrics)
+            metrics = _check(self.step.losses) | self.step.g.metrics()
+            self.clock.tick("generator", at, self.wanted, metrics)
 
     def _record(self, at: int) -> None:
-        """One more point of the gates' trajectory."""
-        g = self.step.g
-        slope = g.slope if g.hard is None else 0.0
-        self.trained.trajectory.append({"step": at, "slope": slope, "occupancy": g.occupancy()})
+        """One more point of the trajectory, if there is anything to record."""
+        if (point := self.step.g.point()) is not None:
+            self.trained.trajectory.append({"step": at, **point})
         self.next_point = at + max(1, self.wanted // MOST_POINTS)
 
     def _position(self) -> int:
@@ -227,7 +213,7 @@ def _check(losses: Mapping[str, Tensor]) -> dict[str, float]:
 
 
 @torch.no_grad()
-def reestimate_norms(g: MaskedGenerator, batches: BalancedBatches, batch: int, noise_dim: int) -> None:
+def reestimate_norms(g: Trainee, batches: BalancedBatches, batch: int, noise_dim: int) -> None:
     """Measures the batch norms' statistics anew, with the weights that will be committed."""
     norms = [module for module in g.network.modules() if isinstance(module, _BatchNorm)]
     for norm in norms:

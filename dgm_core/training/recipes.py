@@ -6,7 +6,7 @@ Ostapenko et al. 2019 for 32 × 32 images. A memory kind may vary both.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dgm_core.training.objectives import AuxiliaryWasserstein, LogisticProjection, Objective
 
@@ -89,3 +89,6 @@ PAPER = Recipe(
     betas=(0.5, 0.999),
     ema=0.0,
 )
+
+BASE = replace(FAST, noise=128, width=48, lr_g=1e-3, lr_d=1e-3, seconds=None)
+"""For bases: wider, trained for longer and hence at half the rates."""

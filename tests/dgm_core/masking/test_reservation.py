@@ -12,6 +12,7 @@ from dgm_core.memory import DataSpec
 from dgm_core.networks.chains import Dcgan
 from dgm_core.training.adversarial import AdversarialStep
 from dgm_core.training.batches import BalancedBatches
+from dgm_core.training.trainees import Masked
 from tests.dgm_core.masking.shapes import write
 
 SPEC = DataSpec((1, 8, 8), "uint8")
@@ -54,7 +55,7 @@ def test_no_reserved_weight_moves_by_a_bit_under_the_optimiser_in_use(seed, kind
     g = MaskedGenerator(network, topology, ledger, ledger.owned_by([]), recipe.s_max, torch.device("cpu"))
     g.slope = 3.0
     x = torch.randint(0, 256, (40, 1, 8, 8), dtype=torch.uint8)
-    step = AdversarialStep(g, architecture.discriminator(2, recipe.kernel), recipe, 16)
+    step = AdversarialStep(Masked(g, recipe), architecture.discriminator(2, recipe.kernel), recipe, 16)
     for _ in range(3):
         step(BalancedBatches(x, torch.arange(40) % 2, 2))
         if hard and g.hard is None:

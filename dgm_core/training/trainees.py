@@ -1,0 +1,161 @@
+"""What the adversarial loop trains: a generator that is free to move, or one behind the gates of its task."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from dgm_core.masking.annealing import Annealing
+from dgm_core.masking.masked import MaskedGenerator
+from dgm_core.masking.sparsity import scarcity
+from dgm_core.memory import TrainingDiverged
+from dgm_core.training.recipes import Recipe
+
+PROBE_STEPS = 30
+MOST_EPOCHS = 20
+
+
+class Trainee(ABC):
+    """A generator as the adversarial loop sees it.
+
+    Arguments:
+        network: the generator itself; its norms are measured anew in the end.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    @property
+    def settled(self) -> bool:
+        """Whether what it generates now is what it would generate if it were committed; averaging starts here."""
+        return True
+
+    @abstractmethod
+    def groups(self) -> list[dict[str, Any]]:
+        """What is trained, as Adam takes it."""
+
+    @abstractmethod
+    def averaged(self) -> tuple[Mapping[str, nn.Parameter], Mapping[str, Tensor]]:
+        """Parameters by name, and of some of them the only entries that may be averaged."""
+
+    @abstractmethod
+    def __call__(self, z: Float[Tensor, "batch noise"], c: Int[Tensor, " batch"]) -> Float[Tensor, "batch *shape"]:
+        """Examples for noise z and class indices c."""
+
+    def with_cost(
+        self, z: Float[Tensor, "batch noise"], c: Int[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, ""]]:
+        """Examples, and what is added to the generator's loss: nothing, unless a trainee says otherwise."""
+        return self(z, c), z.new_zeros(())
+
+    def before_step(self) -> None:  # noqa: B027 - most take their gradients as they are
+        """Makes the gradients fit for the optimiser."""
+
+    def enter(self, at: int, wanted: int) -> None:  # noqa: B027 - most are the same from the first step to the last
+        """Takes its place in a schedule of `wanted` steps."""
+
+    def finish(self) -> None:  # noqa: B027 - most have nothing that could have moved
+        """Called once, after the last step. Raises TrainingDiverged if something moved that must not."""
+
+    def metrics(self) -> dict[str, float]:
+        """For reports."""
+        return {}
+
+    def point(self) -> dict[str, Any] | None:
+        """What is recorded along the way; None: nothing."""
+        return None
+
+
+class Free(Trainee):
+    """A generator whose every parameter that asks for a gradient is trained."""
+
+    def groups(self) -> list[dict[str, Any]]:
+        """All in one group."""
+        return [{"params": list(self._learning.values())}]
+
+    def averaged(self) -> tuple[Mapping[str, nn.Parameter], Mapping[str, Tensor]]:
+        """All that is trained."""
+        return self._learning, {}
+
+    def __call__(self, z: Float[Tensor, "batch noise"], c: Int[Tensor, " batch"]) -> Float[Tensor, "batch *shape"]:
+        """What the network makes of them."""
+        x: Tensor = self.network(z, c)
+        return x
+
+    @property
+    def _learning(self) -> dict[str, nn.Parameter]:
+        return {name: p for name, p in self.network.named_parameters() if p.requires_grad}
+
+
+class Masked(Trainee):
+    """A generator behind gates: soft ones whose slope rises until they are steps, then the hard ones.
+
+    Arguments:
+        g: the generator, its gates and what earlier tasks reserved.
+        recipe: slopes, the price of a reservation, when the gates become hard.
+    """
+
+    def __init__(self, g: MaskedGenerator, recipe: Recipe) -> None:
+        super().__init__(g.network)
+        self.g, self.recipe = g, recipe
+        self.price = recipe.reservation * scarcity(g.claimed)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the gates are hard."""
+        return self.g.hard is not None
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Shared weights and what is the task's own; the gates' embeddings, at a rate of their own."""
+        return [
+            {"params": [*self.g.shared.values(), *self.g.own]},
+            {"params": list(self.g.embeddings.values()), "lr": self.recipe.lr_e},
+        ]
+
+    def averaged(self) -> tuple[Mapping[str, nn.Parameter], Mapping[str, Tensor]]:
+        """All parameters; of shared weights only what the task may still change."""
+        return dict(self.network.named_parameters()), self.g.trainable()
+
+    def __call__(self, z: Float[Tensor, "batch noise"], c: Int[Tensor, " batch"]) -> Float[Tensor, "batch *shape"]:
+        """Examples through the effective weights  [DGM eq. 1]."""
+        return self.g(z, c)
+
+    def with_cost(
+        self, z: Float[Tensor, "batch noise"], c: Int[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, ""]]:
+        """Examples, and λ_RU·α·R of the gates that made them  [DGM eq. 6]."""
+        x, cost = self.g.with_cost(z, c)
+        return x, self.price * cost
+
+    def before_step(self) -> None:
+        """Reserved weights get no gradient, gates get their slope's share back."""
+        self.g.before_step()
+
+    def enter(self, at: int, wanted: int) -> None:
+        """Takes the slope of this step, or hard gates."""
+        if self.settled:
+            return
+        hard_from = max(min(PROBE_STEPS, wanted), round(self.recipe.hard_at * wanted))
+        if at >= hard_from:
+            self.g.harden()
+            return
+        epochs = max(1, min(MOST_EPOCHS, hard_from // 20))
+        self.g.slope = Annealing(hard_from, epochs, self.recipe.s_max, self.g.gating.local).slope(at)
+
+    def finish(self) -> None:
+        """Copies reserved weights back. Raises TrainingDiverged if one had moved."""
+        if moved := self.g.settle():
+            raise TrainingDiverged(
+                f"{moved} reserved weights moved during training; this is a defect, please report it"
+            )
+
+    def metrics(self) -> dict[str, float]:
+        """Slope and mean of the gates."""
+        occupied = self.g.occupancy()
+        return {"slope": self.g.slope, "mask_occupancy": sum(occupied.values()) / len(occupied)}
+
+    def point(self) -> dict[str, Any]:
+        """Slope, 0 once hard, and mean of the gates of each layer."""
+        return {"slope": 0.0 if self.settled else self.g.slope, "occupancy": self.g.occupancy()}
