@@ -34,6 +34,7 @@ from dgm_core.memories.dgma import DGMa
 from dgm_core.memories.dgmw import DGMw
 from dgm_core.memories.masked import MaskedMemory
 from dgm_core.memory import DataSpec, Label, Manifest, TaskData, Terms
+from dgm_core.style.library import SHIPPED
 from dgm_core.topology import Topology, spread
 from dgm_core.training.classifying import Pool, accuracy, train_classifier
 from dgm_core.training.clock import Clock
@@ -196,7 +197,7 @@ def main() -> None:
 def run(kind: type[MaskedMemory], seed: int, steps: int) -> Outcome:
     """Learns the five tasks and looks at what is left of them."""
     data = load("digits", None, seed)
-    manifest = Manifest(kind.kind, kind.options({"seed": str(seed)}), SPEC)
+    manifest = Manifest(kind.kind, kind.options({"seed": str(seed)}, SPEC, SHIPPED), SPEC)
     blobs: dict[str, bytes] = {}
     if issubclass(kind, Live):
         kind.begin()

@@ -82,7 +82,7 @@ def made_memory(kind: str, spec: DataSpec, tasks: int = TASKS) -> MaskedMemory:
         blob = _made_up(_load(manifest, blobs))
         blobs[digest(blob)] = blob
         entry = TaskEntry(task=f"t{index}", blob=digest(blob), experts=(), quality=1.0, steps=0, seconds=0.0)
-        manifest = manifest.commit(Learned(entry, {}, {}))
+        manifest = manifest.commit(Learned(entry, {}, {}, manifest.revision))
     return _load(manifest, blobs)
 
 

@@ -12,7 +12,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -46,6 +46,14 @@ class CannotForget(ValueError):
             f"reserved; forget {later} first, newest first, and learn with erasable=True what may have to go alone"
         )
         self.dependents = dependents
+
+
+class CannotBlend(ValueError):
+    """This memory cannot blend what was asked for. `field` names what is wrong, the message says how to mend it."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class TrainingDiverged(RuntimeError):
@@ -197,11 +205,44 @@ class TaskEntry:
 
 @dataclass(frozen=True)
 class Learned:
-    """All that survives of a task: its manifest entry, blobs that the memory shares (by role), the bytes of both."""
+    """All that survives of a task.
+
+    Arguments:
+        entry: for the manifest.
+        shared: digests of the blobs that the memory shares, by role.
+        blobs: the bytes of both.
+        revision: of the memory on which it was learned.
+    """
 
     entry: TaskEntry
     shared: Mapping[str, str]
     blobs: Blobs
+    revision: int
+
+
+@dataclass(frozen=True)
+class Blend:
+    """A generator between two that a memory holds.
+
+    Arguments:
+        start: a task, or "" for the frozen base itself.
+        end: a task.
+        weight: 0 is `start`, 1 is `end`.
+        groups: which parameters are blended; the others stay those of `start`. Empty: all. See `BLEND_GROUPS`.
+        layers: in which layers, by the names that `analysis` gives; the others stay those of `start`. Empty: all.
+        classes: one class of each; None takes the first that each learned. That of the base is ignored.
+    """
+
+    start: str
+    end: str
+    weight: float
+    groups: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
+    classes: tuple[Label | None, Label | None] = (None, None)
+
+
+BLEND_GROUPS = ("scale", "shift", "bias")
+"""What a style consists of  [GANM sec. 4.2]."""
 
 
 @dataclass(frozen=True)
@@ -245,7 +286,13 @@ class Manifest:
     @property
     def digests(self) -> tuple[str, ...]:
         """Every blob that this revision needs, each once."""
-        return tuple(dict.fromkeys([*(task.blob for task in self.tasks), *self.shared.values()]))
+        base = [self.base] if self.base else []
+        return tuple(dict.fromkeys([*base, *(task.blob for task in self.tasks), *self.shared.values()]))
+
+    @property
+    def base(self) -> str:
+        """Digest of the frozen base that all tasks modulate; "" for a kind that has none."""
+        return self.options.get("base", "")
 
     def experts(self) -> Iterator[tuple[TaskEntry, ExpertEntry]]:
         """All experts with the tasks that own them."""
@@ -254,15 +301,15 @@ class Manifest:
                 yield task, expert
 
     def commit(self, learned: Learned) -> "Manifest":
-        """The next revision: this one and one more learned task."""
+        """The next revision: this one and one more learned task.
+
+        If others were committed while it was learned, what the memory shares knows only some of them: it is dropped,
+        to be made anew (see `complete`).
+        """
         if any(task.task == learned.entry.task for task in self.tasks):
             raise ValueError(f"task {learned.entry.task} is in this manifest already")
-        return replace(
-            self,
-            revision=self.revision + 1,
-            tasks=(*self.tasks, learned.entry),
-            shared={**self.shared, **learned.shared},
-        )
+        shared = {**self.shared, **learned.shared} if learned.revision == self.revision else {}
+        return replace(self, revision=self.revision + 1, tasks=(*self.tasks, learned.entry), shared=shared)
 
     def dependents(self, task: str) -> tuple[str, ...]:
         """The later tasks that reuse what a task reserved, in the order of commits."""
@@ -345,6 +392,22 @@ class Solver(ABC):
         """Class probabilities of x, uint8 (n, C, H, W) or float32 (n, F)."""
 
 
+@runtime_checkable
+class Bases(Protocol):
+    """Where frozen bases are found."""
+
+    def find(self, name: str, spec: DataSpec) -> tuple[str, bytes]:
+        """Digest and bytes of a base that generates such data.
+
+        Arguments:
+            name: of a base, or its digest or at least eight digits of that; "" takes the shipped one that fits.
+
+        Raises:
+            CannotLearn: there is none of that name, or it does not fit; the message names both sides.
+        """
+        ...
+
+
 class GenerativeMemory(ABC):
     """One memory kind; subclasses live in `memories/`, one file each, and are registered there.
 
@@ -356,12 +419,19 @@ class GenerativeMemory(ABC):
 
     @classmethod
     @abstractmethod
-    def options(cls, given: Mapping[str, str]) -> dict[str, str]:
+    def options(cls, given: Mapping[str, str], spec: DataSpec, bases: Bases) -> dict[str, str]:
         """All options of this kind as text, defaults included; `given` always holds "seed".
 
+        A kind that stands on a frozen base has an option "base": its digest, whatever name was given.
+
         Raises:
-            CannotLearn: an option is unknown or its value is malformed; names the valid ones.
+            CannotLearn: an option is unknown, its value is malformed or does not suit such data; names the valid ones.
         """
+
+    @classmethod
+    def side_by_side(cls, options: Mapping[str, str]) -> bool:  # noqa: ARG003 - most kinds cannot, whatever the options
+        """Whether tasks of a memory of these options may be learned at one time and committed in any order."""
+        return False
 
     @abstractmethod
     def __init__(self, manifest: Manifest, blobs: Blobs) -> None:
@@ -401,6 +471,16 @@ class GenerativeMemory(ABC):
             KeyError: no expert of this manifest has that digest.
             ValueError: what the blobs give does not have that digest: a blob was tampered with, or the version differs.
         """
+
+    def blended(self, blend: Blend) -> Expert:  # noqa: ARG002 - for the kinds that can
+        """A generator between two tasks, on the CPU; its one class is what `blend` says.
+
+        Raises:
+            CannotBlend: this kind has nothing to blend, or the memory does not hold what was asked for.
+        """
+        raise CannotBlend(
+            "memory", f"a memory of kind {self.kind} has no styles to blend; make one with kind='gan_memory'"
+        )
 
     @abstractmethod
     def solver(self) -> Solver:

@@ -2,7 +2,8 @@
 
 from dgm_core.memories.dgma import DGMa
 from dgm_core.memories.dgmw import DGMw
-from dgm_core.memory import Blobs, CannotLearn, DataSpec, GenerativeMemory, Manifest
+from dgm_core.memory import Bases, Blobs, CannotLearn, DataSpec, GenerativeMemory, Manifest
+from dgm_core.style.library import SHIPPED
 
 KINDS: dict[str, type[GenerativeMemory]] = {kind.kind: kind for kind in (DGMw, DGMa)}
 """Registered name -> kind. A new kind is one file and one line here."""
@@ -10,15 +11,13 @@ KINDS: dict[str, type[GenerativeMemory]] = {kind.kind: kind for kind in (DGMw, D
 DEFAULT_KIND = DGMw.kind
 
 
-def new_manifest(kind: str, options: dict[str, str], spec: DataSpec, seed: int) -> Manifest:
+def new_manifest(kind: str, options: dict[str, str], spec: DataSpec, seed: int, bases: Bases = SHIPPED) -> Manifest:
     """The manifest of an empty memory; `seed` serves where the options name none.
 
     Raises:
         CannotLearn: the kind is not registered, or it refuses the options, alone or for such data.
     """
-    manifest = Manifest(kind, kind_of(kind).options({"seed": str(seed), **options}), spec)
-    load_memory(manifest, {})
-    return manifest
+    return Manifest(kind, kind_of(kind).options({"seed": str(seed), **options}, spec, bases), spec)
 
 
 def load_memory(manifest: Manifest, blobs: Blobs) -> GenerativeMemory:

@@ -20,8 +20,10 @@ from dgm_core.masking.gating import Gating
 from dgm_core.masking.ledger import Ledger, Page
 from dgm_core.masking.masked import MaskedGenerator
 from dgm_core.memory import (
+    Bases,
     Blobs,
     CannotLearn,
+    DataSpec,
     Expert,
     ExpertEntry,
     GenerativeMemory,
@@ -98,11 +100,12 @@ class MaskedMemory(GenerativeMemory):
     recipes: ClassVar[Mapping[str, Recipe]]
 
     @classmethod
-    def options(cls, given: Mapping[str, str]) -> dict[str, str]:
+    def options(cls, given: Mapping[str, str], spec: DataSpec, bases: Bases) -> dict[str, str]:  # noqa: ARG003
         """All options as text, defaults included."""
         options = Options.parse(given)
         recipe = cls._recipe(options.recipe)
         complete = replace(options, width=options.width or recipe.width, noise=options.noise or recipe.noise)
+        architecture_of(complete.network, spec, complete.noise)  # is refused if it does not suit such data
         return {name: str(value) for name, value in asdict(complete).items()}
 
     def __init__(self, manifest: Manifest, blobs: Blobs) -> None:
@@ -164,7 +167,12 @@ class MaskedMemory(GenerativeMemory):
             reuses=successor.reuses(),
             analysis=successor.analysis(trained, blob),
         )
-        return Learned(learned, {"solver": digest_of(solver)}, {digest_of(blob): blob, digest_of(solver): solver})
+        return Learned(
+            learned,
+            {"solver": digest_of(solver)},
+            {digest_of(blob): blob, digest_of(solver): solver},
+            self.manifest.revision,
+        )
 
     def restore(self, *, report: Report, device: torch.device) -> Shared:
         """Trains the solver anew, on samples of every task that is left."""

@@ -95,14 +95,15 @@ def read_progress(frame: Frame) -> Progress:
 
 def learned_frame(manifest: Manifest, learned: Learned) -> Frame:
     """Worker to server, last: the new part of the manifest as text, the blobs as payloads."""
-    added = replace(manifest, tasks=(learned.entry,), shared=learned.shared)
+    added = replace(manifest, tasks=(learned.entry,), shared=learned.shared, revision=learned.revision)
     return Frame("learned", {"added": added.to_json(), "digests": list(learned.blobs)}, tuple(learned.blobs.values()))
 
 
 def read_learned(frame: Frame) -> Learned:
     """The inverse of `learned_frame`."""
     added = Manifest.from_json(frame.body["added"])
-    return Learned(added.tasks[0], added.shared, dict(zip(frame.body["digests"], frame.payloads, strict=True)))
+    blobs = dict(zip(frame.body["digests"], frame.payloads, strict=True))
+    return Learned(added.tasks[0], added.shared, blobs, added.revision)
 
 
 def restored_frame(shared: Shared) -> Frame:

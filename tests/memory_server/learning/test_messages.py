@@ -40,7 +40,7 @@ def test_a_job_arrives_as_it_was_sent(manifest):
 def test_a_memory_to_restore_and_what_was_made_anew_arrive_as_they_were_sent(manifest):
     place = Place("/data/blobs", "cpu", 1)
     assert read_restoring(restoring_frame(manifest, place)) == (manifest, place)
-    shared = Shared({"solver": "b" * 64, "other": "a" * 64}, {"a" * 64: b"weights", "b" * 64: b""})
+    shared = Shared({"solver": "b" * 64, "other": "a" * 64}, {"a" * 64: b"weights", "b" * 64: b""}, 0)
     assert read_restored(restored_frame(shared)) == shared
 
 
@@ -55,8 +55,8 @@ def test_what_was_learned_arrives_as_it_was_sent(manifest, classes):
     entry = TaskEntry(
         "t1", "a" * 64, (ExpertEntry("e" * 64, classes, (5, 6)),), 0.75, 10, 1.5, True, ("t0",), {"used": [1, 2]}
     )
-    learned = Learned(entry, {"solver": "b" * 64}, {"a" * 64: b"weights", "b" * 64: b""})
-    later = manifest.commit(Learned(TaskEntry("t0", "c" * 64, (), 1.0, 1, 1.0), {"other": "d" * 64}, {}))
+    learned = Learned(entry, {"solver": "b" * 64}, {"a" * 64: b"weights", "b" * 64: b""}, 0)
+    later = manifest.commit(Learned(TaskEntry("t0", "c" * 64, (), 1.0, 1, 1.0), {"other": "d" * 64}, {}, 0))
     assert read_learned(learned_frame(later, learned)) == learned
 
 

@@ -75,7 +75,7 @@ def test_a_manifest_survives_its_text_and_each_commit_adds_one_revision(tasks, s
     manifest = Manifest("dgmw", {"seed": "1"}, DataSpec((3, 32, 32), "uint8"))
     for revision, entry in enumerate(tasks, start=1):
         before = manifest.to_json()
-        following = manifest.commit(Learned(entry, shared, {}))
+        following = manifest.commit(Learned(entry, shared, {}, manifest.revision))
         assert manifest.to_json() == before
         assert following.revision == revision
         assert following.tasks[:-1] == manifest.tasks
@@ -83,7 +83,7 @@ def test_a_manifest_survives_its_text_and_each_commit_adds_one_revision(tasks, s
         assert Manifest.from_json(manifest.to_json()) == manifest
     for entry in tasks[:1]:
         with pytest.raises(ValueError, match="already"):
-            manifest.commit(Learned(entry, {}, {}))
+            manifest.commit(Learned(entry, {}, {}, manifest.revision))
 
 
 def test_a_new_memory_is_empty_at_revision_0(digits, manifest):
