@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from dgm_core.memory import Learned, Manifest, Progress, Terms
+from dgm_core.memory import Blobs, Learned, Manifest, Progress, Terms
 from memory_server.errors import NoSolver, ShuttingDown, TaskFinished, TaskUnfinished
 from memory_server.learning.buffer import IngestBuffer
 from memory_server.learning.endings import CANCELLED, SERVER_STOPPED, Ending, failure
@@ -26,6 +26,7 @@ from memory_server.store.records import Forgotten, TaskRecord, TaskState
 T = TypeVar("T")
 _TYPICAL_SECONDS = 60.0
 _A_MOMENT = 0.5
+_NOTHING: Blobs = {}
 
 
 class Audience(Protocol):
@@ -80,17 +81,22 @@ class TaskQueue:
     # What callers ask for
 
     async def submit(
-        self, record: TaskRecord, buffer: IngestBuffer, terms: Terms, manifest_if_new: Manifest | None = None
+        self,
+        record: TaskRecord,
+        buffer: IngestBuffer,
+        terms: Terms,
+        manifest_if_new: Manifest | None = None,
+        content: Blobs = _NOTHING,
     ) -> TaskStatus:
-        """Queues a task, or returns the one that is there with the same data (see `Catalog.admit`).
+        """Queues a task, or returns the one that is there with the same data (see `DataDir.admit`).
 
         Takes over the buffer: it is wiped in every outcome, an exception included. Goes on if the caller goes away.
 
         Raises:
-            UnknownMemory, MemoryExists, TaskExists: as `Catalog.admit` does.
+            UnknownMemory, MemoryExists, TaskExists, MemoryNotMade: as `DataDir.admit` does.
             ShuttingDown: nothing new is admitted.
         """
-        return await self._to_the_end(self._submit(record, buffer, terms, manifest_if_new))
+        return await self._to_the_end(self._submit(record, buffer, terms, manifest_if_new, content))
 
     async def cancel(self, memory: str, task: str) -> TaskStatus:
         """Cancels a task that is queued or learning and wipes its data; a CANCELLED one is returned as it is.
@@ -175,21 +181,21 @@ class TaskQueue:
     # Changes, one at a time
 
     async def _submit(
-        self, record: TaskRecord, buffer: IngestBuffer, terms: Terms, manifest_if_new: Manifest | None
+        self, record: TaskRecord, buffer: IngestBuffer, terms: Terms, manifest_if_new: Manifest | None, content: Blobs
     ) -> TaskStatus:
         try:
             async with self._changing:
-                return await self._admit(record, buffer, terms, manifest_if_new)
+                return await self._admit(record, buffer, terms, manifest_if_new, content)
         except BaseException:
             await asyncio.to_thread(buffer.wipe)
             raise
 
     async def _admit(
-        self, record: TaskRecord, buffer: IngestBuffer, terms: Terms, manifest_if_new: Manifest | None
+        self, record: TaskRecord, buffer: IngestBuffer, terms: Terms, manifest_if_new: Manifest | None, content: Blobs
     ) -> TaskStatus:
         self._check_open("send the task again to the next one")
         await self._record_late((record.memory, record.task))
-        admitted, new = await asyncio.to_thread(self._store.catalog.admit, record, manifest_if_new)
+        admitted, new = await asyncio.to_thread(self._store.admit, record, manifest_if_new, content)
         if not new:
             await asyncio.to_thread(buffer.wipe)
             return await self.status(record.memory, record.task)

@@ -31,6 +31,8 @@ INTERRUPTED = "the server stopped before this task was learned and its data is g
 Clock = Callable[[], float]
 """Seconds since 1970."""
 
+_NOTHING: Blobs = {}
+
 
 class Catalog:
     """Memories, revisions, tasks and which blobs they need, in one SQLite file.
@@ -61,12 +63,16 @@ class Catalog:
 
     # Memories and revisions
 
-    def create_memory(self, name: str, manifest: Manifest) -> MemoryRecord:
-        """A new memory at revision 0. Raises MemoryExists if the name is taken."""
+    def create_memory(self, name: str, manifest: Manifest, content: Blobs = _NOTHING) -> MemoryRecord:
+        """A new memory at revision 0. Raises MemoryExists if the name is taken.
+
+        Arguments:
+            content: what `manifest.digests` name, such as a frozen base; must be stored already.
+        """
         with self._write() as db:
             if _newest(db, name) is not None:
                 raise _taken(name)
-            self._create(db, name, manifest)
+            self._create(db, name, manifest, content)
             return _memory(db, name)
 
     def memory(self, name: str) -> MemoryRecord:
@@ -101,12 +107,15 @@ class Catalog:
 
     # Tasks
 
-    def admit(self, record: TaskRecord, manifest_if_new: Manifest | None = None) -> tuple[TaskRecord, bool]:
+    def admit(
+        self, record: TaskRecord, manifest_if_new: Manifest | None = None, content: Blobs = _NOTHING
+    ) -> tuple[TaskRecord, bool]:
         """Queues a task, or finds the one that is there; says which: (task, whether it was admitted now).
 
         Arguments:
             record: names, classes, count and digest of the task; the rest is set here.
             manifest_if_new: creates the memory if there is none.
+            content: what that manifest's digests name; must be stored already.
 
         Raises:
             UnknownMemory: there is no such memory and no manifest to make it.
@@ -114,7 +123,7 @@ class Catalog:
             TaskExists: a task of that name was or is being learned with other data.
         """
         with self._write() as db:
-            self._ensure_memory(db, record.memory, manifest_if_new)
+            self._ensure_memory(db, record.memory, manifest_if_new, content)
             present = _find_task(db, record.memory, record.task)
             if present is not None and not present.state.retryable:
                 return _same_data(present, record), False
@@ -218,14 +227,14 @@ class Catalog:
             if found > VERSION:
                 raise NewerFormat(found, VERSION)
 
-    def _create(self, db: Connection, name: str, manifest: Manifest) -> None:
+    def _create(self, db: Connection, name: str, manifest: Manifest, content: Blobs) -> None:
         db.execute(insert(memories).values(name=name, created_unix_ms=self._now()))
-        self._add_revision(db, name, manifest, {})
+        self._add_revision(db, name, manifest, _sizes(content))
 
-    def _ensure_memory(self, db: Connection, name: str, manifest: Manifest | None) -> None:
+    def _ensure_memory(self, db: Connection, name: str, manifest: Manifest | None, content: Blobs) -> None:
         newest = _newest(db, name)
         if newest is None and manifest is not None:
-            self._create(db, name, manifest)
+            self._create(db, name, manifest, content)
         elif newest is None:
             raise UnknownMemory(name, _names(db))
         elif manifest is not None and _nature(newest) != _nature(manifest):
@@ -236,8 +245,8 @@ class Catalog:
         db.execute(insert(revisions).values(row | {"manifest": manifest.to_json(), "created_unix_ms": self._now()}))
         known = set(db.scalars(select(blobs.c.digest).where(blobs.c.digest.in_(sizes))))
         _insert_all(db, blobs, [{"digest": key, "bytes": sizes[key]} for key in sizes if key not in known])
-        of_tasks = {task.blob for task in manifest.tasks}
-        uses = [row | {"digest": digest, "shared": digest not in of_tasks} for digest in manifest.digests]
+        kept = {manifest.base, *(task.blob for task in manifest.tasks)}
+        uses = [row | {"digest": digest, "shared": digest not in kept} for digest in manifest.digests]
         _insert_all(db, revision_blobs, uses)
 
     def _queue(self, db: Connection, record: TaskRecord) -> TaskRecord:

@@ -15,8 +15,17 @@ from dgm_core.memory import Blobs, Learned, Manifest, Shared
 from memory_server.errors import Broken
 from memory_server.store.blobs import BlobStore, sync_directory
 from memory_server.store.catalog import Catalog, Clock
-from memory_server.store.errors import CommitFailed, DataDirError, NewerFormat, NotForgotten, SolverNotStored
-from memory_server.store.records import Committed, Forgotten
+from memory_server.store.errors import (
+    CommitFailed,
+    DataDirError,
+    MemoryNotMade,
+    NewerFormat,
+    NotForgotten,
+    SolverNotStored,
+)
+from memory_server.store.records import Committed, Forgotten, MemoryRecord, TaskRecord
+
+_NOTHING: Blobs = {}
 
 
 class DataDir:
@@ -42,6 +51,31 @@ class DataDir:
         except BaseException:
             os.close(self._lock)
             raise
+
+    def create_memory(self, name: str, manifest: Manifest, content: Blobs = _NOTHING) -> MemoryRecord:
+        """Makes a memory at revision 0 and stores what it stands on, such as a frozen base.
+
+        Arguments:
+            content: what `manifest.digests` name.
+
+        Raises:
+            MemoryExists: the name is taken.
+            MemoryNotMade: the disk is full or fails.
+        """
+        with self._changing, self._stored(content, MemoryNotMade):
+            return self.catalog.create_memory(name, manifest, content)
+
+    def admit(
+        self, record: TaskRecord, manifest_if_new: Manifest | None = None, content: Blobs = _NOTHING
+    ) -> tuple[TaskRecord, bool]:
+        """Queues a task, or finds the one that is there, and makes its memory if there is none (see `Catalog.admit`).
+
+        Raises:
+            UnknownMemory, MemoryExists, TaskExists: as `Catalog.admit` does.
+            MemoryNotMade: the disk is full or fails.
+        """
+        with self._changing, self._stored(content, MemoryNotMade):
+            return self.catalog.admit(record, manifest_if_new, content)
 
     def commit(self, memory: str, task: str, learned: Learned) -> Committed:
         """Stores what a task left behind: afterwards the next revision holds it and the task is LEARNED.

@@ -20,6 +20,13 @@ class NewerFormat(Broken):
         )
 
 
+class MemoryNotMade(Broken):
+    """A task could not be admitted, or what its memory stands on could not be stored; nothing was changed."""
+
+    def __init__(self, reason: object) -> None:
+        super().__init__(f"nothing could be stored: {reason}; mend the disk or free space on it, and send it again")
+
+
 class CommitFailed(Broken):
     """A learned task could not be stored; the memory is as it was."""
 

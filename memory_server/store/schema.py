@@ -52,7 +52,7 @@ revision_blobs = Table(
     Column("digest", ForeignKey(blobs.c.digest), primary_key=True, index=True),
     Column(
         "shared", Boolean, nullable=False
-    ),  # belongs to the whole memory, not to a task: kept for recent revisions only
+    ),  # made anew with each revision, such as a solver: kept for recent ones only
     ForeignKeyConstraint(["memory", "revision"], [revisions.c.memory, revisions.c.revision], ondelete="CASCADE"),
 )
 
