@@ -40,7 +40,7 @@ def test_a_job_arrives_as_it_was_sent(manifest):
 def test_a_memory_to_restore_and_what_was_made_anew_arrive_as_they_were_sent(manifest):
     place = Place("/data/blobs", "cpu", 1)
     assert read_restoring(restoring_frame(manifest, place)) == (manifest, place)
-    shared = Shared({"solver": "b" * 64, "other": "a" * 64}, {"a" * 64: b"weights", "b" * 64: b""}, 0)
+    shared = Shared({"solver": "b" * 64, "other": "a" * 64}, {"a" * 64: b"weights", "b" * 64: b""})
     assert read_restored(restored_frame(shared)) == shared
 
 

@@ -51,10 +51,12 @@ class Teacher:
     started: list[str] = field(default_factory=list)
     lessons: dict[str, asyncio.Future] = field(default_factory=dict)
     reports: dict[str, Callable[[Progress], None]] = field(default_factory=dict)
+    revisions: dict[str, int] = field(default_factory=dict)
 
     async def learn(self, job: Job, data, report) -> Learned:
         assert os.fstat(data.x_fd).st_size == job.count * 64
         self.reports[job.task] = report
+        self.revisions[job.task] = job.manifest.revision
         self.lessons[job.task] = asyncio.get_running_loop().create_future()
         self.started.append(job.task)
         return await self.lessons[job.task]
@@ -79,7 +81,7 @@ class Teacher:
 
     async def succeed(self, task: str, reuses: tuple[str, ...] = ()) -> None:
         await self.teaches(task)
-        self.lessons.pop(task).set_result(learned(task, reuses))
+        self.lessons.pop(task).set_result(learned(task, self.revisions[task], reuses))
 
     async def fail(self, task: str, error: Exception) -> None:
         await self.teaches(task)
@@ -104,11 +106,11 @@ class Witness:
         self.deletions.append(memory)
 
 
-def learned(task: str, reuses: tuple[str, ...] = ()) -> Learned:
-    """What a task leaves: its own blob and a solver."""
+def learned(task: str, revision: int, reuses: tuple[str, ...] = ()) -> Learned:
+    """What a task leaves that was learned on a revision: its own blob and a solver."""
     blob, solver = (hashlib.sha256(content).hexdigest() for content in (task.encode(), b"solver " + task.encode()))
     entry = TaskEntry(task, blob, (ExpertEntry("e" * 64, (0, 1), (20, 20)),), 0.9, 10, 2.0, reuses=reuses)
-    return Learned(entry, {"solver": solver}, {blob: task.encode(), solver: b"solver " + task.encode()})
+    return Learned(entry, {"solver": solver}, {blob: task.encode(), solver: b"solver " + task.encode()}, revision)
 
 
 @pytest.fixture

@@ -17,16 +17,21 @@ def learn() -> Callable[..., Learned]:
     """What a task leaves behind: its own blob, and optionally a new solver shared by the memory."""
 
     def learned(
-        task: str, content: bytes, solver: bytes | None = None, reuses: tuple[str, ...] = (), expert: str = "e" * 64
+        task: str,
+        content: bytes,
+        solver: bytes | None = None,
+        reuses: tuple[str, ...] = (),
+        expert: str = "e" * 64,
+        revision: int = 0,
     ) -> Learned:
         blob = hashlib.sha256(content).hexdigest()
         experts = (ExpertEntry(expert, (0, 1), (5, 6)),)
         entry = TaskEntry(task, blob, experts, quality=0.9, steps=10, seconds=1.5, reuses=reuses)
         blobs = {blob: content}
         if solver is None:
-            return Learned(entry, {}, blobs)
+            return Learned(entry, {}, blobs, revision)
         digest = hashlib.sha256(solver).hexdigest()
-        return Learned(entry, {"solver": digest}, {**blobs, digest: solver})
+        return Learned(entry, {"solver": digest}, {**blobs, digest: solver}, revision)
 
     return learned
 

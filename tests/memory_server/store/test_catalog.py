@@ -57,6 +57,7 @@ def commit(digits, record, learn):
         for name in names:
             digits.admit(record(name, memory=memory))
             own = {"expert": name * 32, "solver": f"solver {name}".encode(), **learned}
+            own["revision"] = digits.manifest(memory).revision
             digits.commit(memory, name, learn(name, name.encode(), **own))
         return digits.manifest(memory)
 
@@ -187,7 +188,8 @@ def test_superseded_solvers_stay_for_one_revision_and_task_blobs_for_good(digits
     for index in range(4):
         name = f"t{index}"
         digits.admit(record(name))
-        released.append(digits.commit("digits", name, learn(name, name.encode(), solver=b"solver%d" % index)).unused)
+        learned = learn(name, name.encode(), solver=b"solver%d" % index, revision=index)
+        released.append(digits.commit("digits", name, learned).unused)
     solvers = [digits.manifest("digits", revision).shared["solver"] for revision in (1, 2, 3, 4)]
     assert released == [set(), set(), {solvers[0]}, {solvers[1]}]
     assert digits.digests() == {*solvers[2:], *(task.blob for task in digits.manifest("digits").tasks)}
@@ -325,7 +327,7 @@ def test_not_a_byte_of_a_forgotten_task_stays_in_the_files_of_the_catalog(digits
     for name in ("t0", "mrs-smith", "mrs-smith-too"):
         digits.admit(TaskRecord("digits", name, (0, 1), 11, name))
         entry = TaskEntry(name, blob(name.encode()), (), 1.0, 1, 1.0)
-        digits.commit("digits", name, Learned(entry, {}, {entry.blob: b"weights"}))
+        digits.commit("digits", name, Learned(entry, {}, {entry.blob: b"weights"}, 0))
     assert traces()
     for name in ("mrs-smith", "mrs-smith-too"):
         digits.forget("digits", name)

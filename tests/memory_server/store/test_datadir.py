@@ -43,7 +43,8 @@ for index in count(first):
     own, shared = blobs
     entry = TaskEntry(task, own, (ExpertEntry("e" * 64, (0,), (1,)),), 1.0, 1, 1.0)
     data.catalog.admit(TaskRecord("digits", task, (0,), 1, "d"), empty)
-    data.commit("digits", task, Learned(entry, {"solver": shared}, blobs))
+    revision = data.catalog.manifest("digits").revision
+    data.commit("digits", task, Learned(entry, {"solver": shared}, blobs, revision))
     print(task, flush=True)
 """
 
@@ -85,7 +86,8 @@ def test_a_superseded_blob_is_removed_from_the_disk(path, manifest, record, lear
     with DataDir(path) as data:
         for index in range(3):
             data.catalog.admit(record(f"t{index}"), manifest)
-            data.commit("digits", f"t{index}", learn(f"t{index}", b"%d" % index, solver=b"solver%d" % index))
+            learned = learn(f"t{index}", b"%d" % index, solver=b"solver%d" % index, revision=index)
+            data.commit("digits", f"t{index}", learned)
         assert set(data.blobs.values()) == {b"0", b"1", b"2", b"solver1", b"solver2"}
 
 
@@ -138,7 +140,9 @@ def teach(manifest, record, learn):
     def teach(data):
         for memory, task in (("digits", "t0"), ("birds", "t0"), ("digits", "t1")):
             data.catalog.admit(record(task, memory=memory), manifest)
-            data.commit(memory, task, learn(task, task.encode(), solver=f"{memory} {task}".encode()))
+            revision = data.catalog.manifest(memory).revision
+            learned = learn(task, task.encode(), solver=f"{memory} {task}".encode(), revision=revision)
+            data.commit(memory, task, learned)
 
     return teach
 
