@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection
 from memory_api.v1 import memory_pb2, memory_pb2_grpc
 from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 
+from dgm_core.style.library import Library
 from memory_server.errors import CannotStart
 from memory_server.interceptors.calls import CallInterceptor
 from memory_server.interceptors.logs import configure_logs
@@ -27,7 +28,7 @@ from memory_server.sampling.experts import ExpertCache
 from memory_server.service import Limits, MemoryService
 from memory_server.settings import Settings
 from memory_server.store.catalog import Catalog
-from memory_server.store.datadir import DataDir
+from memory_server.store.datadir import BASES, DataDir
 
 SERVICE = memory_pb2.DESCRIPTOR.services_by_name["MemoryService"].full_name
 
@@ -79,7 +80,7 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         executor = LocalProcessExecutor(store.blobs.directory, str(device), settings.trainers)
         queue = TaskQueue(store, executor, engine)
         limits = Limits(settings.max_samples_per_request, settings.upload_idle_seconds)
-        service = MemoryService(store.catalog, budget, queue, engine, limits)
+        service = MemoryService(store, Library(settings.data_dir / BASES), budget, queue, engine, limits)
         telemetry = _telemetry(settings, store.catalog, budget, experts, stack)
         server = _server(settings, telemetry, service)
         watch = await _add_health(server)

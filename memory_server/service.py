@@ -3,6 +3,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +11,10 @@ import grpc
 from memory_api.v1 import memory_pb2 as pb
 from memory_api.v1.memory_pb2_grpc import MemoryServiceServicer
 
-from dgm_core.memory import Label, Manifest
-from memory_server.codec import answers, requests
-from memory_server.codec.upload import Header, Upload
+from dgm_core.memory import Blobs, Label, Manifest
+from dgm_core.style.library import Library
+from memory_server.codec import answers, queries, requests
+from memory_server.codec.upload import HEADER, Header, Upload, foundation
 from memory_server.errors import (
     BadRequest,
     MemoryExists,
@@ -26,8 +28,8 @@ from memory_server.learning.admission import IngestBudget
 from memory_server.learning.buffer import IngestBuffer
 from memory_server.learning.queue import TaskQueue
 from memory_server.sampling.engine import SamplingEngine
-from memory_server.store.catalog import Catalog
-from memory_server.store.records import TaskRecord
+from memory_server.store.datadir import DataDir
+from memory_server.store.records import MemoryRecord, TaskRecord
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -37,7 +39,7 @@ class Limits:
     """What one call may ask for.
 
     Arguments:
-        samples: largest n of one Sample call, in rows.
+        samples: rows of one Sample or Interpolate call.
         upload_idle_seconds: how long an upload may pause.
     """
 
@@ -49,7 +51,8 @@ class MemoryService(MemoryServiceServicer):
     """The service of `memory.proto`, whose comments are its reference.
 
     Arguments:
-        catalog: what memories and tasks there are.
+        store: what memories and tasks there are.
+        bases: what a new memory may stand on.
         budget: admits raw data.
         queue: learns.
         engine: samples.
@@ -57,9 +60,17 @@ class MemoryService(MemoryServiceServicer):
     """
 
     def __init__(
-        self, catalog: Catalog, budget: IngestBudget, queue: TaskQueue, engine: SamplingEngine, limits: Limits
+        self,
+        store: DataDir,
+        bases: Library,
+        budget: IngestBudget,
+        queue: TaskQueue,
+        engine: SamplingEngine,
+        limits: Limits,
     ) -> None:
-        self._catalog = catalog
+        self._store = store
+        self._catalog = store.catalog
+        self._bases = bases
         self._budget = budget
         self._queue = queue
         self._engine = engine
@@ -74,13 +85,7 @@ class MemoryService(MemoryServiceServicer):
 
     async def CreateMemory(self, request: pb.CreateMemoryRequest, _: Context) -> pb.Memory:
         """See memory.proto."""
-        name, wanted = requests.new_memory(request)
-        try:
-            record = await asyncio.to_thread(self._catalog.create_memory, name, wanted)
-        except MemoryExists:
-            record = await asyncio.to_thread(self._catalog.memory, name)
-            requests.check_identical(request, wanted, record.manifest)
-        return answers.memory(record)
+        return answers.memory(await asyncio.to_thread(self._created, request))
 
     async def GetMemory(self, request: pb.GetMemoryRequest, _: Context) -> pb.Memory:
         """See memory.proto."""
@@ -103,12 +108,11 @@ class MemoryService(MemoryServiceServicer):
         if self._draining:
             raise _stopping()
         header = Header.decode(await _header(messages))
-        present, known = await asyncio.to_thread(self._present, header)
-        manifest = header.manifest() if present is None else None
+        manifest, known = await asyncio.to_thread(self._expected, header)
         buffer = IngestBuffer(header.incoming.spec, self._budget.reserve())
-        record = await self._received(Upload(header, known), buffer, messages)
+        record, content = await self._received(Upload(header, known), buffer, messages, manifest)
         try:
-            return answers.task(await self._queue.submit(record, buffer, header.terms, manifest))
+            return answers.task(await self._queue.submit(record, buffer, header.terms, manifest, content))
         except MemoryExists as error:  # another task made it while the data of this one arrived
             raise MemoryMismatch(str(error)) from error
 
@@ -138,7 +142,13 @@ class MemoryService(MemoryServiceServicer):
 
     async def Sample(self, request: pb.SampleRequest, _: Context) -> AsyncIterator[pb.SampleResponse]:
         """See memory.proto."""
-        async with self._engine.open(requests.sample_query(request, self._limits.samples)) as stream:
+        async with self._engine.open(queries.sample_query(request, self._limits.samples)) as stream:
+            async for answer in stream:
+                yield answers.sample(answer)
+
+    async def Interpolate(self, request: pb.InterpolateRequest, _: Context) -> AsyncIterator[pb.SampleResponse]:
+        """See memory.proto."""
+        async with self._engine.open(queries.blend_query(request, self._limits.samples)) as stream:
             async for answer in stream:
                 yield answers.sample(answer)
 
@@ -151,15 +161,23 @@ class MemoryService(MemoryServiceServicer):
             raise SolverRetraining(request.memory, self._queue.solver_due(request.memory)) from error
 
     async def _received(
-        self, upload: Upload, buffer: IngestBuffer, messages: AsyncIterator[pb.LearnTaskRequest]
-    ) -> TaskRecord:
-        """Takes in the data of a task up to its finish; if anything goes wrong, all that had arrived is wiped."""
+        self,
+        upload: Upload,
+        buffer: IngestBuffer,
+        messages: AsyncIterator[pb.LearnTaskRequest],
+        manifest_if_new: Manifest | None,
+    ) -> tuple[TaskRecord, Blobs]:
+        """Takes in the data of a task up to its finish; if anything goes wrong, all that had arrived is wiped.
+
+        Returns the task, and what the memory stands on that it makes.
+        """
         try:
             while (message := await self._next(messages)) is not None:
                 if self._draining:
                     raise _stopping()
                 if message.WhichOneof("message") != "chunk":
-                    return await _finished(upload, message, messages)
+                    record = await _finished(upload, message, messages)
+                    return record, await asyncio.to_thread(self._foundation, manifest_if_new)
                 await asyncio.to_thread(_take, upload, buffer, message.chunk)
             raise BadRequest("finish", "the stream ended without its finish: this task never happened; send it again")
         except BaseException:
@@ -176,16 +194,40 @@ class MemoryService(MemoryServiceServicer):
             seconds = self._limits.upload_idle_seconds
             raise UploadStalled(f"nothing came for {seconds:g} s, so what had come was wiped; send it again") from None
 
-    def _present(self, header: Header) -> tuple[Manifest | None, list[Label]]:
-        """The memory that a header names, if it is there and fits, and one of its classes if it has any."""
-        try:
-            manifest = self._catalog.manifest(header.memory)
-        except UnknownMemory:
-            return None, []
+    def _created(self, request: pb.CreateMemoryRequest) -> MemoryRecord:
+        present = self._present(request.name)
+        name, wanted = requests.new_memory(request, self._bases_of(present))
+        if present is None:
+            with suppress(MemoryExists):  # made just now by another call
+                return self._store.create_memory(name, wanted, foundation(wanted, self._bases))
+        record = self._catalog.memory(name)
+        requests.check_identical(request, wanted, record.manifest)
+        return record
+
+    def _expected(self, header: Header) -> tuple[Manifest | None, list[Label]]:
+        """The memory that a task makes, None if it is there and as the header expects; and the classes known to it."""
+        present = self._present(header.memory)
+        if present is None:
+            return header.manifest(self._bases), []
         tasks = [task for task in self._catalog.tasks(header.memory) if not task.state.retryable]
         known = [label for task in tasks for label in task.classes]
-        header.check(manifest, known)
-        return manifest, known
+        header.check(present, known, self._bases_of(present) if header.options else self._bases)
+        return None, known
+
+    def _present(self, memory: str) -> Manifest | None:
+        try:
+            return self._catalog.manifest(memory)
+        except UnknownMemory:
+            return None
+
+    def _bases_of(self, present: Manifest | None) -> Library:
+        """The bases that may be named for a memory: its own is known to it, whatever became of the file since."""
+        if present is None or not present.base:
+            return self._bases
+        return self._bases.ahead(self._store.blobs[present.base])
+
+    def _foundation(self, manifest_if_new: Manifest | None) -> Blobs:
+        return {} if manifest_if_new is None else foundation(manifest_if_new, self._bases, HEADER)
 
 
 async def _header(messages: AsyncIterator[pb.LearnTaskRequest]) -> pb.LearnTaskHeader:

@@ -11,11 +11,14 @@ from memory_api.v1 import memory_pb2 as pb
 from numpy import ndarray
 
 from dgm_core.memories import DEFAULT_KIND, new_manifest
-from dgm_core.memory import Label, Manifest, Terms
+from dgm_core.memory import Bases, Blobs, DataSpec, Label, Manifest, Terms
 from memory_server.codec import values
 from memory_server.errors import BadRequest, MemoryMismatch
 from memory_server.sampling.noise import canonical
 from memory_server.store.records import TaskRecord
+
+HEADER = "header."
+"""Before the names of fields that a header has in common with other messages."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,11 @@ class Header:
             terms=_terms(message),
         )
 
-    def manifest(self) -> Manifest:
+    def manifest(self, bases: Bases) -> Manifest:
         """The empty memory that this task makes if there is none. Raises BadRequest for an unknown kind or option."""
-        return empty_memory(self.kind, self.options, self.incoming, "header.")
+        return empty_memory(self.kind, self.options, self.incoming.spec, bases, HEADER)
 
-    def check(self, present: Manifest, known: Sequence[Label]) -> None:
+    def check(self, present: Manifest, known: Sequence[Label], bases: Bases) -> None:
         """Holds the header against the memory that is there and the classes `known` to it, queued tasks included.
 
         Raises:
@@ -68,11 +71,12 @@ class Header:
         """
         if self.kind and self.kind != present.kind:
             raise MemoryMismatch(f"header.kind: memory {self.memory!r} is of kind {present.kind!r}, not {self.kind!r}")
-        wanted = self.manifest().options if self.options else {}
-        for key in self.options:
+        wanted = empty_memory(present.kind, self.options, present.spec, bases, HEADER).options if self.options else {}
+        for key, given in self.options.items():
             if wanted[key] != present.options[key]:
+                said = given if given == wanted[key] else f"{given} ({wanted[key]})"
                 raise MemoryMismatch(
-                    f"header.options: memory {self.memory!r} has {key}={present.options[key]}, not {wanted[key]}; "
+                    f"header.options: memory {self.memory!r} has {key}={present.options[key]}, not {said}; "
                     "leave the option out, or choose another memory"
                 )
         if self.incoming.spec.shape != present.spec.shape:
@@ -169,10 +173,16 @@ class Upload:
             raise BadRequest("chunk.new_classes", f"class {unused!r} was announced and no row has it")
 
 
-def empty_memory(kind: str, options: dict[str, str], incoming: values.Incoming, prefix: str = "") -> Manifest:
-    """A memory that has learned nothing. Raises BadRequest for an unknown kind or option."""
+def empty_memory(kind: str, options: dict[str, str], spec: DataSpec, bases: Bases, prefix: str = "") -> Manifest:
+    """A memory that has learned nothing. Raises BadRequest for an unknown kind or option, or a base that is none."""
     with values.fields_of(prefix):
-        return new_manifest(kind or DEFAULT_KIND, options, incoming.spec, seed=secrets.randbits(31))
+        return new_manifest(kind or DEFAULT_KIND, options, spec, secrets.randbits(31), bases)
+
+
+def foundation(manifest: Manifest, bases: Bases, prefix: str = "") -> Blobs:
+    """What an empty memory stands on: its frozen base, if its kind has one. Raises BadRequest if that is gone."""
+    with values.fields_of(prefix):
+        return dict([bases.find(manifest.base, manifest.spec)]) if manifest.base else {}
 
 
 def _check_type(classes: Sequence[Label], known: Sequence[Label], field: str) -> None:

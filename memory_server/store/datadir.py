@@ -1,4 +1,4 @@
-"""A data directory: `LOCK`, `catalog.sqlite` and `blobs/`, owned by one server at a time."""
+"""A data directory, owned by one server at a time: `LOCK`, `catalog.sqlite`, `blobs/`, and `bases/`, which is read only."""
 
 import fcntl
 import os
@@ -24,6 +24,9 @@ from memory_server.store.errors import (
     SolverNotStored,
 )
 from memory_server.store.records import Committed, Forgotten, MemoryRecord, TaskRecord
+
+BASES = "bases"
+"""The folder of a data directory where an operator's own bases lie."""
 
 _NOTHING: Blobs = {}
 

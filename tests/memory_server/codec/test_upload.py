@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from memory_api.v1 import memory_pb2 as pb
 
 from dgm_core.memory import Terms
+from dgm_core.style.library import SHIPPED
 from memory_server.codec.upload import Header, Upload
 from memory_server.errors import BadRequest
 
@@ -68,7 +69,7 @@ def test_a_budget_that_is_not_given_is_left_to_the_recipe():
 
 
 def test_a_new_memory_draws_a_seed_and_keeps_the_options_that_are_given():
-    seeds = {header(options={"width": "4"}).manifest().options["seed"] for _ in range(4)}
+    seeds = {header(options={"width": "4"}).manifest(SHIPPED).options["seed"] for _ in range(4)}
     assert len(seeds) == 4
-    assert header(options={"width": "4", "seed": "9"}).manifest().options["seed"] == "9"
-    assert header(options={"width": "4"}).manifest().options["width"] == "4"
+    assert header(options={"width": "4", "seed": "9"}).manifest(SHIPPED).options["seed"] == "9"
+    assert header(options={"width": "4"}).manifest(SHIPPED).options["width"] == "4"
