@@ -69,7 +69,7 @@ class DataSpec:
     """Shape and dtype of one example x.
 
     Arguments:
-        shape: (C, H, W) for an image with C in {1, 3} and sides of 8 to 64 pixels, or (F,) for a feature vector.
+        shape: (C, H, W) for an image with C in {1, 3} and sides of 8 to 256 pixels, or (F,) for a feature vector.
         dtype: "uint8" for images, "float32" for vectors.
     """
 
@@ -81,8 +81,8 @@ class DataSpec:
             channels, *sides = self.shape
             if channels not in (1, 3):
                 raise CannotLearn("spec.shape", f"an image has 1 or 3 channels, not {channels}; shapes are (C, H, W)")
-            if not all(8 <= side <= 64 for side in sides):
-                raise CannotLearn("spec.shape", f"an image is 8 to 64 pixels a side, not {sides}; resize it first")
+            if not all(8 <= side <= 256 for side in sides):
+                raise CannotLearn("spec.shape", f"an image is 8 to 256 pixels a side, not {sides}; resize it first")
         elif len(self.shape) == 1:
             if not 1 <= self.shape[0] <= 65_536:
                 raise CannotLearn("spec.shape", f"a vector has 1 to 65536 features, not {self.shape[0]}")

@@ -21,10 +21,10 @@ def live_units(topology: Topology, weights: Mapping[str, Tensor]) -> list[Int[Te
     Arguments:
         weights: effective ones by name, of all connections.
     """
-    live = [torch.ones(width, dtype=torch.bool) for width in topology.widths]
-    for group in reversed(range(len(live))):  # a layer reads only groups before the one that it writes to
-        readers = [c for c in topology.connections if c.reads == group]
-        live[group] = torch.stack([_read(c, weights[c.name], live) for c in readers]).any(0)
+    live = [torch.zeros(width, dtype=torch.bool) for width in topology.widths]
+    for c in reversed(topology.connections):  # all that is read of what a layer writes comes after it
+        if c.reads is not None:
+            live[c.reads] |= _read(c, weights[c.name], live)
     return [torch.nonzero(units).flatten() if units.any() else torch.zeros(1, dtype=torch.long) for units in live]
 
 

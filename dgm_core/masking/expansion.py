@@ -2,7 +2,8 @@
 
 A layer with n weights per output unit and δ missing free weights gets ⌈δ/n⌉ units. The units that the layer below has
 just gained add free weights too, and are counted first. Layers that write to one group of units grow together: by what
-the neediest of them lacks.
+the neediest of them lacks. Where a residual block writes back to the group that it reads, what its hidden units gain
+comes on top.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ def expanded_widths(initial: Topology, last: Topology, reserved: Mapping[str, in
 
     Arguments:
         initial: before the first task: its sizes are the capacity.
-        last: as it is now; a layer reads only groups before the one that it writes to.
+        last: as it is now.
         reserved: weights per layer that tasks have reserved.
     """
     capacity = {c.name: c.size for c in initial.shared}

@@ -2,10 +2,11 @@
 
 from dgm_core.memories.dgma import DGMa
 from dgm_core.memories.dgmw import DGMw
+from dgm_core.memories.gan_memory import GanMemory
 from dgm_core.memory import Bases, Blobs, CannotLearn, DataSpec, GenerativeMemory, Manifest
 from dgm_core.style.library import SHIPPED
 
-KINDS: dict[str, type[GenerativeMemory]] = {kind.kind: kind for kind in (DGMw, DGMa)}
+KINDS: dict[str, type[GenerativeMemory]] = {kind.kind: kind for kind in (DGMw, DGMa, GanMemory)}
 """Registered name -> kind. A new kind is one file and one line here."""
 
 DEFAULT_KIND = DGMw.kind

@@ -3,9 +3,10 @@
 from dgm_core.memory import CannotLearn, DataSpec
 from dgm_core.networks.architecture import Architecture
 from dgm_core.networks.chains import Dcgan, Mlp
+from dgm_core.networks.gpgan import Gpgan
 from dgm_core.networks.residual import Residual
 
-ARCHITECTURES: dict[str, type[Architecture]] = {"dcgan": Dcgan, "residual": Residual}
+ARCHITECTURES: dict[str, type[Architecture]] = {"dcgan": Dcgan, "residual": Residual, "gpgan": Gpgan}
 """Name -> generators of images. A new one is one file and one line here."""
 
 AUTOMATIC = "auto"

@@ -1,4 +1,4 @@
-"""Grids: the spatial sizes that a convolutional generator passes through, for images of any side from 8 to 64."""
+"""Grids: the spatial sizes that a convolutional generator passes through, for images of any side from 8 to 256."""
 
 SMALLEST_SIDE = 4
 FEWEST_STAGES = 2

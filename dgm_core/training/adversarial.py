@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from dgm_core.memory import TrainingDiverged
 from dgm_core.networks.discriminators import Discriminator
+from dgm_core.networks.norms import Draw, reestimate_norms
 from dgm_core.training.averaging import Average
 from dgm_core.training.batches import BalancedBatches
 from dgm_core.training.clock import Clock
@@ -127,7 +127,7 @@ def train_generator(
     run.warm_up()
     run.go_on()
     run.finish()
-    reestimate_norms(g, batches, recipe.batch, noise_dim)
+    reestimate_norms(g.network, g, _draws(batches, 4 * recipe.batch, noise_dim))
     clock.tick("generator", wanted, wanted)
     return run.trained
 
@@ -212,16 +212,9 @@ def _check(losses: Mapping[str, Tensor]) -> dict[str, float]:
     return values
 
 
-@torch.no_grad()
-def reestimate_norms(g: Trainee, batches: BalancedBatches, batch: int, noise_dim: int) -> None:
-    """Measures the batch norms' statistics anew, with the weights that will be committed."""
-    norms = [module for module in g.network.modules() if isinstance(module, _BatchNorm)]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over all batches
-    classes = len(batches.counts)
+def _draws(batches: BalancedBatches, rows: int, noise_dim: int) -> Iterator[Draw]:
+    """Noise and balanced classes to measure norms with."""
     device = batches.counts.device
+    c = torch.arange(rows, device=device) % len(batches.counts)
     for _ in range(NORM_BATCHES):
-        c = torch.arange(4 * batch, device=device) % classes
-        g(torch.randn(4 * batch, noise_dim, device=device), c)
-    g.network.eval()
+        yield torch.randn(rows, noise_dim, device=device), c

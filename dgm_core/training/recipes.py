@@ -29,7 +29,8 @@ class Recipe:
         betas: of Adam.
         s_max: largest slope of the gates  [DGM eq. 3].
         reservation: λ_RU, the weight of the reservation cost  [DGM eq. 6].
-        hard_at: share of the steps after which the masks are hard.
+        hard_at: share of the steps after which masks are hard, or low ranks fixed.
+        rank_penalty: r, the weight of the nuclear norm  [GANM alg. 1].
         ema: decay of the averaged weights; 0 switches averaging off.
         classifier_steps: training steps of the task solver, and of the judge of reverse accuracy, on batches of 128.
         replay: samples per class that both are trained on.
@@ -51,6 +52,7 @@ class Recipe:
     s_max: float = 1e4
     reservation: float = 0.08
     hard_at: float = 0.6
+    rank_penalty: float = 0.01
     ema: float = 0.999
     classifier_steps: int = 300
     replay: int = 1000
@@ -92,3 +94,18 @@ PAPER = Recipe(
 
 BASE = replace(FAST, noise=128, width=48, lr_g=1e-3, lr_d=1e-3, seconds=None)
 """For bases: wider, trained for longer and hence at half the rates."""
+
+STYLE = replace(FAST, lr_g=2e-3, lr_d=1e-3)
+"""For styles on a frozen base."""
+
+STYLE_PAPER = replace(
+    STYLE,
+    objective=lambda: LogisticProjection(penalty=10.0, every=1),
+    steps=lambda examples, classes: 60_000,  # noqa: ARG005 - whatever the task
+    seconds=None,
+    half=False,
+    batch=16,
+    lr_g=1e-4,
+    lr_d=1e-4,
+)
+"""The setting of Cong et al. 2020 for images of 256 × 256  [GANM app. A]."""

@@ -1,4 +1,4 @@
-"""What the adversarial loop trains: a generator that is free to move, or one behind the gates of its task."""
+"""What the adversarial loop trains: a generator that is free to move, behind gates, or in a style of low rank."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from dgm_core.masking.annealing import Annealing
 from dgm_core.masking.masked import MaskedGenerator
 from dgm_core.masking.sparsity import scarcity
 from dgm_core.memory import TrainingDiverged
+from dgm_core.style.knowledge import Factored
 from dgm_core.training.recipes import Recipe
 
 PROBE_STEPS = 30
@@ -159,3 +160,37 @@ class Masked(Trainee):
     def point(self) -> dict[str, Any]:
         """Slope, 0 once hard, and mean of the gates of each layer."""
         return {"slope": 0.0 if self.settled else self.g.slope, "occupancy": self.g.occupancy()}
+
+
+class Styled(Free):
+    """A student whose styles are kept in low rank: first their residuals are penalised, then they are truncated.
+
+    Arguments:
+        network: with `Factored` statistics.
+        recipe: when to truncate, the weight of the penalty.
+    """
+
+    def __init__(self, network: nn.Module, recipe: Recipe) -> None:
+        super().__init__(network)
+        self.recipe = recipe
+        self.parts = [module for module in network.modules() if isinstance(module, Factored)]
+
+    @property
+    def settled(self) -> bool:
+        """Whether the statistics have the rank that will be committed."""
+        return all(part.rank is not None for part in self.parts)
+
+    def with_cost(
+        self, z: Float[Tensor, "batch noise"], c: Int[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, ""]]:
+        """Examples, and r·Σ‖E‖_* while residuals are free  [GANM alg. 1]."""
+        x, cost = super().with_cost(z, c)
+        if not self.settled:
+            cost = cost + self.recipe.rank_penalty * sum(part.penalty() for part in self.parts)
+        return x, cost
+
+    def enter(self, at: int, wanted: int) -> None:
+        """Truncates when its time has come."""
+        if not self.settled and at >= min(wanted, round(self.recipe.hard_at * wanted)):
+            for part in self.parts:
+                part.truncate()

@@ -1,0 +1,42 @@
+"""Which of several generators makes what looks most like some data."""
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dgm_core.experts import draw
+from dgm_core.memory import DataSpec, Expert, TaskData
+from dgm_core.training.batches import to_range
+
+_EXAMPLES = 256
+
+
+@torch.no_grad()
+def nearest(
+    data: TaskData, experts: Mapping[str, Expert], features: nn.Module, spec: DataSpec, device: torch.device
+) -> str | None:
+    """The name of the nearest expert; None if there is none.
+
+    Near is a small ‖μ − μ'‖² + ‖σ − σ'‖² between mean and deviation of each feature over 256 examples: the Fréchet
+    distance of two Gaussians whose features do not correlate.
+
+    Arguments:
+        features: images in [-1, 1] -> vectors, on `device`; a frozen discriminator's will do.
+    """
+    source = torch.Generator().manual_seed(0)
+    rows = torch.randperm(len(data), generator=source)[:_EXAMPLES].to(data.x.device)
+    wanted = _moments(features(to_range(data.x[rows])))
+    distances = {}
+    for name, expert in experts.items():
+        share = -(-_EXAMPLES // len(expert.classes))
+        drawn = [draw(expert.to(device), label, share, spec, device, source) for label in expert.classes]
+        found = _moments(features(to_range(torch.cat(drawn))))
+        distances[name] = float((wanted - found).square().sum())
+    return min(distances, key=distances.__getitem__, default=None)
+
+
+def _moments(h: Float[Tensor, "n f"]) -> Float[Tensor, "2 f"]:
+    deviation, mean = torch.std_mean(h, dim=0)
+    return torch.stack([mean, deviation])

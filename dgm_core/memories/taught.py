@@ -1,0 +1,191 @@
+"""What all kinds with one expert per task have in common; not a kind itself.
+
+A task becomes a blob; its expert is derived from blobs alone, when it is learned as well as whenever it is loaded, so
+that there is only one way to the bytes that are sampled. What differs is how a blob is trained and what it means.
+"""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import torch
+
+from dgm_core.blobs import digest as digest_of
+from dgm_core.experts import FrozenExpert
+from dgm_core.lesson import FEWEST_STEPS, Lesson
+from dgm_core.memory import (
+    Blobs,
+    CannotLearn,
+    Expert,
+    ExpertEntry,
+    GenerativeMemory,
+    Label,
+    Learned,
+    Manifest,
+    Report,
+    Shared,
+    TaskData,
+    TaskEntry,
+    Terms,
+)
+from dgm_core.options import Options
+from dgm_core.replay import Load
+from dgm_core.solvers import ClassifierSolver
+from dgm_core.training.adversarial import Trained
+from dgm_core.training.batches import split
+from dgm_core.training.clock import Clock, limit_of
+from dgm_core.training.recipes import Recipe
+
+HELD_OUT = 0.1
+FEWEST_EXAMPLES = 8
+
+
+class TaughtMemory(GenerativeMemory):
+    """A memory whose every task is a blob and an expert.
+
+    Attributes:
+        recipes: how a task is trained, by name.
+        chosen: the memory's options.
+        recipe: the one of `recipes` that was chosen.
+    """
+
+    recipes: ClassVar[Mapping[str, Recipe]]
+    chosen: Options
+    recipe: Recipe
+
+    def __init__(self, manifest: Manifest, blobs: Blobs) -> None:
+        self.manifest, self.blobs = manifest, blobs
+
+    @abstractmethod
+    def append(self, blob: bytes, task: str) -> None:
+        """Takes in the blob of the next task, which need not be in the manifest yet."""
+
+    @abstractmethod
+    def trained(
+        self, real: TaskData, task: str, terms: Terms, steps: int, clock: Clock, device: torch.device
+    ) -> tuple[bytes, Trained]:
+        """Trains the generator of the next task on what is not held out; returns its blob."""
+
+    @abstractmethod
+    def materialised(self, index: int, classes: tuple[Label, ...]) -> FrozenExpert:
+        """The expert of the task that was taken in as number `index`."""
+
+    @abstractmethod
+    def seed_of(self, task: str) -> int:
+        """What drives the training of the next task, of that name."""
+
+    @abstractmethod
+    def reuses(self) -> tuple[str, ...]:
+        """The tasks of the manifest on which the newest one stands, which is not in the manifest yet."""
+
+    @abstractmethod
+    def analysis(self, trained: Trained, blob: bytes) -> dict[str, Any]:
+        """What was measured of the newest task."""
+
+    def expert(self, digest: str) -> Expert:
+        """Materialises one expert of the manifest, on the CPU."""
+        for index, task in enumerate(self.manifest.tasks):
+            for entry in task.experts:
+                if entry.digest == digest:
+                    return _verified(self.materialised(index, entry.classes), task.task, digest)
+        raise KeyError(f"no expert of this revision has the digest {digest}")
+
+    def solver(self) -> ClassifierSolver:
+        """The task solver of this revision."""
+        return ClassifierSolver.unpack(self.manifest.spec, self.blobs[self.manifest.shared["solver"]])
+
+    def learn(self, data: TaskData, *, task: str, terms: Terms, report: Report, device: torch.device) -> Learned:
+        """Trains on one task and returns what must be kept of it."""
+        self._check(data)
+        clock = Clock(report, limit_of(terms.seconds, self.recipe.seconds))
+        data = TaskData(data.x.to(device), data.y.to(device), data.classes)
+        seed = self.seed_of(task)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            real, held_out = split(data, HELD_OUT, torch.Generator().manual_seed(seed))
+            steps = terms.steps or self.recipe.steps(len(data), len(data.classes))
+            blob, trained = self.trained(real, task, terms, steps, clock, device)
+            successor = self._successor(blob, task)
+            expert = successor.materialised(len(self.manifest.tasks), data.classes)
+            counts = tuple(torch.bincount(real.y, minlength=len(real.classes)).tolist())
+            entry = ExpertEntry(expert.digest, data.classes, counts)
+            earlier = [each for _, each in self.manifest.experts()]
+            heads = tuple(dict.fromkeys([*self.manifest.classes, *data.classes]))
+            lesson = self._lesson(
+                heads, lambda e: expert if e is entry else self.expert(e.digest), steps, seed, clock, device
+            )
+            quality = lesson.quality([*earlier, entry], held_out, terms.min_quality)
+            solver = lesson.solver(earlier, real).pack()
+        learned = TaskEntry(
+            task=task,
+            blob=digest_of(blob),
+            experts=(entry,),
+            quality=quality,
+            steps=trained.steps,
+            seconds=round(clock.seconds, 3),
+            erasable=terms.erasable,
+            reuses=successor.reuses(),
+            analysis=successor.analysis(trained, blob),
+        )
+        blobs = {digest_of(blob): blob, digest_of(solver): solver}
+        return Learned(learned, {"solver": digest_of(solver)}, blobs, self.manifest.revision)
+
+    def restore(self, *, report: Report, device: torch.device) -> Shared:
+        """Trains the solver anew, on samples of every task that is left."""
+        seed = mix(self.chosen.seed, self.manifest.revision, "restoring")
+        clock = Clock(report, self.recipe.seconds, {"solver": 1.0})
+        steps = self.recipe.classifier_steps
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            lesson = self._lesson(self.manifest.classes, lambda e: self.expert(e.digest), steps, seed, clock, device)
+            solver = lesson.solver([each for _, each in self.manifest.experts()]).pack()
+        return Shared({"solver": digest_of(solver)}, {digest_of(solver): solver})
+
+    @classmethod
+    def recipe_of(cls, name: str) -> Recipe:
+        """The recipe of that name. Raises CannotLearn with the known ones."""
+        try:
+            return cls.recipes[name]
+        except KeyError:
+            raise CannotLearn(
+                "options.recipe", f"there is no recipe {name!r}; the recipes are {', '.join(cls.recipes)}"
+            ) from None
+
+    def _lesson(
+        self, heads: tuple[Label, ...], load: Load, steps: int, seed: int, clock: Clock, device: torch.device
+    ) -> Lesson:
+        steps = min(self.recipe.classifier_steps, max(steps, FEWEST_STEPS))
+        return Lesson(self.manifest.spec, heads, load, steps, self.recipe.replay, seed, clock, device)
+
+    def _successor(self, blob: bytes, task: str) -> Self:
+        """This memory with one more task blob, not yet in any manifest."""
+        memory = type(self)(self.manifest, self.blobs)
+        memory.append(blob, task)
+        return memory
+
+    def _check(self, data: TaskData) -> None:
+        spec = self.manifest.spec
+        if tuple(data.x.shape[1:]) != spec.shape:
+            raise CannotLearn("spec.shape", f"this memory holds x of shape {spec.shape}, not {tuple(data.x.shape[1:])}")
+        counts = torch.bincount(data.y, minlength=len(data.classes)).tolist()
+        for label, count in zip(data.classes, counts, strict=True):
+            if count < FEWEST_EXAMPLES:
+                raise CannotLearn(
+                    "count",
+                    f"class {label!r} has {count} examples, but at least {FEWEST_EXAMPLES} are needed to learn it",
+                )
+
+
+def mix(*parts: object) -> int:
+    """One 63-bit seed from several values, the same on every machine."""
+    return int(digest_of(repr(parts).encode())[:15], 16)
+
+
+def _verified(expert: FrozenExpert, task: str, digest: str) -> FrozenExpert:
+    if expert.digest != digest:
+        raise ValueError(
+            f"the expert of task {task} has the digest {expert.digest}, but the catalog says {digest}: "
+            "a blob was changed, or this version compiles experts, or its torch computes, differently from the one "
+            "that learned it: go back to that version"
+        )
+    return expert
