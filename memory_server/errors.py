@@ -91,6 +91,9 @@ class TaskUnfinished(AskedWrongly):
 class EmptyMemory(AskedWrongly):
     """Nothing has been learned yet, so there is nothing to sample or classify with."""
 
+    def __init__(self, memory: str) -> None:
+        super().__init__(f"memory {memory!r} has learned nothing yet; teach it a task with LearnTask first")
+
 
 class TaskTooLarge(AskedWrongly):
     """This task alone exceeds the ingest budget."""

@@ -13,7 +13,7 @@ from google.protobuf import any_pb2, duration_pb2, message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from dgm_core.memory import CannotForget
+from dgm_core.memory import CannotBlend, CannotForget
 from memory_server import errors
 from memory_server.store.errors import CorruptBlob
 
@@ -43,6 +43,7 @@ VERDICTS: dict[type[Exception], Verdict] = {
     errors.TaskFinished: Verdict(grpc.StatusCode.FAILED_PRECONDITION, "TASK_FINISHED"),
     errors.TaskUnfinished: Verdict(grpc.StatusCode.FAILED_PRECONDITION, "TASK_UNFINISHED"),
     CannotForget: Verdict(grpc.StatusCode.FAILED_PRECONDITION, "TASK_IN_USE"),
+    CannotBlend: Verdict(grpc.StatusCode.FAILED_PRECONDITION, "CANNOT_BLEND"),
     errors.EmptyMemory: Verdict(grpc.StatusCode.FAILED_PRECONDITION, "EMPTY_MEMORY"),
     errors.TaskTooLarge: Verdict(grpc.StatusCode.RESOURCE_EXHAUSTED, "TASK_TOO_LARGE"),
     errors.UploadStalled: Verdict(grpc.StatusCode.DEADLINE_EXCEEDED, "UPLOAD_STALLED"),

@@ -42,8 +42,8 @@ class Telemetry:
             "memory_server_request_seconds", "How long calls took.", ["method"], registry=registry, buckets=_SECONDS
         )
         self._open = Gauge("memory_server_open_calls", "Calls that go on now.", ["method"], registry=registry)
-        self.samples = Counter("memory_server_samples_total", "Rows sent by Sample.", registry=registry)
-        self.sample_bytes = Counter("memory_server_sample_bytes_total", "Bytes of x sent by Sample.", registry=registry)
+        self.samples = Counter("memory_server_samples_total", "Rows of samples sent.", registry=registry)
+        self.sample_bytes = Counter("memory_server_sample_bytes_total", "Bytes of x sent.", registry=registry)
         self.ingest_bytes = Counter("memory_server_ingest_bytes_total", "Bytes of x taken in.", registry=registry)
         for name, text, read in (
             ("memory_server_queue_length", "Tasks that are queued, learning or being committed.", queue_length),

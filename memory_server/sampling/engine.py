@@ -14,7 +14,8 @@ from dgm_core.memory import Manifest
 from memory_server.errors import BadRequest, EmptyMemory, ShuttingDown, UnknownMemory
 from memory_server.sampling.experts import ExpertCache
 from memory_server.sampling.pool import TilePool
-from memory_server.sampling.stream import SampleQuery, Stream
+from memory_server.sampling.queries import Query
+from memory_server.sampling.stream import Stream
 from memory_server.store.records import Forgotten
 
 FindManifest = Callable[[str, int | None], Manifest]
@@ -41,7 +42,7 @@ class SamplingEngine:
         self._draining = False
 
     @asynccontextmanager
-    async def open(self, query: SampleQuery) -> AsyncIterator[Stream]:
+    async def open(self, query: Query) -> AsyncIterator[Stream]:
         """A stream that is known to be possible; what it has under way is dropped on leaving.
 
         Raises:
@@ -76,7 +77,7 @@ class SamplingEngine:
         """
         manifest = await self._manifest(memory, 0)
         if not manifest.tasks:
-            raise EmptyMemory(f"memory {memory!r} has learned nothing yet; teach it a task with LearnTask first")
+            raise EmptyMemory(memory)
         return await asyncio.to_thread(self._classify, memory, x)
 
     def committed(self, memory: str, manifest: Manifest) -> None:
@@ -107,7 +108,7 @@ class SamplingEngine:
         """Opens no more streams and ends those that would never end by themselves."""
         self._draining = True
         for stream in self._streams:
-            if stream.query.n is None:
+            if stream.query.endless:
                 stream.end(_stopping())
 
     def close(self) -> None:

@@ -8,17 +8,20 @@ from typing import Any
 import torch
 
 from dgm_core.memories import load_memory
-from dgm_core.memory import Blobs, Expert, GenerativeMemory, Manifest, Solver
-from memory_server.errors import SolverRetraining, Superseded
+from dgm_core.memory import Blobs, CannotBlend, Expert, GenerativeMemory, Manifest, Solver
+from memory_server.errors import BadRequest, SolverRetraining, Superseded
+from memory_server.sampling.plan import Blended, ExpertKey
 
 Newest = Callable[[str], Manifest]
 """The newest revision of a named memory; raises UnknownMemory."""
 
 _MEMORIES = 2
+_BLENDS = 8
+"""Blends that are kept: enough for a few readers whose large n takes many tiles of one."""
 
 
 class ExpertCache:
-    """Digest -> expert on the device, least recently used ones dropped beyond a number of bytes.
+    """Key -> expert on the device, least recently used ones dropped beyond a number of bytes.
 
     Calls may come from any thread; loading is done by one at a time. Experts are loaded through the newest revision of
     their memory, which holds every expert that an older one has.
@@ -35,19 +38,25 @@ class ExpertCache:
         self._newest = newest
         self._blobs = blobs
         self._capacity = capacity
-        self._experts: OrderedDict[str, Expert] = OrderedDict()
+        self._experts: OrderedDict[ExpertKey, Expert] = OrderedDict()
         self._solvers: OrderedDict[str, Solver] = OrderedDict()
         self._memories: OrderedDict[str, GenerativeMemory] = OrderedDict()
         self._loading = threading.Lock()
         self._lock = threading.Lock()
 
-    def expert(self, memory: str, digest: str) -> Expert:
-        """One expert of a memory, on the device. Raises UnknownMemory, or Superseded if it has just been forgotten."""
-        found = self._recent(digest)
+    def expert(self, memory: str, key: ExpertKey) -> Expert:
+        """One expert of a memory, or between two of it, on the device.
+
+        Raises:
+            UnknownMemory: there is no such memory.
+            Superseded: it, or what it lies between, has just been forgotten.
+            CannotBlend, BadRequest: the kind cannot blend anything, or not this.
+        """
+        found = self._recent(key)
         if found is not None:
             return found
         with self._loading:
-            return self._recent(digest) or self._keep(self._load(memory, digest).to(self.device))
+            return self._recent(key) or self._keep(key, self._made(memory, key).to(self.device))
 
     def solver(self, memory: str) -> tuple[Manifest, Solver]:
         """The newest revision and its task solver. Raises UnknownMemory, SolverRetraining.
@@ -68,10 +77,12 @@ class ExpertCache:
             return manifest, self._solvers[key]
 
     def forget(self, experts: Iterable[str]) -> None:
-        """Drops experts that no memory holds any more, and whatever was restored from revisions that may be gone."""
+        """Drops experts that no memory holds any more, and whatever was made from what may be gone."""
         with self._loading, self._lock:  # what is being loaded at this moment must not be kept after all
             for digest in experts:
                 self._experts.pop(digest, None)
+            for blend in self._blends():
+                del self._experts[blend]
             self._solvers.clear()
             self._memories.clear()
 
@@ -81,19 +92,38 @@ class ExpertCache:
         with self._lock:
             return sum(expert.nbytes for expert in self._experts.values())
 
-    def _recent(self, digest: str) -> Expert | None:
+    def _recent(self, key: ExpertKey) -> Expert | None:
         with self._lock:
-            if digest in self._experts:
-                self._experts.move_to_end(digest)
-            return self._experts.get(digest)
+            if key in self._experts:
+                self._experts.move_to_end(key)
+            return self._experts.get(key)
 
-    def _keep(self, expert: Expert) -> Expert:
+    def _keep(self, key: ExpertKey, expert: Expert) -> Expert:
         with self._lock:
-            self._experts[expert.digest] = expert
+            self._experts[key] = expert
+            for blend in self._blends()[:-_BLENDS]:
+                del self._experts[blend]
             total = sum(kept.nbytes for kept in self._experts.values())
             while total > self._capacity and len(self._experts) > 1:
                 total -= self._experts.popitem(last=False)[1].nbytes
         return expert
+
+    def _blends(self) -> list[Blended]:
+        return [key for key in self._experts if isinstance(key, Blended)]
+
+    def _made(self, memory: str, key: ExpertKey) -> Expert:
+        return self._blend(memory, key) if isinstance(key, Blended) else self._load(memory, key)
+
+    def _blend(self, memory: str, blended: Blended) -> Expert:
+        manifest = self._newest(memory)
+        if not {manifest.base, *(expert.digest for _, expert in manifest.experts())}.issuperset(blended.origins):
+            raise Superseded(memory)
+        try:
+            return self._memory(manifest).blended(blended.blend)
+        except CannotBlend as error:
+            if error.field == "memory":
+                raise
+            raise BadRequest(error.field, str(error)) from error
 
     def _load(self, memory: str, digest: str) -> Expert:
         try:

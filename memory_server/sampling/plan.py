@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Int
 from numpy import ndarray
 
-from dgm_core.memory import DataSpec, Label, Manifest
+from dgm_core.memory import Blend, DataSpec, Label, Manifest
 from memory_server.errors import EmptyMemory, UnknownClass, UnknownTask
 from memory_server.sampling import noise
 
@@ -26,10 +26,27 @@ SEGMENT_ROWS = 1024
 
 
 @dataclass(frozen=True)
-class Source:
-    """One expert for one class: its digest, the class index that it knows, and its share (examples learned)."""
+class Blended:
+    """An expert that a memory does not hold but can make.
 
-    digest: str
+    Arguments:
+        blend: what it is.
+        origins: digests of the experts and of the base between which it lies: equal ones make equal experts.
+    """
+
+    blend: Blend
+    origins: tuple[str, ...]
+
+
+ExpertKey = str | Blended
+"""What an expert is found by: its digest if a memory holds it, else how it is made."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One expert for one class: its key, the class index that it knows, and its share (examples learned)."""
+
+    expert: ExpertKey
     index: int
     weight: int
 
@@ -56,12 +73,12 @@ class Tile:
     """Up to 64 rows of one expert.
 
     Arguments:
-        digest: of the expert.
+        expert: its key.
         runs: the classes in it, in canonical order.
         places: int64 (rows,), where each row belongs in the segment.
     """
 
-    digest: str
+    expert: ExpertKey
     runs: tuple[Run, ...]
     places: Int[ndarray, " rows"]
 
@@ -112,8 +129,8 @@ class Plan:
 
     def find(self, batch: int) -> tuple[int, int]:
         """The segment that a batch begins in, and how many rows of that segment come before it."""
-        if self._parts > 1:
-            return batch * self._parts, 0
+        if self.parts > 1:
+            return batch * self.parts, 0
         number, earlier = divmod(batch, self._together)
         return number, earlier * self.batch_size
 
@@ -126,8 +143,8 @@ class Plan:
         return Segment(self._first_row(number), y, tuple(self._tiles(pieces)))
 
     @property
-    def _parts(self) -> int:
-        """Segments of one batch, if it is larger than a segment."""
+    def parts(self) -> int:
+        """Segments of one batch, 1 unless it is larger than a segment."""
         return -(-self.batch_size // self.segment_rows)
 
     @property
@@ -136,11 +153,11 @@ class Plan:
         return max(1, min(self.segment_rows, SMALL_ROWS) // self.batch_size)
 
     def _first_row(self, number: int) -> int:
-        batch, part = divmod(number, self._parts)
+        batch, part = divmod(number, self.parts)
         return batch * self._together * self.batch_size + part * self.segment_rows
 
     def _pieces(self, number: int) -> Iterator["_Piece"]:
-        group, part = divmod(number, self._parts)
+        group, part = divmod(number, self.parts)
         at = 0
         for batch in range(group * self._together, (group + 1) * self._together):
             first = part * self.segment_rows
@@ -152,14 +169,14 @@ class Plan:
             at += rows
 
     def _tiles(self, pieces: Iterable["_Piece"]) -> Iterator[Tile]:
-        work: dict[str, list[tuple[Run, ndarray]]] = {}
+        work: dict[ExpertKey, list[tuple[Run, ndarray]]] = {}
         for piece in pieces:
             for c in np.flatnonzero(np.bincount(piece.labels)).tolist():
                 mine = piece.places[piece.labels == c]
                 for source, run, rows in self._runs(piece, c, len(mine)):
-                    work.setdefault(source.digest, []).append((run, mine[rows.start : rows.stop]))
-        for digest, runs in work.items():
-            yield from _cut(digest, runs)
+                    work.setdefault(source.expert, []).append((run, mine[rows.start : rows.stop]))
+        for expert, runs in work.items():
+            yield from _cut(expert, runs)
 
     def _runs(self, piece: "_Piece", c: int, count: int) -> Iterator[tuple[Source, Run, range]]:
         """The rows of class c in a piece, by expert."""
@@ -174,6 +191,44 @@ class Plan:
         first, classes = piece.batch * self.batch_size, len(self.classes)
         below = (first + piece.part * self.segment_rows - c + classes - 1) // classes
         return below - (first - c + classes - 1) // classes
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """A stream whose every batch is the first one of a plan of its own: the same noise through expert after expert.
+
+    Arguments:
+        plans: one for each batch, of one batch each, alike but for their sources.
+    """
+
+    plans: tuple[Plan, ...]
+
+    @property
+    def classes(self) -> tuple[Label, ...]:
+        """The classes that labels index."""
+        return self.plans[0].classes
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of one batch."""
+        return self.plans[0].batch_size
+
+    @property
+    def seed(self) -> int:
+        """Of the stream."""
+        return self.plans[0].seed
+
+    def find(self, batch: int) -> tuple[int, int]:
+        """See `Plan.find`."""
+        return batch * self.plans[0].parts, 0
+
+    def segment(self, number: int) -> Segment:
+        """See `Plan.segment`."""
+        batch, part = divmod(number, self.plans[0].parts)
+        if batch >= len(self.plans):
+            return Segment(len(self.plans) * self.batch_size, np.empty(0, np.int32), ())
+        segment = self.plans[batch].segment(part)
+        return replace(segment, row=batch * self.batch_size + segment.row)
 
 
 @dataclass(frozen=True)
@@ -216,7 +271,7 @@ def sources_of(
         UnknownTask, UnknownClass: this revision does not hold one of them.
     """
     if not manifest.tasks:
-        raise EmptyMemory(f"memory {memory!r} has learned nothing yet; teach it a task with LearnTask first")
+        raise EmptyMemory(memory)
     known = [entry.task for entry in manifest.tasks]
     for task in tasks:
         if task not in known:
@@ -233,10 +288,10 @@ def sources_of(
     return chosen, tuple(tuple(found[label]) for label in chosen)
 
 
-def _cut(digest: str, runs: Sequence[tuple[Run, ndarray]]) -> Iterator[Tile]:
+def _cut(expert: ExpertKey, runs: Sequence[tuple[Run, ndarray]]) -> Iterator[Tile]:
     places = np.concatenate([where for _, where in runs])
     for first in range(0, len(places), TILE_ROWS):
-        yield Tile(digest, tuple(_window(runs, first, first + TILE_ROWS)), places[first : first + TILE_ROWS])
+        yield Tile(expert, tuple(_window(runs, first, first + TILE_ROWS)), places[first : first + TILE_ROWS])
 
 
 def _window(runs: Sequence[tuple[Run, ndarray]], first: int, stop: int) -> Iterator[Run]:

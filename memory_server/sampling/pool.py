@@ -43,7 +43,7 @@ class Job:
     def run(self, tile: Tile, experts: ExpertCache) -> None:
         """Computes one tile; the last one, or the first that fails, resolves `done`."""
         try:
-            expert = experts.expert(self.memory, tile.digest)
+            expert = experts.expert(self.memory, tile.expert)
             self.x[tile.places] = compute(
                 expert,
                 tile,

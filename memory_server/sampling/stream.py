@@ -1,7 +1,6 @@
 """One reader's stream of rows: a bounded number of segments ahead of the reader, packed into messages."""
 
 import asyncio
-import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,8 +9,9 @@ import numpy as np
 
 from dgm_core.memory import DataSpec, Label, Manifest
 from memory_server.errors import MemoryServerError, UnknownRevision
-from memory_server.sampling.plan import Plan, segment_rows, sources_of
+from memory_server.sampling.plan import Plan, Repeated
 from memory_server.sampling.pool import Job, TilePool
+from memory_server.sampling.queries import Query
 
 MESSAGE_BYTES = 512 * 1024
 """A message is filled up to here with what is finished already; nothing waits for it to fill."""
@@ -19,32 +19,6 @@ LARGEST_MESSAGE_BYTES = 1024 * 1024
 AHEAD_BYTES = 1024 * 1024
 """What is generated ahead of a reader once it has proved to read on; at least two segments."""
 HEARTBEAT_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class SampleQuery:
-    """What a reader wants, validated on its own; None and empty stand for "all" or "no limit".
-
-    Arguments:
-        memory: its name.
-        classes, tasks: restrictions.
-        n: rows in total.
-        batch_size: rows of a batch.
-        seed: makes the stream a function of the request; None for fresh randomness.
-        start_at: the first batch to send.
-        revision: 0 for the newest.
-        dtype: "uint8" or "float32"; None for uint8 images and float32 vectors.
-    """
-
-    memory: str
-    classes: tuple[Label, ...] = ()
-    tasks: tuple[str, ...] = ()
-    n: int | None = None
-    batch_size: int = 128
-    seed: int | None = None
-    start_at: int = 0
-    revision: int = 0
-    dtype: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +57,7 @@ class Stream:
 
     def __init__(
         self,
-        query: SampleQuery,
+        query: Query,
         manifest: Manifest,
         newest: Callable[[], Manifest],
         pool: TilePool,
@@ -94,8 +68,7 @@ class Stream:
         self._newest = newest
         self._pool = pool
         self._heartbeat = heartbeat
-        self._follows = query.seed is None and query.revision == 0
-        self._plan = self._plan_of(manifest, secrets.randbits(64) if query.seed is None else query.seed)
+        self._plan = query.plan(manifest, query.drawn_seed())
         self._opening = self._opening_of(manifest, self._plan)
         self._segment, self._skip = self._plan.find(query.start_at)
         self._window: deque[tuple[Opening, Job]] = deque()  # consecutive segments up to before `_segment`
@@ -118,7 +91,7 @@ class Stream:
             return
         self._pool.forget(self)
         try:
-            if not self._follows:
+            if not self.query.follows:
                 raise UnknownRevision(self.query.memory, self._manifest.revision, revisions)
             self._begin_anew()
         except MemoryServerError as error:
@@ -200,18 +173,13 @@ class Stream:
 
     def _follow(self) -> None:
         """Turns to the newest revision between two segments, if this stream follows it."""
-        manifest = self._newest() if self._follows else self._manifest
+        manifest = self._newest() if self.query.follows else self._manifest
         if manifest.revision != self._manifest.revision:
             self._manifest = manifest
-            self._plan = self._plan_of(manifest, self._plan.seed)
+            self._plan = self.query.plan(manifest, self._plan.seed)
             self._opening = self._opening_of(manifest, self._plan)
 
-    def _plan_of(self, manifest: Manifest, seed: int) -> Plan:
-        query = self.query
-        classes, sources = sources_of(manifest, query.memory, query.classes, query.tasks)
-        return Plan(classes, sources, query.batch_size, query.n, seed, segment_rows(manifest.spec))
-
-    def _opening_of(self, manifest: Manifest, plan: Plan) -> Opening:
+    def _opening_of(self, manifest: Manifest, plan: Plan | Repeated) -> Opening:
         dtype = self.query.dtype or manifest.spec.dtype
         return Opening(manifest.revision, manifest.spec, dtype, plan.classes, plan.batch_size)
 

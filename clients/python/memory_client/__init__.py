@@ -9,6 +9,7 @@ x, y = memory.sample(classes=[0, 1], n=64)
 
 from memory_client.analysis import LayerUsage, MaskPoint, TaskAnalysis
 from memory_client.errors import (
+    CannotInterpolate,
     DeadlineExceeded,
     EmptyMemory,
     FieldViolation,
@@ -41,6 +42,7 @@ from memory_client.progress import ProgressListener
 from memory_client.types import Label, MemoryInfo, Task, TaskProgress, TaskState
 
 __all__ = [
+    "CannotInterpolate",
     "DeadlineExceeded",
     "EmptyMemory",
     "FieldViolation",

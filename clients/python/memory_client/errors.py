@@ -3,7 +3,7 @@
 MemoryServiceError
 ├── InvalidInput ── TaskRejected          the request or the data must change
 ├── UnknownMemory, UnknownTask, UnknownClass, UnknownRevision, EmptyMemory
-├── MemoryExists, MemoryMismatch, TaskExists, TaskFinished, TaskUnfinished, TaskInUse, TaskTooLarge
+├── MemoryExists, MemoryMismatch, TaskExists, TaskFinished, TaskUnfinished, TaskInUse, TaskTooLarge, CannotInterpolate
 ├── TaskFailed ── QualityTooLow           the task ended without being learned
 ├── TaskCancelled
 ├── ServerBusy                            come back after `retry_after` seconds
@@ -112,6 +112,10 @@ class TaskInUse(MemoryServiceError):
     """The task cannot be forgotten before the later tasks that reuse what it reserved; the message names them."""
 
 
+class CannotInterpolate(MemoryServiceError):
+    """A memory of this kind has no styles to blend."""
+
+
 class TaskTooLarge(MemoryServiceError):
     """This task alone exceeds the server's ingest budget."""
 
@@ -173,6 +177,7 @@ BY_REASON: Mapping[str, type[MemoryServiceError]] = {
     "TASK_FINISHED": TaskFinished,
     "TASK_UNFINISHED": TaskUnfinished,
     "TASK_IN_USE": TaskInUse,
+    "CANNOT_BLEND": CannotInterpolate,
     "TASK_TOO_LARGE": TaskTooLarge,
     "SERVER_BUSY": ServerBusy,
     "SOLVER_RETRAINING": SolverRetraining,

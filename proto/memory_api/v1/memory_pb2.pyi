@@ -398,6 +398,36 @@ class SampleChunk(_message.Message):
     y: bytes
     def __init__(self, row: _Optional[int] = ..., x: _Optional[bytes] = ..., y: _Optional[bytes] = ...) -> None: ...
 
+class InterpolateRequest(_message.Message):
+    __slots__ = ("memory", "start", "end", "weights", "n", "seed", "groups", "layers", "start_class", "end_class", "start_at", "revision", "dtype")
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    N_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
+    START_CLASS_FIELD_NUMBER: _ClassVar[int]
+    END_CLASS_FIELD_NUMBER: _ClassVar[int]
+    START_AT_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    memory: str
+    start: str
+    end: str
+    weights: _containers.RepeatedScalarFieldContainer[float]
+    n: int
+    seed: int
+    groups: _containers.RepeatedScalarFieldContainer[str]
+    layers: _containers.RepeatedScalarFieldContainer[str]
+    start_class: ClassLabel
+    end_class: ClassLabel
+    start_at: int
+    revision: int
+    dtype: DType
+    def __init__(self, memory: _Optional[str] = ..., start: _Optional[str] = ..., end: _Optional[str] = ..., weights: _Optional[_Iterable[float]] = ..., n: _Optional[int] = ..., seed: _Optional[int] = ..., groups: _Optional[_Iterable[str]] = ..., layers: _Optional[_Iterable[str]] = ..., start_class: _Optional[_Union[ClassLabel, _Mapping]] = ..., end_class: _Optional[_Union[ClassLabel, _Mapping]] = ..., start_at: _Optional[int] = ..., revision: _Optional[int] = ..., dtype: _Optional[_Union[DType, str]] = ...) -> None: ...
+
 class ClassifyRequest(_message.Message):
     __slots__ = ("memory", "spec", "x")
     MEMORY_FIELD_NUMBER: _ClassVar[int]

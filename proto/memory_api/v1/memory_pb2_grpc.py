@@ -89,6 +89,11 @@ class MemoryServiceStub(object):
                 request_serializer=memory__api_dot_v1_dot_memory__pb2.SampleRequest.SerializeToString,
                 response_deserializer=memory__api_dot_v1_dot_memory__pb2.SampleResponse.FromString,
                 _registered_method=True)
+        self.Interpolate = channel.unary_stream(
+                '/memory_api.v1.MemoryService/Interpolate',
+                request_serializer=memory__api_dot_v1_dot_memory__pb2.InterpolateRequest.SerializeToString,
+                response_deserializer=memory__api_dot_v1_dot_memory__pb2.SampleResponse.FromString,
+                _registered_method=True)
         self.Classify = channel.unary_unary(
                 '/memory_api.v1.MemoryService/Classify',
                 request_serializer=memory__api_dot_v1_dot_memory__pb2.ClassifyRequest.SerializeToString,
@@ -211,6 +216,23 @@ class MemoryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Interpolate(self, request, context):
+        """Streams what lies between two tasks: their style parameters are blended as (1 - w) start + w end, for each of the
+        weights w in turn. Messages as of Sample, with one header. Rows are ordered by weight first: the header's batch_size is
+        n, so that batch k of the stream holds weights[k]. Every weight gets the same n noise vectors in the same order, so that
+        row r of every batch is one picture that changes. The noise is that of a Sample of n rows in one batch with that seed, of
+        one class, the only one in the header: that of start, or of end if start is the base. So weight 0 gives the bytes that
+        Sample gives for that class and that task alone. The stream is pinned to its revision, with a seed or without.
+        NOT_FOUND (UNKNOWN_MEMORY, UNKNOWN_TASK, UNKNOWN_CLASS, UNKNOWN_REVISION)  the message lists the known ones.
+        INVALID_ARGUMENT (BAD_REQUEST)      n <= 0, or n times the number of weights above the server's limit; no weight, more
+        than 256, or one outside [0, 1]; a group, a layer or a dtype that there is not.
+        FAILED_PRECONDITION (CANNOT_BLEND)  a memory of this kind has no styles to blend.
+        FAILED_PRECONDITION (EMPTY_MEMORY)  nothing has been learned yet.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Classify(self, request, context):
         """Labels x with the memory's own task solver, a single head over all classes learned so far.
         INVALID_ARGUMENT (BAD_REQUEST)      x does not have the memory's shape or range.
@@ -277,6 +299,11 @@ def add_MemoryServiceServicer_to_server(servicer, server):
             'Sample': grpc.unary_stream_rpc_method_handler(
                     servicer.Sample,
                     request_deserializer=memory__api_dot_v1_dot_memory__pb2.SampleRequest.FromString,
+                    response_serializer=memory__api_dot_v1_dot_memory__pb2.SampleResponse.SerializeToString,
+            ),
+            'Interpolate': grpc.unary_stream_rpc_method_handler(
+                    servicer.Interpolate,
+                    request_deserializer=memory__api_dot_v1_dot_memory__pb2.InterpolateRequest.FromString,
                     response_serializer=memory__api_dot_v1_dot_memory__pb2.SampleResponse.SerializeToString,
             ),
             'Classify': grpc.unary_unary_rpc_method_handler(
@@ -581,6 +608,33 @@ class MemoryService(object):
             target,
             '/memory_api.v1.MemoryService/Sample',
             memory__api_dot_v1_dot_memory__pb2.SampleRequest.SerializeToString,
+            memory__api_dot_v1_dot_memory__pb2.SampleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Interpolate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/memory_api.v1.MemoryService/Interpolate',
+            memory__api_dot_v1_dot_memory__pb2.InterpolateRequest.SerializeToString,
             memory__api_dot_v1_dot_memory__pb2.SampleResponse.FromString,
             options,
             channel_credentials,

@@ -142,10 +142,10 @@ def test_a_batch_after_the_last_is_empty():
 def test_rows_are_split_over_experts_in_proportion_to_what_they_learned_from(shares, rows, data):
     sources = [Source(str(index), 0, weight) for index, weight in enumerate(shares)]
     offset = data.draw(st.integers(0, sum(shares) - 1))
-    got = {source.digest: len(part) for source, part in split(sources, rows, offset)}
+    got = {source.expert: len(part) for source, part in split(sources, rows, offset)}
     assert sum(got.values()) == rows
     for source in sources:
-        assert abs(got.get(source.digest, 0) - rows * source.weight / sum(shares)) < 1
+        assert abs(got.get(source.expert, 0) - rows * source.weight / sum(shares)) < 1
 
 
 @given(shares=weights, rows=st.integers(1, 20))
@@ -153,15 +153,15 @@ def test_over_all_offsets_the_split_is_exactly_in_proportion(shares, rows):
     sources = [Source(str(index), 0, weight) for index, weight in enumerate(shares)]
     counts: Counter[str] = Counter()
     for offset in range(sum(shares)):
-        counts.update({source.digest: len(part) for source, part in split(sources, rows, offset)})
-    assert all(counts[source.digest] == rows * source.weight for source in sources)
+        counts.update({source.expert: len(part) for source, part in split(sources, rows, offset)})
+    assert all(counts[source.expert] == rows * source.weight for source in sources)
 
 
 def test_rows_of_one_class_are_shared_by_its_experts_over_the_batches():
     plan = plan_of(classes=1, batch_size=1, n=400, experts=2)
     counts: Counter[str] = Counter()
     for segment in segments(plan):
-        counts.update({tile.digest: len(tile.places) for tile in segment.tiles})
+        counts.update({tile.expert: len(tile.places) for tile in segment.tiles})
     assert counts["expert-0-1"] == pytest.approx(400 * 2 / 3, abs=40)
 
 

@@ -18,7 +18,8 @@ from memory_server.errors import (
 from memory_server.sampling.engine import SamplingEngine
 from memory_server.sampling.experts import ExpertCache
 from memory_server.sampling.pool import TilePool
-from memory_server.sampling.stream import AHEAD_BYTES, Opening, Rows, SampleQuery, Stream
+from memory_server.sampling.queries import SampleQuery
+from memory_server.sampling.stream import AHEAD_BYTES, Opening, Rows, Stream
 from memory_server.store.records import Forgotten
 
 ROW = 64

@@ -1,0 +1,87 @@
+"""Requests for streams of samples: Sample and Interpolate."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from memory_api.v1 import memory_pb2 as pb
+
+from dgm_core.memory import BLEND_GROUPS, Blend, Label
+from memory_server.codec import values
+from memory_server.errors import BadRequest
+from memory_server.sampling.queries import BlendQuery, SampleQuery
+
+DEFAULT_BATCH_SIZE = 128
+MAX_BATCH_SIZE = 65_536
+MAX_WEIGHTS = 256
+MAX_ROW = 1 << 62
+"""Positions in a stream stay within what 64-bit arithmetic can count."""
+
+
+def sample_query(request: pb.SampleRequest, max_n: int) -> SampleQuery:
+    """A sampling request, checked on its own. Raises BadRequest."""
+    n = request.n if request.HasField("n") else None
+    if n is not None and not 1 <= n <= max_n:
+        raise BadRequest("n", f"n is {n}; ask for 1 to {max_n} rows, or leave n out for an endless stream")
+    if request.batch_size > MAX_BATCH_SIZE:
+        raise BadRequest("batch_size", f"{request.batch_size} is not in 1 to {MAX_BATCH_SIZE}")
+    batch_size = request.batch_size or min(DEFAULT_BATCH_SIZE, n or DEFAULT_BATCH_SIZE)
+    return SampleQuery(
+        **_stream(request, batch_size),
+        classes=values.labels(request.classes, "classes"),
+        tasks=tuple(values.name(task, f"tasks[{index}]") for index, task in enumerate(request.tasks)),
+        n=n,
+        batch_size=batch_size,
+    )
+
+
+def blend_query(request: pb.InterpolateRequest, max_rows: int) -> BlendQuery:
+    """A request for what lies between two tasks, checked on its own. Raises BadRequest."""
+    weights = _weights(request.weights)
+    if not 1 <= request.n <= max_rows // len(weights):
+        most = f"{max_rows} rows of all {len(weights)} weights together"
+        raise BadRequest("n", f"n is {request.n}; ask for at least 1 row of each weight, and at most {most}")
+    return BlendQuery(**_stream(request, request.n), blend=_blend(request), weights=weights, n=request.n)
+
+
+def _blend(request: pb.InterpolateRequest) -> Blend:
+    if request.HasField("start_class") and not request.start:
+        raise BadRequest("start_class", "the base has no classes; leave it out, or name the task in start")
+    for index, group in enumerate(request.groups):
+        if group not in BLEND_GROUPS:
+            raise BadRequest(f"groups[{index}]", f"{group!r} is no group; the groups are {', '.join(BLEND_GROUPS)}")
+    return Blend(
+        start=values.name(request.start, "start") if request.start else "",
+        end=values.name(request.end, "end"),
+        weight=0.0,
+        groups=tuple(sorted(set(request.groups))),  # in one order: the same selection is the same blend
+        layers=tuple(sorted(set(request.layers))),
+        classes=(_class(request, "start_class"), _class(request, "end_class")),
+    )
+
+
+def _weights(given: Sequence[float]) -> tuple[float, ...]:
+    if not 1 <= len(given) <= MAX_WEIGHTS:
+        raise BadRequest("weights", f"there are {len(given)} weights; name 1 to {MAX_WEIGHTS}")
+    for index, weight in enumerate(given):
+        if not 0 <= weight <= 1:
+            raise BadRequest(f"weights[{index}]", f"{weight} is no weight; a weight is 0 (start) to 1 (end)")
+    return tuple(given)
+
+
+def _class(request: pb.InterpolateRequest, field: str) -> Label | None:
+    return values.label(getattr(request, field), field) if request.HasField(field) else None
+
+
+def _stream(request: pb.SampleRequest | pb.InterpolateRequest, batch_size: int) -> dict[str, Any]:
+    """What both say of a stream."""
+    if request.start_at > MAX_ROW // batch_size:
+        raise BadRequest("start_at", f"batch {request.start_at} begins beyond row {MAX_ROW}")
+    if request.revision > MAX_ROW:
+        raise BadRequest("revision", f"{request.revision} is not a revision; leave it out for the newest")
+    return {
+        "memory": values.name(request.memory, "memory"),
+        "seed": request.seed if request.HasField("seed") else None,
+        "start_at": request.start_at,
+        "revision": request.revision,
+        "dtype": None if request.dtype == pb.DTYPE_UNSPECIFIED else values.dtype(request.dtype, "dtype"),
+    }
