@@ -16,6 +16,8 @@ SPECS = [
     (DataSpec((3, 16, 16), "uint8"), "residual"),
     (DataSpec((3, 30, 17), "uint8"), "residual"),
     (DataSpec((12,), "float32"), "auto"),
+    (DataSpec((3, 8, 8), "uint8"), "gpgan"),
+    (DataSpec((3, 30, 17), "uint8"), "gpgan"),
 ]
 NOISE, CLASSES = 8, 3
 

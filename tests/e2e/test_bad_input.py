@@ -48,7 +48,7 @@ BAD_UPLOADS: dict[str, tuple[str, Uploads]] = {
     "a vector of uint8": ("header.spec.dtype", lambda w, x, y: upload(w, x, y, shape=(64,), dtype=pb.UINT8)),
     "two channels": ("header.spec.shape", lambda w, x, y: upload(w, x, y, shape=(2, 8, 8))),
     "a side of seven pixels": ("header.spec.shape", lambda w, x, y: upload(w, x, y, shape=(1, 7, 8))),
-    "a side of 65 pixels": ("header.spec.shape", lambda w, x, y: upload(w, x, y, shape=(1, 8, 65))),
+    "a side of 257 pixels": ("header.spec.shape", lambda w, x, y: upload(w, x, y, shape=(1, 8, 257))),
     "two dimensions": ("header.spec.shape", lambda w, x, y: upload(w, x, y, shape=(8, 8), dtype=pb.UINT8)),
     "no dimensions": ("header.spec.shape", lambda w, x, y: upload(w, x, y, shape=(), dtype=pb.UINT8)),
     "another shape than the memory's": (
