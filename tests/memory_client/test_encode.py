@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from memory_api.v1 import memory_pb2 as pb
 from memory_client import InvalidInput, _decode
-from memory_client._encode import TaskEncoder, class_labels, dtype_code, options_text, plain_label, task_names
+from memory_client._encode import TaskEncoder, class_labels, dtype_code, names, options_text, plain_label
 
 INTEGERS = st.integers(-(2**63), 2**63 - 1)
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=8)
@@ -56,8 +56,8 @@ def test_a_selection_of_classes_reads_back(labels):
 
 def test_a_text_is_one_class_and_not_its_letters():
     assert _decode.labels(class_labels("cat")) == ("cat",)
-    assert task_names("t10") == ["t10"]
-    assert task_names(None) == class_labels(None) == []
+    assert names("t10", "tasks") == ["t10"]
+    assert names(None, "tasks") == class_labels(None) == []
 
 
 @pytest.mark.parametrize("label", [True, 1.5, None, b"a", 2**63, np.bool_(True)])

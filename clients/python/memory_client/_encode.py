@@ -37,9 +37,9 @@ def class_labels(classes: object, name: str = "classes") -> list[pb.ClassLabel]:
     return [class_label(label) for label in _selection(classes, name)]
 
 
-def task_names(tasks: object) -> list[str]:
-    """The wire form of a selection of tasks: None for all, one name, or several."""
-    return [str(task) for task in _selection(tasks, "tasks")]
+def names(chosen: object, field: str) -> list[str]:
+    """The wire form of a selection of names: None for all, one name, or several."""
+    return [str(name) for name in _selection(chosen, field)]
 
 
 def plain_label(label: object) -> Label:

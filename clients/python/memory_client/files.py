@@ -65,6 +65,15 @@ def read_npz(path: Path) -> Batch:
     raise InvalidInput(f"{path} {found}: save the data by np.savez(path, x=x, y=y)")
 
 
+def read_data(path: Path, size: int | None = None) -> Batch | Iterator[Batch] | None:
+    """What lies in a folder, a .parquet or an .npz; None for anything else. See their readers."""
+    if path.is_dir():
+        return read_folder(path, size)
+    if path.suffix == ".parquet":
+        return read_parquet(path, size)
+    return read_npz(path) if path.suffix == ".npz" else None
+
+
 def read_folder(folder: Path, size: int | None = None) -> Iterator[Batch]:
     """Batches from a folder with one sub-folder of images per class.
 

@@ -9,13 +9,14 @@ from numpy.typing import DTypeLike, NDArray
 
 from memory_client import _decode
 from memory_client._batches import examples, rows_per_chunk
-from memory_client._encode import class_labels, dtype_code, options_text, spec, task_names, unsigned, within
+from memory_client._encode import class_labels, dtype_code, names, options_text, spec, unsigned, within
 from memory_client._relay import Reading
 from memory_client.channel import Connection
 from memory_client.errors import InvalidInput
+from memory_client.interpolation import Ends, interpolated
 from memory_client.learning import TaskHandle, Upload
 from memory_client.progress import ProgressListener, listener
-from memory_client.sampling import Batch, batches, collect
+from memory_client.sampling import Batch, RowReader, batches, collect
 from memory_client.types import Label, MemoryInfo, Task
 
 Classes = Label | Sequence[Label] | NDArray[Any] | None
@@ -203,7 +204,7 @@ class Memory:
         request = self._sample_request(classes, tasks, seed, revision, dtype)
         request.n = rows
         request.batch_size = max(1, min(rows, _SAMPLE_BATCH))  # the server refuses n < 1 in its own words
-        return collect(self._connection, request)
+        return collect(self._connection, RowReader.of_sample(self._connection, request), rows)
 
     def stream(
         self,
@@ -241,6 +242,52 @@ class Memory:
         if n is not None:
             request.n = within(n, _COUNTS, "n")
         return batches(self._connection, request)
+
+    def interpolate(
+        self,
+        start: str | None,
+        end: str,
+        weights: float | Sequence[float] | NDArray[Any] = 0.5,
+        n: int = 64,
+        *,
+        seed: int | None = None,
+        classes: Ends = (None, None),
+        groups: str | Sequence[str] | None = None,
+        layers: str | Sequence[str] | None = None,
+        revision: int | None = None,
+        dtype: DTypeLike | None = None,
+    ) -> NDArray[Any]:
+        """Draws what lies between two tasks: their style parameters are blended, the same noise for every weight.
+
+        Arguments:
+            start: a task; None or "" for the frozen base itself.
+            end: a task; the same one with another class is possible.
+            weights: one, or up to 256: 0 is `start`, 1 is `end`.
+            n: examples of each weight.
+            classes: one class of each end; None takes the first that the task learned.
+            groups: what is blended, of "scale", "shift" and "bias"; the rest stays that of `start`. None: all.
+            layers: in which layers, by the names in `describe().analysis`; the others stay those of `start`. None: all.
+            seed, revision, dtype: as for `sample`.
+
+        Returns:
+            x (weights, n, *shape), where x[:, i] is one picture that changes; for a single number (n, *shape).
+
+        Raises:
+            CannotInterpolate: a memory of this kind has no styles to blend.
+            InvalidInput: a weight, a group or a layer is not there. Otherwise as `sample` does.
+        """
+        request = pb.InterpolateRequest(
+            memory=self.name,
+            start=start or "",
+            end=end,
+            n=within(n, _COUNTS, "n"),
+            seed=None if seed is None else unsigned(seed, "seed"),
+            groups=names(groups, "groups"),
+            layers=names(layers, "layers"),
+            revision=0 if revision is None else unsigned(revision, "revision"),
+            dtype=dtype_code(dtype),
+        )
+        return interpolated(self._connection, request, weights, classes)
 
     def classify(self, x: Any) -> tuple[NDArray[Any], NDArray[np.float32]]:
         """Labels examples with the memory's own task solver, a single head over all classes learned so far.
@@ -329,7 +376,7 @@ class Memory:
         return pb.SampleRequest(
             memory=self.name,
             classes=class_labels(classes),
-            tasks=task_names(tasks),
+            tasks=names(tasks, "tasks"),
             seed=None if seed is None else unsigned(seed, "seed"),
             revision=0 if revision is None else unsigned(revision, "revision"),
             dtype=dtype_code(dtype),

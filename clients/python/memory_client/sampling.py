@@ -1,6 +1,7 @@
-"""Reading a Sample stream: rows in order, regrouped into exact batches, resumed where a stream broke."""
+"""Reading a stream of samples: rows in order, regrouped into exact batches, resumed where a stream broke."""
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,29 +39,48 @@ class Rows:
 
 
 class RowReader:
-    """Decodes one Sample stream; when the stream breaks, reopens it at the first batch that was not complete.
+    """Decodes one stream; when the stream breaks, reopens it at the first batch that was not complete.
 
     A seeded stream pins the revision that it began with, so that a break changes nothing that follows it.
+
+    Arguments:
+        method: that is called, "Sample" or "Interpolate".
+        request: its request.
+        batch_size: rows of a batch.
+        total: rows of the stream, counted from batch 0; None for an endless one.
     """
 
-    def __init__(self, connection: Connection, request: pb.SampleRequest) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        method: str,
+        request: pb.SampleRequest | pb.InterpolateRequest,
+        batch_size: int,
+        total: int | None,
+    ) -> None:
         self._connection = connection
-        self._request = pb.SampleRequest()
-        self._request.CopyFrom(request)
-        self._row = request.start_at * request.batch_size
+        self._method = method
+        self._request = deepcopy(request)
+        self._batch_size, self._total = batch_size, total
+        self._row = request.start_at * batch_size
         self._header: pb.SampleHeader | None = None
         self._classes: NDArray[Any] = np.empty(0)
+
+    @classmethod
+    def of_sample(cls, connection: Connection, request: pb.SampleRequest) -> "RowReader":
+        """A reader of what `Sample` sends."""
+        return cls(connection, "Sample", request, request.batch_size, request.n if request.HasField("n") else None)
 
     def __call__(self, relay: Relay[Any]) -> Iterator[Rows]:
         """All rows from the batch `start_at` on; a reopened stream repeats the rows of its unfinished batch."""
         yield from persistent(relay, self._connection, self._open)
-        if not self._request.HasField("n") or self._row < self._request.n:
+        if self._total is None or self._row < self._total:
             raise InternalError(f"the server ended the stream at row {self._row}, before its end: see the server's log")
 
     def _open(self) -> tuple[Any, Any]:
-        self._request.start_at = self._row // self._request.batch_size
-        self._row = self._request.start_at * self._request.batch_size
-        return self._connection.stub.Sample(self._request), self._rows
+        self._request.start_at = self._row // self._batch_size
+        self._row = self._request.start_at * self._batch_size
+        return getattr(self._connection.stub, self._method)(self._request), self._rows
 
     def _rows(self, message: pb.SampleResponse) -> Iterator[Rows]:
         if message.HasField("header"):
@@ -128,18 +148,18 @@ def batches(connection: Connection, request: pb.SampleRequest) -> Reading[Batch]
 
     def source(relay: Relay[Any]) -> Iterator[Batch]:
         rebatcher = Rebatcher(request.batch_size, request.n if request.HasField("n") else None)
-        for rows in RowReader(connection, request)(relay):
+        for rows in RowReader.of_sample(connection, request)(relay):
             yield from rebatcher.add(rows)
 
     return Reading(connection, source, PREFETCH)
 
 
-def collect(connection: Connection, request: pb.SampleRequest) -> Batch:
-    """All `request.n` rows of a stream, each written once into its place."""
-    with Reading(connection, RowReader(connection, request), 4) as parts:
+def collect(connection: Connection, reader: RowReader, total: int) -> Batch:
+    """All `total` rows of a stream, each written once into its place."""
+    with Reading(connection, reader, 4) as parts:
         first = next(parts)
-        x = np.empty((request.n, *first.x.shape[1:]), first.x.dtype)
-        y = np.empty(request.n, first.y.dtype if first.y.dtype.kind == "i" else object)  # texts: as long as they come
+        x = np.empty((total, *first.x.shape[1:]), first.x.dtype)
+        y = np.empty(total, first.y.dtype if first.y.dtype.kind == "i" else object)  # texts: as long as they come
         _place(first, x, y)
         for rows in parts:
             _place(rows, x, y)

@@ -9,7 +9,7 @@ import typer
 from memory_client import Task, TaskHandle
 from memory_client.cli.progress import Bars
 from memory_client.cli.session import Session, pairs
-from memory_client.files import Batch, only_classes, read_folder, read_mnist, read_npz, read_parquet
+from memory_client.files import Batch, only_classes, read_data, read_mnist
 from memory_client.progress import ProgressListener, Quiet, describe
 
 
@@ -99,15 +99,12 @@ def _source(data: Path | None, images: Path | None, labels: Path | None, size: i
         return read_mnist(images, labels)
     if images is not None or labels is not None:
         raise typer.BadParameter("name either DATA or --images and --labels, not both")
-    if data.is_dir():
-        return read_folder(data, size)
-    if data.suffix == ".parquet":
-        return read_parquet(data, size)
-    if data.suffix == ".npz":
-        return read_npz(data)
-    raise typer.BadParameter(
-        f"{data} is neither an .npz nor a .parquet nor a folder; IDX files go by --images and --labels"
-    )
+    found = read_data(data, size)
+    if found is None:
+        raise typer.BadParameter(
+            f"{data} is neither an .npz nor a .parquet nor a folder; IDX files go by --images and --labels"
+        )
+    return found
 
 
 def _options(given: list[str]) -> dict[str, str]:

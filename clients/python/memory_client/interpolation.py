@@ -1,0 +1,60 @@
+"""What lies between two tasks, read whole."""
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from memory_api.v1 import memory_pb2 as pb
+from numpy.typing import ArrayLike, NDArray
+
+from memory_client._encode import class_label
+from memory_client.channel import Connection
+from memory_client.errors import InvalidInput
+from memory_client.sampling import RowReader, collect
+from memory_client.types import Label
+
+Ends = Sequence[Label | None]
+"""A class of the start and a class of the end; None for the first that the task learned."""
+
+
+def interpolated(
+    connection: Connection, request: pb.InterpolateRequest, weights: ArrayLike, classes: Ends
+) -> NDArray[Any]:
+    """x of every weight, (weights, n, *shape), or (n, *shape) for a single number.
+
+    Arguments:
+        request: without weights and classes, which are added.
+
+    Raises:
+        InvalidInput: the wire cannot say it; otherwise as Memory.interpolate says.
+    """
+    given = _numbers(weights)
+    request.weights.extend(given.ravel().tolist())
+    _add_classes(request, classes)
+    if not request.HasField("seed"):  # a stream that breaks must go on with the noise that it began with
+        request.seed = secrets.randbits(64)
+    total = request.n * len(request.weights)
+    reader = RowReader(connection, "Interpolate", request, max(1, request.n), total)
+    x, _ = collect(connection, reader, total)
+    return x.reshape(*given.shape, request.n, *x.shape[1:])
+
+
+def _numbers(weights: ArrayLike) -> NDArray[np.float64]:
+    try:
+        given = np.asarray(weights, np.float64)
+    except (TypeError, ValueError):
+        raise InvalidInput(f"weights is {weights!r}: pass numbers from 0 (start) to 1 (end)") from None
+    if given.ndim > 1:
+        raise InvalidInput(f"weights has shape {given.shape}: pass one number, or a sequence of them")
+    return given
+
+
+def _add_classes(request: pb.InterpolateRequest, classes: Ends) -> None:
+    if isinstance(classes, str) or not isinstance(classes, Sequence) or len(classes) != 2:
+        raise InvalidInput(f"classes is {classes!r}: pass a class of each end, as in (0, 3); None is the first")
+    start, end = classes
+    if start is not None:
+        request.start_class.CopyFrom(class_label(start))
+    if end is not None:
+        request.end_class.CopyFrom(class_label(end))
