@@ -27,6 +27,7 @@ def application() -> "typer.Typer":
     """All commands."""
     import typer  # noqa: PLC0415 - the base install has the command but not typer
 
+    from memory_server.bases.command import base  # noqa: PLC0415
     from memory_server.demo.command import demo  # noqa: PLC0415
 
     app = typer.Typer(
@@ -34,6 +35,7 @@ def application() -> "typer.Typer":
     )
     app.command("serve")(_serve_command())
     app.command("demo")(demo)
+    app.add_typer(base, name="base")
     return app
 
 

@@ -40,6 +40,10 @@ class BaseFile:
     shape: tuple[int, ...] = ()
     problem: str = ""
 
+    def broken(self, problem: str) -> Self:
+        """The same file, of which it turned out that it cannot be used."""
+        return replace(self, problem=problem)
+
     @property
     def whose(self) -> str:
         """Where it comes from, for people."""

@@ -43,7 +43,7 @@ class BlobStore(Mapping[str, bytes]):
         path = self._path(digest)
         self._make(path.parent)
         if not self._intact(path, digest):
-            _write_durably(path, content)
+            write_durably(path, content)
         sync_directory(path.parent)
         return digest
 
@@ -103,7 +103,7 @@ class BlobStore(Mapping[str, bytes]):
         return True
 
 
-def _write_durably(path: Path, content: bytes) -> None:
+def write_durably(path: Path, content: bytes) -> None:
     """Writes beside the final name and renames: a reader sees the whole file or none. Mode 0600."""
     descriptor, unfinished = tempfile.mkstemp(dir=path.parent, suffix=_UNFINISHED)
     try:
