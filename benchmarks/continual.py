@@ -212,7 +212,7 @@ def _device(name: str) -> torch.device:
 
 def _set_up(wish: argparse.Namespace) -> None:
     """Threads and device, here and in the server that this process will start."""
-    threads = Settings().trainers if wish.threads is None else wish.threads
+    threads = Settings(learners=1).trainers(cuda=False) if wish.threads is None else wish.threads
     torch.set_num_threads(threads)
     torch.backends.cudnn.deterministic = True
     os.environ |= {"MEMORY_SERVER_DEVICE": wish.device, "MEMORY_SERVER_TRAINING_THREADS": str(threads)}

@@ -71,14 +71,15 @@ async def _serve(settings: Settings, ready: Callable[[str], None]) -> None:
 async def serving(settings: Settings) -> AsyncIterator[str]:
     """A server that answers calls inside the block, at the address that the block gets."""
     device = runtime.device(settings.device)
+    cuda = device.type == "cuda"
     async with AsyncExitStack() as stack:
         store = stack.enter_context(DataDir(settings.data_dir))
         experts = ExpertCache(store.catalog.manifest, store.blobs, device, settings.expert_cache_bytes)
-        engine = SamplingEngine(store.catalog.manifest, experts, settings.samplers(device.type == "cuda"))
+        engine = SamplingEngine(store.catalog.manifest, experts, settings.samplers(cuda))
         stack.callback(engine.close)
         budget = IngestBudget(settings.ingest_budget_bytes, settings.max_queue)
-        executor = LocalProcessExecutor(store.blobs.directory, str(device), settings.trainers)
-        queue = TaskQueue(store, executor, engine)
+        executor = LocalProcessExecutor(store.blobs.directory, str(device), settings.trainers(cuda))
+        queue = TaskQueue(store, executor, engine, parallel=settings.workers(cuda))
         limits = Limits(settings.max_samples_per_request, settings.upload_idle_seconds)
         service = MemoryService(store, Library(settings.data_dir / BASES), budget, queue, engine, limits)
         telemetry = _telemetry(settings, store.catalog, budget, experts, stack)

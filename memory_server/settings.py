@@ -49,8 +49,16 @@ class Settings(BaseSettings):
     sampling_threads: int = Field(
         0, ge=0, description="Threads that sample; 0: half of the cores, but one on a CUDA device."
     )
+    learners: int = Field(
+        0,
+        ge=0,
+        description="Tasks that may learn at one time, each in a process of its own: of several memories, or of one "
+        "whose kind learns side by side. 0: two, but one on a CUDA device or a single core.",
+    )
     training_threads: int = Field(
-        0, ge=0, description="Threads of a process that learns; 0: all cores but one, at most 8."
+        0,
+        ge=0,
+        description="Threads of a process that learns; 0: all cores but one, shared by the learners; at most 8.",
     )
     metrics_port: int | None = Field(
         None, ge=0, le=65535, description="Port of the Prometheus metrics on the loopback; 0 picks one; unset: none."
@@ -73,11 +81,15 @@ class Settings(BaseSettings):
         """How many threads sample."""
         return self.sampling_threads or (1 if cuda else max(1, _cores() // 2))
 
-    @property
-    def trainers(self) -> int:
+    def workers(self, cuda: bool) -> int:
+        """How many tasks may learn at one time."""
+        return self.learners or (1 if cuda else min(2, _cores()))
+
+    def trainers(self, cuda: bool) -> int:
         """How many threads a process that learns has."""
-        # One core stays free for sampling: threads that wait for a busy core slow every training step down.
-        return self.training_threads or max(1, min(_MOST_TRAINERS, _cores() - 1))
+        # One core stays free for sampling: threads that wait for a busy core slow every training step down. The share
+        # does not depend on who learns now, or the same data would give other weights beside another task.
+        return self.training_threads or max(1, min(_MOST_TRAINERS, (_cores() - 1) // self.workers(cuda)))
 
 
 def _cores() -> int:

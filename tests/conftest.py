@@ -51,7 +51,7 @@ class ServerProcess:
         self.data_dir = home / "data"
         self.temporary = home / "tmp"
         self.stdout, self.stderr = home / "stdout", home / "stderr"
-        self.settings = {"training_threads": 1, "grace_seconds": 3, **chosen}
+        self.settings = {"learners": 2, "training_threads": 1, "grace_seconds": 3, **chosen}
         self.target = ""
         self.process: subprocess.Popen[bytes] | None = None
         self.temporary.mkdir(parents=True, exist_ok=True)

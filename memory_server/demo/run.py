@@ -90,6 +90,7 @@ def server(data_dir: Path, console: Console) -> Iterator[str]:
     """A server of its own on a free port; yields its address and stops it cleanly."""
     log = data_dir / "server.log"
     command = [sys.executable, "-m", "memory_server", "serve", "--port", "0", "--data-dir", str(data_dir / "data")]
+    command += ["--learners", "1"]  # its one memory learns one task at a time: on every core
     with log.open("w") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
     try:

@@ -1,45 +1,38 @@
-"""The queue of tasks: admits them, has them learned one after the other, commits them, and says where each one is.
+"""The queue of tasks: admits them, has them learned, commits them, and says where each one is.
 
-Whatever changes a memory passes through here, one change at a time: learning, forgetting, deleting, and the retraining
-of a solver that was dropped when a task was forgotten.
+Whatever changes a memory passes through here: learning, forgetting, deleting, and the retraining of its solver. Tasks
+of one memory are learned one after the other, each on top of those before it, unless its kind has them learned side by
+side: then they start in the order of their admission and are committed in that of their ends, each in a revision of its
+own. All else has its memory to itself: while anything of it learns, nothing of it is forgotten or retrained.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import asdict, astuple, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
+from dgm_core.memories import kind_of
 from dgm_core.memory import Blobs, Learned, Manifest, Progress, Terms
-from memory_server.errors import NoSolver, ShuttingDown, TaskFinished, TaskUnfinished
+from memory_server.errors import ShuttingDown, TaskFinished, TaskUnfinished
+from memory_server.learning.audience import Audience, tell
 from memory_server.learning.buffer import IngestBuffer
 from memory_server.learning.endings import CANCELLED, SERVER_STOPPED, Ending, failure
 from memory_server.learning.executor import Executor
 from memory_server.learning.messages import Job
+from memory_server.learning.outlook import explain, forecast
 from memory_server.learning.schedule import Schedule
+from memory_server.learning.solvers import Solvers
 from memory_server.learning.status import TaskStatus
 from memory_server.learning.work import Key, Lesson, Retraining, Work
 from memory_server.store.datadir import DataDir
-from memory_server.store.records import Forgotten, TaskRecord, TaskState
+from memory_server.store.records import TaskRecord, TaskState
 
 T = TypeVar("T")
 _TYPICAL_SECONDS = 60.0
-_A_MOMENT = 0.5
 _NOTHING: Blobs = {}
-
-
-class Audience(Protocol):
-    """Who must hear of every change in what a memory holds; called on the event loop."""
-
-    def committed(self, memory: str, manifest: Manifest) -> None:
-        """There is a new revision; it is told before its task is seen as LEARNED."""
-
-    async def forgotten(self, memory: str, forgotten: Forgotten) -> None:
-        """A task was forgotten; nothing of it may be kept any longer."""
-
-    def deleted(self, memory: str) -> None:
-        """A memory is gone."""
 
 
 class TaskQueue:
@@ -49,7 +42,7 @@ class TaskQueue:
         store: where memories are kept.
         executor: who learns.
         audience: told of each change.
-        parallel: how many tasks may learn at one time, of different memories.
+        parallel: how many tasks may learn at one time.
         heartbeat: seconds after which `watch` repeats an unchanged status.
     """
 
@@ -68,10 +61,9 @@ class TaskQueue:
         self._parallel = parallel
         self._heartbeat = heartbeat
         self._entries: dict[Key, Lesson] = {}
-        self._retrainings: dict[str, Retraining] = {}
-        self._unrestored: set[str] = set()  # memories whose solver could not be trained anew
         self._schedule: Schedule[Work] = Schedule()
-        self._running: dict[str, Work] = {}
+        self._solvers = Solvers(store, executor, audience, self._schedule, self._forecast)
+        self._running: list[Work] = []  # in the order in which they started
         self._held: set[str] = set()  # memories of which nothing may start now
         self._changing = asyncio.Lock()  # one admission, cancellation, forgetting or deletion at a time
         self._closing = False
@@ -114,7 +106,7 @@ class TaskQueue:
 
         Raises:
             UnknownMemory, UnknownTask.
-            TaskUnfinished: it is queued or learning, or another task is learning on top of it.
+            TaskUnfinished: it is queued or learning, or another task of its memory is learning on top of it.
             CannotForget: later tasks reuse what it reserved.
             NotForgotten: the disk is full or fails.
             ShuttingDown: nothing is changed any more.
@@ -130,15 +122,12 @@ class TaskQueue:
         async with self._changing:
             for record in await asyncio.to_thread(self._store.catalog.memories):
                 if not record.manifest.complete:
-                    self._schedule_retraining(record.name)
+                    self._solvers.restore_next(record.name)
             self._dispatch()
 
     def solver_due(self, memory: str) -> float:
         """Seconds until the solver of a memory that lacks one should be there. Raises NoSolver if none will come."""
-        if memory in self._unrestored:
-            raise NoSolver(memory)
-        retraining = self._retrainings.get(memory)
-        return _A_MOMENT if retraining is None else max(_A_MOMENT, retraining.expected)
+        return self._solvers.due(memory)
 
     async def status(self, memory: str, task: str) -> TaskStatus:
         """One task. Raises UnknownMemory, UnknownTask."""
@@ -174,11 +163,10 @@ class TaskQueue:
         self._closing = True
         async with self._changing:
             await self._stop_all(list(self._entries.values()), SERVER_STOPPED)
-            for memory in list(self._retrainings):
-                await self._stop_retraining(memory)
+            await self._solvers.stop_all()
         await asyncio.gather(*self._unfinished, return_exceptions=True)
 
-    # Changes, one at a time
+    # Changes that callers make, one at a time
 
     async def _submit(
         self, record: TaskRecord, buffer: IngestBuffer, terms: Terms, manifest_if_new: Manifest | None, content: Blobs
@@ -195,15 +183,22 @@ class TaskQueue:
     ) -> TaskStatus:
         self._check_open("send the task again to the next one")
         await self._record_late((record.memory, record.task))
+        alone = await self._learns_alone(record.memory, manifest_if_new)
         admitted, new = await asyncio.to_thread(self._store.admit, record, manifest_if_new, content)
         if not new:
             await asyncio.to_thread(buffer.wipe)
             return await self.status(record.memory, record.task)
-        entry = Lesson(admitted, buffer, terms)
+        entry = Lesson(admitted, buffer, terms, alone)
         self._entries[entry.key] = entry
         self._schedule.add(record.memory, entry)
         self._dispatch()
         return entry.live.value
+
+    async def _learns_alone(self, memory: str, manifest_if_new: Manifest | None) -> bool:
+        """Whether a task of a memory is learned while no other of it is."""
+        if (manifest := manifest_if_new) is None:
+            manifest = await asyncio.to_thread(self._store.catalog.manifest, memory)
+        return not kind_of(manifest.kind).side_by_side(manifest.options)
 
     async def _cancel(self, memory: str, task: str) -> TaskStatus:
         async with self._changing:
@@ -218,14 +213,13 @@ class TaskQueue:
         )
 
     async def _delete(self, memory: str) -> None:
-        async with self._changing:
+        async with self._changing, self._hold(memory):
             entries = [entry for entry in self._entries.values() if entry.memory == memory]
             await self._stop_all(entries, CANCELLED)
-            await self._stop_retraining(memory)
+            await self._solvers.drop(memory)
             await asyncio.to_thread(self._store.delete_memory, memory)
             for entry in entries:
                 self._entries.pop(entry.key, None)
-            self._unrestored.discard(memory)
             self._audience.deleted(memory)
 
     async def _forget(self, memory: str, task: str) -> None:
@@ -234,20 +228,27 @@ class TaskQueue:
             await self._record_late((memory, task))
             record = (await self.status(memory, task)).record
             self._check_finished(record)
-            self._held.add(memory)  # a task that starts now would build on what is about to go
-            try:
+            async with self._hold(memory):  # a task that starts now would build on what is about to go
                 await self._erase(record)
-            finally:
-                self._held.discard(memory)
-                self._dispatch()
+
+    @asynccontextmanager
+    async def _hold(self, memory: str) -> AsyncIterator[None]:
+        """Has nothing of a memory start inside the block."""
+        self._held.add(memory)
+        try:
+            yield
+        finally:
+            self._held.discard(memory)
+            self._dispatch()
 
     def _check_finished(self, record: TaskRecord) -> None:
         if not record.state.final:
             raise TaskUnfinished(
                 f"task {record.task!r} of memory {record.memory!r} is {record.state}; cancel it, or wait for it"
             )
-        above = self._running.get(record.memory)
-        if record.state is TaskState.LEARNED and isinstance(above, Lesson):
+        lessons = (work for work in self._running if work.memory == record.memory and isinstance(work, Lesson))
+        above = next(lessons, None)
+        if record.state is TaskState.LEARNED and above is not None:
             raise TaskUnfinished(
                 f"{above.title} is being learned on top of task {record.task}; wait for it to end, or cancel it"
             )
@@ -257,38 +258,17 @@ class TaskQueue:
         if record.state is TaskState.LEARNED:
             manifest = await asyncio.to_thread(self._store.catalog.manifest, memory)
             manifest.without(record.task)  # is refused before anything is stopped
-            await self._stop_retraining(memory)
+            await self._solvers.stop(memory)
         try:
             forgotten = await asyncio.to_thread(self._store.forget, memory, record.task)
             await self._audience.forgotten(memory, forgotten)
         finally:
             newest = await asyncio.to_thread(self._store.catalog.manifest, memory)
             if not newest.complete:
-                self._schedule_retraining(memory)
-
-    def _schedule_retraining(self, memory: str) -> None:
-        """Puts it before the tasks of its memory: it takes a fraction of their time, and `Classify` waits for it."""
-        if memory not in self._retrainings:
-            self._unrestored.discard(memory)
-            self._retrainings[memory] = Retraining(memory)
-            self._schedule.add_first(memory, self._retrainings[memory])
-
-    async def _stop_retraining(self, memory: str) -> None:
-        """Ends it, or waits until it is committed if that has begun."""
-        work = self._retrainings.get(memory)
-        if work is None:
-            return
-        work.stopped = True
-        if work.runner is None:
-            self._schedule.remove(memory, work)
-            del self._retrainings[memory]
-            return
-        if work.doing is not None:
-            work.doing.cancel()
-        await work.done.wait()
+                self._solvers.restore_next(memory)
 
     async def _stop_all(self, entries: list[Lesson], end: Ending) -> None:
-        for entry in reversed(entries):  # the last first, or the next one would start
+        for entry in entries:
             await self._stop(entry, end)
 
     async def _stop(self, entry: Lesson, end: Ending) -> None:
@@ -308,30 +288,35 @@ class TaskQueue:
 
     def _dispatch(self) -> None:
         while len(self._running) < self._parallel and not self._closing:
-            work = self._schedule.next(busy=self._running.keys() | self._held)
+            work = self._schedule.next(self._may_start)
             if work is None:
                 break
-            self._running[work.memory] = work
+            self._running.append(work)
             work.runner = asyncio.create_task(self._run(work))
         self._announce()
 
+    def _may_start(self, work: Work) -> bool:
+        return work.memory not in self._held and not any(work.excludes(other) for other in self._running)
+
     async def _run(self, work: Work) -> None:
         if isinstance(work, Lesson):
-            await self._teach(work)
+            record = await self._teach(work)
+            self._running.remove(work)
+            self._finish(work, record)
         elif isinstance(work, Retraining):
-            await self._retrain(work)
+            await self._solvers.train(work)
+            self._running.remove(work)
+            work.done.set()
         self._dispatch()
 
-    async def _teach(self, entry: Lesson) -> None:
+    async def _teach(self, entry: Lesson) -> TaskRecord:
         try:
             learned = await self._learn(entry)
-            record = await self._commit(entry, learned)
+            return await self._commit(entry, learned)
         except asyncio.CancelledError:
-            record = await self._record(entry, entry.verdict or SERVER_STOPPED)
+            return await self._record(entry, entry.verdict or SERVER_STOPPED)
         except Exception as error:
-            record = await self._record(entry, failure(error, *entry.key))
-        del self._running[entry.memory]
-        self._finish(entry, record)
+            return await self._record(entry, failure(error, *entry.key))
 
     async def _learn(self, entry: Lesson) -> Learned:
         try:
@@ -351,37 +336,9 @@ class TaskQueue:
         await self._move(entry, TaskState.COMMITTING)
         committed = await asyncio.to_thread(self._store.commit, memory, task, learned)
         self._typical_seconds += 0.5 * (learned.entry.seconds - self._typical_seconds)
-        self._unrestored.discard(memory)
-        self._tell(memory, committed.manifest)
+        self._solvers.settle(memory, committed.manifest)
+        tell(self._audience, memory, committed.manifest)
         return committed.task
-
-    def _tell(self, memory: str, manifest: Manifest) -> None:
-        try:
-            self._audience.committed(memory, manifest)
-        except Exception as error:  # It is committed, whatever becomes of those who wanted to know.
-            structlog.get_logger().error("a commit was not announced", memory=memory, error=repr(error))
-
-    async def _retrain(self, work: Retraining) -> None:
-        try:
-            manifest = await asyncio.to_thread(self._store.catalog.manifest, work.memory)
-            if not (work.stopped or manifest.complete):
-                await self._restore(work, manifest)
-        except asyncio.CancelledError:
-            pass  # Whoever stopped it knows what comes next.
-        except Exception as error:
-            self._unrestored.add(work.memory)
-            structlog.get_logger().error("a solver was not trained anew", memory=work.memory, error=repr(error))
-        del self._running[work.memory], self._retrainings[work.memory]
-        work.done.set()
-
-    async def _restore(self, work: Retraining, manifest: Manifest) -> None:
-        def report(progress: Progress) -> None:
-            work.progress = progress
-            self._forecast()
-
-        work.doing = asyncio.create_task(self._executor.restore(manifest, report))
-        shared = await work.doing
-        self._tell(work.memory, await asyncio.to_thread(self._store.restore, work.memory, shared))
 
     async def _move(self, entry: Lesson, state: TaskState) -> None:
         entry.live.set(TaskStatus(replace(entry.record, state=state)))
@@ -421,18 +378,11 @@ class TaskQueue:
 
     def _announce(self) -> None:
         """Tells every waiting task what it waits for now."""
-        running = list(self._running.values())
-        waiting = self._schedule.order()
-        for ahead, work in zip([*running[:1], *waiting], waiting, strict=False):
-            work.queued_behind("" if ahead is work else ahead.title)
+        explain(self._running, self._schedule.order(), self._parallel)
         self._forecast()
 
     def _forecast(self) -> None:
-        """Tells each piece of work when it should have ended: what a refused client is told to wait."""
-        seconds = 0.0
-        for work in [*self._running.values(), *self._schedule.order()]:
-            seconds += work.seconds_left(self._typical_seconds) / self._parallel
-            work.expect(seconds)
+        forecast(self._running, self._schedule.order(), self._parallel, self._typical_seconds)
 
     def _check_open(self, advice: str) -> None:
         if self._closing:

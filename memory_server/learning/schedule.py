@@ -1,7 +1,7 @@
-"""Whose turn it is: tasks of one memory strictly in order, memories in rotation."""
+"""Whose turn it is: tasks of one memory start strictly in order, memories in rotation."""
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -28,9 +28,12 @@ class Schedule(Generic[T]):
         if not items:
             self._waiting.pop(memory)
 
-    def next(self, busy: Collection[str]) -> T | None:
-        """Takes the item whose turn it is; memories that are busy are passed over. None if there is no such item."""
-        memory = next((name for name in self._waiting if name not in busy), None)
+    def next(self, free: Callable[[T], bool]) -> T | None:
+        """Takes the item whose turn it is; memories of which the first item is not free to start are passed over.
+
+        None if there is no such item.
+        """
+        memory = next((name for name, items in self._waiting.items() if free(items[0])), None)
         if memory is None:
             return None
         items = self._waiting.pop(memory)

@@ -1,4 +1,4 @@
-"""What the queue has to do: lessons and retrainings. Each occupies its memory from its start to its end."""
+"""What the queue has to do: lessons and retrainings. Most occupy their memory alone from their start to their end."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -20,17 +20,26 @@ _SOLVER_SHARE = 0.15
 class Work(ABC):
     """One piece of work on a memory.
 
+    Arguments:
+        memory: its name.
+        alone: nothing else of that memory may run meanwhile.
+
     Attributes:
         runner: brings it to its end, once it has been started.
         doing: what the executor does for it.
         done: set once it has ended.
     """
 
-    def __init__(self, memory: str) -> None:
+    def __init__(self, memory: str, alone: bool) -> None:
         self.memory = memory
+        self.alone = alone
         self.runner: asyncio.Task[None] | None = None
         self.doing: asyncio.Task[Any] | None = None
         self.done = asyncio.Event()
+
+    def excludes(self, other: "Work") -> bool:
+        """Whether the two may not run at one time."""
+        return self.memory == other.memory and (self.alone or other.alone)
 
     @property
     @abstractmethod
@@ -53,6 +62,12 @@ class Work(ABC):
 class Lesson(Work):
     """A task on its way to a final state.
 
+    Arguments:
+        record: as admitted.
+        buffer: its data.
+        terms: what it may take.
+        alone: it may not be learned beside others of its memory.
+
     Attributes:
         live: its status, for those who watch.
         verdict: how it is to end, decided from outside: cancelled, or failed by a shutdown.
@@ -61,8 +76,8 @@ class Lesson(Work):
 
     doing: asyncio.Task[Learned] | None
 
-    def __init__(self, record: TaskRecord, buffer: IngestBuffer, terms: Terms) -> None:
-        super().__init__(record.memory)
+    def __init__(self, record: TaskRecord, buffer: IngestBuffer, terms: Terms, alone: bool) -> None:
+        super().__init__(record.memory, alone)
         self.live = LiveStatus(TaskStatus(record))
         self.buffer = buffer
         self.terms = terms
@@ -101,7 +116,7 @@ class Lesson(Work):
 
 
 class Retraining(Work):
-    """The solver of a memory on its way to being made anew.
+    """The solver of a memory on its way to being made anew. It would not know what is committed meanwhile: nothing is.
 
     Attributes:
         progress: how far it is, once that is known.
@@ -110,7 +125,7 @@ class Retraining(Work):
     """
 
     def __init__(self, memory: str) -> None:
-        super().__init__(memory)
+        super().__init__(memory, alone=True)
         self.progress: Progress | None = None
         self.stopped = False
         self.expected = 0.0

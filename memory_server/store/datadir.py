@@ -1,4 +1,4 @@
-"""A data directory, owned by one server at a time: `LOCK`, `catalog.sqlite`, `blobs/`, and `bases/`, which is read only."""
+"""A data directory, owned by one server at a time: `LOCK`, `catalog.sqlite`, `blobs/`, and the operator's `bases/`."""
 
 import fcntl
 import os
@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -83,25 +84,34 @@ class DataDir:
     def commit(self, memory: str, task: str, learned: Learned) -> Committed:
         """Stores what a task left behind: afterwards the next revision holds it and the task is LEARNED.
 
+        What that revision does not name is never written, such as a solver that others have overtaken meanwhile.
+
         Raises:
             CommitFailed: the disk is full or fails; the memory is as it was.
             UnknownMemory, UnknownTask: it was deleted meanwhile.
         """
         with self._changing:
-            with self._stored(learned.blobs, CommitFailed):
-                committed = self.catalog.commit(memory, task, learned)
+            named = self.catalog.manifest(memory).commit(learned).digests
+            kept = replace(learned, blobs={key: learned.blobs[key] for key in learned.blobs if key in named})
+            with self._stored(kept.blobs, CommitFailed):
+                committed = self.catalog.commit(memory, task, kept)
             self.blobs.delete(committed.unused)
             return committed
 
-    def restore(self, memory: str, shared: Shared) -> Manifest:
-        """Stores what a memory shares, made anew: afterwards the next revision, which this returns, is complete.
+    def restore(self, memory: str, revision: int, shared: Shared) -> Manifest | None:
+        """Stores what a memory shares, made anew from a revision: the next one, which this returns, is complete.
+
+        None, and nothing is stored, if that revision is no longer the newest.
 
         Raises:
             SolverNotStored: the disk is full or fails; the memory is as it was.
             UnknownMemory: it was deleted meanwhile.
         """
-        with self._changing, self._stored(shared.blobs, SolverNotStored):
-            return self.catalog.restore(memory, shared)
+        with self._changing:
+            if self.catalog.manifest(memory).revision != revision:
+                return None
+            with self._stored(shared.blobs, SolverNotStored):
+                return self.catalog.restore(memory, shared)
 
     def forget(self, memory: str, task: str) -> Forgotten:
         """Erases a task (see `Catalog.forget`), then every blob that nothing else needs.

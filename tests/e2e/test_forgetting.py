@@ -127,7 +127,9 @@ def test_classify_says_when_the_solver_is_there_and_tasks_wait_for_it(wire, name
     x, _ = make_images(n=4)
     wire.learn(name, "t0", (0, 1))
     wire.learn(name, "t1", (2, 3))
-    begin_endless_task(wire, f"{name}-other")  # which keeps the solver waiting, too
+    others = (f"{name}-other", f"{name}-another")  # which keep the solver waiting, too
+    for other in others:
+        begin_endless_task(wire, other)
     assert not forget(wire, name, "t1").complete
 
     refusal = wire.refusal(lambda: classify(wire, name, x))
@@ -141,7 +143,8 @@ def test_classify_says_when_the_solver_is_there_and_tasks_wait_for_it(wire, name
     )
     assert wire.sample(name, n=8).y
 
-    delete(wire, f"{name}-other")
+    for other in others:
+        delete(wire, other)
     completed(wire, name)
     assert wire.final(name, "t2").state == pb.LEARNED
     assert [one.integer for one in classify(wire, name, x).classes] == [0, 1, 4, 5]

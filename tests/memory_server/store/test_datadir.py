@@ -54,7 +54,7 @@ FORGET_FOREVER = COMMIT_FOREVER.replace(
     """
     if index % 2:
         data.forget("digits", task)
-        data.restore("digits", Shared({"solver": shared}, {shared: blobs[shared]}))
+        data.restore("digits", revision + 2, Shared({"solver": shared}, {shared: blobs[shared]}))
     print(task, flush=True)
 """,
 ).replace("TaskEntry\n", "Shared, TaskEntry\n")
@@ -164,9 +164,9 @@ def test_forgetting_removes_the_blobs_that_no_memory_needs_any_more(taught):
 
 
 def test_a_solver_that_is_made_anew_is_stored_with_its_revision(taught):
-    taught.forget("digits", "t1")
+    revision = taught.forget("digits", "t1").manifest.revision
     digest = hashlib.sha256(b"anew").hexdigest()
-    restored = taught.restore("digits", Shared({"solver": digest}, {digest: b"anew"}))
+    restored = taught.restore("digits", revision, Shared({"solver": digest}, {digest: b"anew"}))
     assert taught.blobs[restored.shared["solver"]] == b"anew"
     assert taught.catalog.manifest("digits") == restored
 
@@ -180,9 +180,36 @@ def test_a_solver_that_cannot_be_stored_leaves_the_memory_as_it_was(taught, monk
     monkeypatch.setattr(taught.catalog, "restore", full)
     digest = hashlib.sha256(b"anew").hexdigest()
     with pytest.raises(SolverNotStored, match="disk is full; free disk space"):
-        taught.restore("digits", Shared({"solver": digest}, {digest: b"anew"}))
+        taught.restore("digits", before.revision, Shared({"solver": digest}, {digest: b"anew"}))
     assert taught.catalog.manifest("digits") == before
     assert digest not in taught.blobs
+
+
+def test_a_solver_of_a_revision_that_is_not_the_newest_any_more_is_not_stored(taught, learn, record):
+    trained_on = taught.forget("digits", "t1").manifest
+    taught.catalog.admit(record("t2"))
+    newest = taught.commit("digits", "t2", learn("t2", b"t2", revision=trained_on.revision)).manifest
+    digest = hashlib.sha256(b"anew").hexdigest()
+    assert taught.restore("digits", trained_on.revision, Shared({"solver": digest}, {digest: b"anew"})) is None
+    assert taught.catalog.manifest("digits") == newest
+    assert digest not in taught.blobs
+
+
+def test_a_solver_that_others_have_overtaken_is_never_written(taught, learn, record, monkeypatch):
+    """Not even for a moment: it has seen data."""
+    written, put = [], taught.blobs.put
+    monkeypatch.setattr(taught.blobs, "put", lambda content: written.append(content) or put(content))
+    started_on = taught.catalog.manifest("digits").revision
+    for task in ("t2", "t3"):
+        taught.catalog.admit(record(task))
+        solver = f"solver {task}".encode()
+        committed = taught.commit("digits", task, learn(task, task.encode(), solver, revision=started_on))
+    assert written == [b"t2", b"solver t2", b"t3"]
+    assert ([entry.task for entry in committed.manifest.tasks], committed.manifest.complete) == (
+        ["t0", "t1", "t2", "t3"],
+        False,
+    )
+    assert taught.catalog.digests() == set(taught.blobs)
 
 
 def test_a_disk_that_is_full_forgets_nothing_and_says_so(taught, monkeypatch):
