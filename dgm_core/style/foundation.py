@@ -148,4 +148,5 @@ class Foundation:
         return {name: behind[name.rpartition(".")[0]] for name in self.vectors} | {"columns": self.layers[0]}
 
     def _network(self, classes: int) -> Generator:
-        return self.base.design.generator(self.spec, classes)
+        with torch.random.fork_rng(devices=[]):  # its weights are about to be replaced
+            return self.base.design.generator(self.spec, classes)

@@ -1,7 +1,7 @@
 """One contract for all kinds: learn, sample, restore, never forget, refuse what cannot be learned."""
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -18,14 +18,57 @@ from dgm_core.memory import (
     TaskData,
     Terms,
 )
+from tests.dgm_core.bases import tiny_bases
 
 IMAGE = DataSpec((1, 8, 8), "uint8")
 VECTOR = DataSpec((6,), "float32")
 CPU = torch.device("cpu")
 SHORT = Terms(steps=30)
+SMALL = {"width": "4"}
 
-kinds = pytest.mark.parametrize("kind", sorted(KINDS))
-specs = pytest.mark.parametrize("spec", [IMAGE, VECTOR], ids=["image", "vector"])
+
+@dataclass(frozen=True)
+class Variant:
+    """A kind as its users may set it up.
+
+    Arguments:
+        kind: registered name.
+        options: that make it small and quick, or choose a form.
+        specs: what it can hold.
+        builds_on: whether a later task stands on earlier ones.
+    """
+
+    kind: str
+    options: dict[str, str] = field(default_factory=dict)
+    specs: tuple[DataSpec, ...] = (IMAGE, VECTOR)
+    builds_on: bool = True
+
+    def empty(self, spec=IMAGE, seed=0, **options):
+        """The manifest of a new memory, and the blobs that it needs from the start."""
+        manifest = new_manifest(self.kind, {**self.options, **options}, spec, seed, bases=tiny_bases())
+        return manifest, {base.digest: base.blob for base in tiny_bases().all if base.digest == manifest.base}
+
+
+VARIANTS = {
+    "dgmw": Variant("dgmw", SMALL),
+    "dgma": Variant("dgma", SMALL),
+    "gan_memory": Variant("gan_memory", specs=(IMAGE,), builds_on=False),
+    "gan_memory in low rank": Variant("gan_memory", {"styles": "lowrank"}, (IMAGE,), builds_on=False),
+    "gan_memory sharing knowledge": Variant("gan_memory", {"styles": "shared"}, (IMAGE,)),
+}
+variants = pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+with_specs = pytest.mark.parametrize(
+    ("variant", "spec"),
+    [
+        pytest.param(variant, spec, id=f"{name}-{'image' if spec.is_image else 'vector'}")
+        for name, variant in VARIANTS.items()
+        for spec in variant.specs
+    ],
+)
+
+
+def test_no_kind_escapes_the_contract():
+    assert {variant.kind for variant in VARIANTS.values()} == set(KINDS)
 
 
 def examples(spec, labels, n=24, seed=0):
@@ -57,10 +100,9 @@ def bytes_of(manifest, blobs, task):
     return b"".join(draw(expert, label, 5, manifest.spec, CPU, source).numpy().tobytes() for label in entry.classes)
 
 
-@kinds
-@specs
-def test_later_tasks_leave_the_bytes_of_earlier_ones(kind, spec):
-    manifest, blobs = new_manifest(kind, {"width": "4"}, spec, seed=3), {}
+@with_specs
+def test_later_tasks_leave_the_bytes_of_earlier_ones(variant, spec):
+    manifest, blobs = variant.empty(spec, seed=3)
     first = {}
     for index, labels in enumerate([(0, 1), (2,), (3, 4, 5)]):
         manifest, blobs = learn(manifest, blobs, examples(spec, labels), f"t{index}")
@@ -73,12 +115,9 @@ def test_later_tasks_leave_the_bytes_of_earlier_ones(kind, spec):
     assert load_memory(manifest, blobs).solver().classes == manifest.classes
 
 
-@kinds
-@specs
-def test_samples_have_the_learned_shape_dtype_and_scale(kind, spec):
-    manifest, blobs = learn(
-        new_manifest(kind, {}, spec, seed=0), {}, examples(spec, ["a", "b"]), "t0", Terms(steps=150)
-    )
+@with_specs
+def test_samples_have_the_learned_shape_dtype_and_scale(variant, spec):
+    manifest, blobs = learn(*variant.empty(spec), examples(spec, ["a", "b"]), "t0", Terms(steps=150))
     expert = load_memory(manifest, blobs).expert(manifest.tasks[0].experts[0].digest)
     x = expert.generate(torch.randn(40, expert.noise_dim), torch.arange(40) % 2)
     assert x.shape == (40, *spec.shape) and x.dtype == torch.float32
@@ -89,43 +128,43 @@ def test_samples_have_the_learned_shape_dtype_and_scale(kind, spec):
         assert x[::2, where].mean() > 4, "vectors come out in the scale of their data"
 
 
-@kinds
-def test_learning_changes_neither_memory_nor_manifest_nor_blobs(kind):
-    manifest, blobs = learn(new_manifest(kind, {"width": "4"}, IMAGE, seed=0), {}, examples(IMAGE, [0]), "t0")
+@variants
+def test_learning_changes_neither_memory_nor_manifest_nor_blobs(variant):
+    manifest, blobs = learn(*variant.empty(), examples(IMAGE, [0]), "t0")
     memory, frozen, before = load_memory(manifest, blobs), dict(blobs), manifest.to_json()
     memory.learn(examples(IMAGE, [1]), task="t1", terms=SHORT, report=lambda p: None, device=CPU)
     assert blobs == frozen and manifest.to_json() == before
     assert memory.solver().classes == (0,)
 
 
-@kinds
-def test_the_same_seed_and_data_learn_the_same_memory(kind):
-    made = [learn(new_manifest(kind, {}, IMAGE, seed=7), {}, examples(IMAGE, [0, 1]), "t0")[0] for _ in range(2)]
+@variants
+def test_the_same_seed_and_data_learn_the_same_memory(variant):
+    made = [learn(*variant.empty(seed=7), examples(IMAGE, [0, 1]), "t0")[0] for _ in range(2)]
     assert replace(made[0].tasks[0], seconds=0) == replace(made[1].tasks[0], seconds=0)
 
 
-@kinds
-def test_a_limit_in_seconds_bounds_the_whole_task_and_still_gives_hard_masks_and_a_quality(kind):
+@variants
+def test_a_limit_in_seconds_bounds_the_whole_task_and_still_goes_through_the_whole_schedule(variant):
     started = time.monotonic()
     limit = Terms(steps=10**6, seconds=3.0)
-    manifest, blobs = learn(new_manifest(kind, {"width": "4"}, IMAGE, seed=0), {}, examples(IMAGE, [0, 1]), "t0", limit)
+    manifest, blobs = learn(*variant.empty(), examples(IMAGE, [0, 1]), "t0", limit)
     assert 2 < time.monotonic() - started < 15
     assert 30 < manifest.tasks[0].steps < 10**6
     assert bytes_of(manifest, blobs, "t0")
 
 
-@kinds
-def test_the_randomness_of_the_caller_is_left_alone(kind):
+@variants
+def test_the_randomness_of_the_caller_is_left_alone(variant):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    learn(new_manifest(kind, {"width": "4"}, IMAGE, seed=0), {}, examples(IMAGE, [0]), "t0")
+    learn(*variant.empty(), examples(IMAGE, [0]), "t0")
     assert torch.equal(torch.rand(3), expected)
 
 
-@kinds
-def test_a_class_taught_twice_has_two_experts_and_one_head(kind):
-    manifest, blobs = new_manifest(kind, {"width": "4"}, IMAGE, seed=0), {}
+@variants
+def test_a_class_taught_twice_has_two_experts_and_one_head(variant):
+    manifest, blobs = variant.empty()
     manifest, blobs = learn(manifest, blobs, examples(IMAGE, [0, 1]), "t0")
     manifest, blobs = learn(manifest, blobs, examples(IMAGE, [1], n=48), "t1")
     assert manifest.classes == (0, 1)
@@ -133,25 +172,29 @@ def test_a_class_taught_twice_has_two_experts_and_one_head(kind):
     assert load_memory(manifest, blobs).solver().classes == (0, 1)
 
 
-@kinds
-def test_forgetting_the_last_task_goes_back_to_before_it_was_learned(kind):
+@variants
+def test_forgetting_the_last_task_goes_back_to_before_it_was_learned(variant):
     """Exact: what remains is the same, and the same task learned again is the same task again."""
-    before, blobs = learn(new_manifest(kind, {"width": "4"}, IMAGE, seed=0), {}, examples(IMAGE, [0, 1]), "t0")
+    before, blobs = learn(*variant.empty(), examples(IMAGE, [0, 1]), "t0")
     after, blobs = learn(before, blobs, examples(IMAGE, [2]), "t1")
     rolled_back = after.without("t1")
     assert rolled_back.tasks == before.tasks and rolled_back.revision == after.revision + 1
-    assert not rolled_back.complete and rolled_back.digests == (before.tasks[0].blob,)
+    assert not rolled_back.complete
+    assert set(rolled_back.digests) == {before.tasks[0].blob, before.base} - {""}
     again, _ = learn(rolled_back, blobs, examples(IMAGE, [2]), "t1")
     assert again.tasks[1].experts == after.tasks[1].experts
 
 
-@kinds
-def test_a_task_that_later_ones_reuse_is_not_forgotten_and_they_are_named(kind):
-    manifest, blobs = new_manifest(kind, {"width": "4"}, IMAGE, seed=0), {}
+@variants
+def test_a_task_that_later_ones_reuse_is_not_forgotten_and_they_are_named(variant):
+    manifest, blobs = variant.empty()
     for index in range(3):
         manifest, blobs = learn(manifest, blobs, examples(IMAGE, [index]), f"t{index}")
     dependents = manifest.dependents("t0")
-    assert dependents, "with gates half open a later task reuses something"
+    if not variant.builds_on:
+        assert dependents == () and manifest.without("t0").classes == (1, 2)
+        return
+    assert dependents, "with gates half open, or with knowledge to use, a later task reuses something"
     with pytest.raises(CannotForget, match=f"{dependents[-1]}.*newest first") as refused:
         manifest.without("t0")
     assert refused.value.dependents == dependents
@@ -159,9 +202,9 @@ def test_a_task_that_later_ones_reuse_is_not_forgotten_and_they_are_named(kind):
         manifest.without("t9")
 
 
-@kinds
-def test_an_erasable_task_is_reused_by_nobody_and_goes_without_a_trace(kind):
-    manifest, blobs = new_manifest(kind, {"width": "4"}, IMAGE, seed=0), {}
+@variants
+def test_an_erasable_task_is_reused_by_nobody_and_goes_without_a_trace(variant):
+    manifest, blobs = variant.empty()
     manifest, blobs = learn(manifest, blobs, examples(IMAGE, [0]), "t0")
     manifest, blobs = learn(manifest, blobs, examples(IMAGE, [1]), "secret", replace(SHORT, erasable=True))
     manifest, blobs = learn(manifest, blobs, examples(IMAGE, [2]), "t2")
@@ -176,9 +219,9 @@ def test_an_erasable_task_is_reused_by_nobody_and_goes_without_a_trace(kind):
     assert first == {task: bytes_of(manifest, blobs, task) for task in first}
 
 
-@kinds
-def test_a_solver_is_made_anew_from_what_is_left(kind):
-    manifest, blobs = learn(new_manifest(kind, {"width": "4"}, IMAGE, seed=0), {}, examples(IMAGE, [0, 1]), "t0")
+@variants
+def test_a_solver_is_made_anew_from_what_is_left(variant):
+    manifest, blobs = learn(*variant.empty(), examples(IMAGE, [0, 1]), "t0")
     manifest, blobs = learn(manifest, blobs, examples(IMAGE, [2]), "t1")
     manifest = manifest.without("t1")
     seen = []
@@ -189,10 +232,10 @@ def test_a_solver_is_made_anew_from_what_is_left(kind):
     assert load_memory(restored, {**blobs, **shared.blobs}).solver().classes == (0, 1)
 
 
-@kinds
-def test_the_generator_is_trained_without_a_look_at_earlier_tasks(kind):
+@variants
+def test_the_generator_is_trained_without_a_look_at_earlier_tasks(variant):
     """So its cost does not grow with the number of tasks, but for the growth of the network."""
-    manifest, blobs = learn(new_manifest(kind, {"width": "4"}, IMAGE, seed=0), {}, examples(IMAGE, [0]), "t0")
+    manifest, blobs = learn(*variant.empty(), examples(IMAGE, [0]), "t0")
     memory, seen, loaded_at = load_memory(manifest, blobs), [], []
     materialise = memory.expert
 
@@ -205,65 +248,72 @@ def test_the_generator_is_trained_without_a_look_at_earlier_tasks(kind):
     assert loaded_at and all(p.phase != "generator" or p.step == p.steps for p in loaded_at)
 
 
-@kinds
-def test_a_report_that_raises_stops_learning_at_once(kind):
+@variants
+def test_a_report_that_raises_stops_learning_at_once(variant):
     def stop(progress):
         raise Cancelled
 
     with pytest.raises(Cancelled):
-        learn(new_manifest(kind, {}, IMAGE, seed=0), {}, examples(IMAGE, [0]), "t0", Terms(steps=10**9), stop)
+        learn(*variant.empty(), examples(IMAGE, [0]), "t0", Terms(steps=10**9), stop)
 
 
-@kinds
-def test_no_score_chooses_what_is_kept(kind, monkeypatch):
+@variants
+def test_no_score_chooses_what_is_kept(variant, monkeypatch):
     """I8: whatever the reverse accuracy says, the same generator and the same solver are committed."""
     kept = []
     for score in (0.0, 1.0):
         monkeypatch.setattr("dgm_core.lesson.reverse_accuracy", lambda *_, score=score: score)
-        manifest, _ = learn(new_manifest(kind, {"width": "4"}, IMAGE, seed=0), {}, examples(IMAGE, [0, 1]), "t0")
+        manifest, _ = learn(*variant.empty(), examples(IMAGE, [0, 1]), "t0")
         assert manifest.tasks[0].quality == score
         kept.append((manifest.tasks[0].blob, manifest.tasks[0].experts))
     assert kept[0] == kept[1]
 
 
-@kinds
-def test_too_low_a_quality_keeps_nothing_and_says_what_to_do(kind):
+@variants
+def test_too_low_a_quality_keeps_nothing_and_says_what_to_do(variant):
     noise = TaskData(torch.randint(0, 256, (64, 1, 8, 8), dtype=torch.uint8), torch.arange(64) % 2, (0, 1))
     with pytest.raises(QualityTooLow, match="more steps"):
-        learn(new_manifest(kind, {}, IMAGE, seed=0), {}, noise, "t0", Terms(steps=20, min_quality=1.0))
+        learn(*variant.empty(), noise, "t0", Terms(steps=20, min_quality=1.0))
 
 
-@kinds
-def test_what_cannot_be_learned_is_refused_by_field(kind):
-    empty = new_manifest(kind, {}, IMAGE, seed=0)
+@variants
+def test_what_cannot_be_learned_is_refused_by_field(variant):
     with pytest.raises(CannotLearn, match="at least 8") as few:
-        learn(empty, {}, examples(IMAGE, [0], n=3), "t0")
+        learn(*variant.empty(), examples(IMAGE, [0], n=3), "t0")
     assert few.value.field == "count"
     with pytest.raises(CannotLearn, match="shape") as shape:
-        learn(empty, {}, examples(DataSpec((1, 9, 8), "uint8"), [0]), "t0")
+        learn(*variant.empty(), examples(DataSpec((1, 9, 8), "uint8"), [0]), "t0")
     assert shape.value.field == "spec.shape"
 
 
-@kinds
+@variants
+@pytest.mark.parametrize(("name", "value"), [("colour", "red"), ("seed", "-1"), ("seed", "x"), ("recipe", "slow")])
+def test_options_that_make_no_sense_are_refused_by_name(variant, name, value):
+    with pytest.raises(CannotLearn) as refused:
+        variant.empty(**{name: value})
+    assert refused.value.field == f"options.{name}"
+
+
 @pytest.mark.parametrize(
-    ("options", "field"),
+    ("kind", "name", "value"),
     [
-        ({"colour": "red"}, "colour"),
-        ({"width": "wide"}, "width"),
-        ({"noise": "-1"}, "noise"),
-        ({"network": "transformer"}, "network"),
-        ({"recipe": "slow"}, "recipe"),
+        ("dgmw", "width", "wide"),
+        ("dgma", "noise", "-1"),
+        ("dgmw", "network", "transformer"),
+        ("gan_memory", "base", "nowhere"),
+        ("gan_memory", "styles", "baroque"),
+        ("gan_memory", "start", "furthest"),
     ],
 )
-def test_options_that_make_no_sense_are_refused_by_name(kind, options, field):
+def test_options_of_one_kind_are_refused_by_name(kind, name, value):
     with pytest.raises(CannotLearn) as refused:
-        new_manifest(kind, options, IMAGE, seed=0)
-    assert refused.value.field == f"options.{field}"
+        new_manifest(kind, {name: value}, IMAGE, seed=0, bases=tiny_bases())
+    assert refused.value.field == f"options.{name}"
 
 
-@kinds
-def test_an_expert_that_does_not_have_its_digest_is_not_served(kind):
-    manifest, blobs = learn(new_manifest(kind, {"width": "4"}, IMAGE, seed=0), {}, examples(IMAGE, [0]), "t0")
+@variants
+def test_an_expert_that_does_not_have_its_digest_is_not_served(variant):
+    manifest, blobs = learn(*variant.empty(), examples(IMAGE, [0]), "t0")
     task = manifest.tasks[0]
     forged = replace(task, experts=(replace(task.experts[0], digest="0" * 64),))
     with pytest.raises(ValueError, match="a blob was changed"):
@@ -275,3 +325,31 @@ def test_an_expert_that_does_not_have_its_digest_is_not_served(kind):
 def test_an_unknown_kind_is_refused_with_the_known_ones():
     with pytest.raises(CannotLearn, match="dgmw"):
         new_manifest("mixture", {}, IMAGE, seed=0)
+
+
+@pytest.mark.parametrize("variant", [v for v in VARIANTS.values() if not v.builds_on], ids=lambda v: str(v.options))
+def test_tasks_that_stand_on_the_base_alone_are_the_same_in_any_company(variant):
+    """So they may be learned side by side and in any order, and one that was forgotten has left no trace."""
+    manifest, blobs = variant.empty()
+    assert KINDS[variant.kind].side_by_side(manifest.options)
+    alone, _ = learn(manifest, blobs, examples(IMAGE, [2]), "t2")
+    for index in range(2):
+        manifest, blobs = learn(manifest, blobs, examples(IMAGE, [index]), f"t{index}")
+    manifest, blobs = learn(manifest, blobs, examples(IMAGE, [2]), "t2")
+    assert (manifest.tasks[2].blob, manifest.tasks[2].experts) == (alone.tasks[0].blob, alone.tasks[0].experts)
+    kept = manifest.without("t0").without("t1")
+    assert kept.tasks[0].blob == alone.tasks[0].blob
+
+
+def test_a_task_learned_beside_others_drops_the_solver_that_has_not_seen_them():
+    variant = VARIANTS["gan_memory"]
+    manifest, blobs = variant.empty()
+    first = load_memory(manifest, blobs)
+    made = [
+        first.learn(examples(IMAGE, [label]), task=f"t{label}", terms=SHORT, report=lambda p: None, device=CPU)
+        for label in (0, 1)
+    ]
+    manifest = manifest.commit(made[0])
+    assert manifest.complete
+    manifest = manifest.commit(made[1])
+    assert not manifest.complete and manifest.classes == (0, 1)
