@@ -1,0 +1,78 @@
+"""Low-rank styles and the knowledge base  [GANM alg. 1]."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dgm_core.style.knowledge import Factored, Knowledge, energy_at, restored
+
+
+def factored(rows=8, columns=6, known=0, energy=0.9, seed=0):
+    source = torch.Generator().manual_seed(seed)
+    start = torch.rand(rows, columns, 1, 1, generator=source)
+    left, right = torch.randn(rows, known, generator=source), torch.randn(columns, known, generator=source)
+    part = Factored(start, left, right, energy)
+    with torch.no_grad():
+        part.residual.copy_(torch.randn(rows, columns, generator=source))
+        part.coefficients.copy_(torch.randn(known, generator=source))
+    return part
+
+
+def test_a_task_starts_with_the_statistics_of_the_base():
+    start = torch.rand(4, 3, 1, 1)
+    assert torch.equal(Factored(start, torch.rand(4, 2), torch.rand(3, 2), 0.9)(), start)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 1000), st.integers(0, 4), st.sampled_from([0.5, 0.8, 0.95]))
+def test_truncation_loses_no_more_than_its_share_of_the_energy_and_keeps_no_vector_too_many(seed, known, energy):
+    part = factored(known=known, energy=energy, seed=seed)
+    before = part().detach()
+    change = (before - part.start).square().sum()
+    part.truncate()
+    after = part().detach()
+    assert (before - after).square().sum() <= (1 - energy) * change * 1.001
+    singular = torch.linalg.svdvals(part.residual.detach())
+    assert part.rank is not None
+    if part.rank:
+        assert singular[part.rank - 1 :].square().sum() > (1 - energy) * change * 0.999
+
+
+def test_a_task_that_is_well_known_adds_nothing():
+    part = factored(known=3)
+    with torch.no_grad():
+        part.residual.mul_(1e-3)
+    part.truncate()
+    assert part.rank == 0 and part.tensors()["left"].shape == (8, 0)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 1000), st.integers(0, 3))
+def test_what_is_stored_gives_the_same_statistics_however_much_is_learned_later(seed, known):
+    part = factored(known=known, seed=seed)
+    part.truncate()
+    knowledge = Knowledge()
+    knowledge.add("scale/a", part.left, part.right)
+    stored = part.tensors()
+    first = restored(part.start, stored, knowledge.of("scale/a", part.start))
+    torch.testing.assert_close(first, part().detach(), atol=1e-5, rtol=1e-5)
+    knowledge.add("scale/a", stored["left"], stored["right"])
+    knowledge.add("scale/a", torch.randn(8, 2), torch.randn(6, 2))
+    assert torch.equal(restored(part.start, stored, knowledge.of("scale/a", part.start)), first)
+
+
+def test_the_penalty_is_the_nuclear_norm_at_first_and_spares_large_values_once_there_is_knowledge():
+    alone, later = factored(known=0), factored(known=2)
+    singular = torch.linalg.svdvals(alone.residual)
+    torch.testing.assert_close(alone.penalty(), singular.sum())
+    with torch.no_grad():
+        later.residual.copy_(alone.residual)
+    weights = 0.1 + torch.sigmoid(10 * torch.arange(6) / 6)
+    assert weights[0] == pytest.approx(0.6) and weights[-1] > 1
+    torch.testing.assert_close(later.penalty(), (weights * singular).sum())
+
+
+def test_layers_close_to_the_noise_are_compressed_most():
+    energies = [energy_at(index, 8) for index in range(8)]
+    assert energies == sorted(energies) and energies[0] == 0.8 and energies[-1] == 0.95
