@@ -1,1 +1,1 @@
-"""Style modulation of a frozen base  [GANM sec. 4]: statistics of weights belong to a task, their shape to all."""
+"""Style modulation of a frozen base  [GANM sec. 4.1]: statistics of weights belong to a task, their shape to all."""

@@ -68,7 +68,7 @@ class Foundation:
         self.style: Style = style
 
     def generator(self, style: Style) -> Generator:
-        """A plain generator that wears a style, in evaluation mode  [GANM eq. 4-5]."""
+        """A plain generator that wears a style, in evaluation mode  [GANM eq. 4] [GANM eq. 5]."""
         network = self._network(len(style[COLUMNS]))
         state = dict(self.frozen) | {name: style[f"bias/{name}"] for name in self.vectors}
         for site in self.sites:

@@ -1,4 +1,4 @@
-"""Low-rank styles, and the knowledge base that tasks build up together  [GANM sec. 4.3, alg. 1].
+"""Low-rank styles, and the knowledge base that tasks build up together  [GANM sec. 4.3] [GANM alg. 1].
 
     Γ_t = S + L·diag(λ_t)·Rᵀ + E_t,        E_t ≈ U·diag(s_t)·Vᵀ
 

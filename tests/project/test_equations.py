@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-TAG = re.compile(r"\[(?:DGM|GANM|DGDMN|DGR|MeRGAN) (?:eq|sec|alg)\. [\w.]+\]")
+TAG = re.compile(r"\[(?:DGM|GANM|DGDMN|DGR|MeRGAN) (?:eq|sec|alg|app)\. [\w.]+\]")
 
 
 @pytest.fixture(scope="module")
