@@ -118,8 +118,10 @@ class ExpertCache:
         manifest = self._newest(memory)
         if not {manifest.base, *(expert.digest for _, expert in manifest.experts())}.issuperset(blended.origins):
             raise Superseded(memory)
+        held = self._memory(manifest)
         try:
-            return self._memory(manifest).blended(blended.blend)
+            blend = held.blended(blended.blend)  # is refused at an end, too, if it cannot be
+            return blend if blended.own is None else held.expert(blended.own)
         except CannotBlend as error:
             if error.field == "memory":
                 raise

@@ -32,10 +32,13 @@ class Blended:
     Arguments:
         blend: what it is.
         origins: digests of the experts and of the base between which it lies: equal ones make equal experts.
+        own: digest of the expert that it is, if it lies at an end. A blend has one class, and with more of them sums
+            may be rounded otherwise: the expert itself gives the bits of its task.
     """
 
     blend: Blend
     origins: tuple[str, ...]
+    own: str | None = None
 
 
 ExpertKey = str | Blended

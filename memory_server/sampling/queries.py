@@ -107,16 +107,33 @@ class BlendQuery(Query):
     def plan(self, manifest: Manifest, seed: int) -> Repeated:
         """See `Query.plan`; its one class is the one whose noise is used."""
         asked = self.blend
-        start, first = self._side(manifest, asked.start, asked.classes[0]) if asked.start else (manifest.base, None)
-        end, last = self._side(manifest, asked.end, asked.classes[1])
-        blend = replace(asked, classes=(first, last))
-        origins = tuple(dict.fromkeys(filter(None, (manifest.base, start, end))))
-        sources = [Source(Blended(replace(blend, weight=weight), origins), 0, 1) for weight in self.weights]
-        label, rows = last if first is None else first, segment_rows(manifest.spec)
-        return Repeated(tuple(Plan((label,), ((source,),), self.n, self.n, seed, rows) for source in sources))
+        start = _End.of(manifest, self.memory, asked.start, asked.classes[0]) if asked.start else None
+        end = _End.of(manifest, self.memory, asked.end, asked.classes[1])
+        blend = replace(asked, classes=(start.label if start else None, end.label))
+        origins = tuple(each for each in (manifest.base, start.digest if start else "", end.digest) if each)
+        ends = {1.0: None if asked.groups or asked.layers else end, 0.0: start}
+        label, rows = (start or end).label, segment_rows(manifest.spec)
 
-    def _side(self, manifest: Manifest, task: str, label: Label | None) -> tuple[str, Label]:
-        """The digest of a task's expert for a class, and the class: the one of that name, or the first."""
-        (chosen, *_), _ = sources_of(manifest, self.memory, () if label is None else (label,), (task,))
-        of_task = (expert for entry, expert in manifest.experts() if entry.task == task)
-        return next(expert.digest for expert in of_task if chosen in expert.classes), chosen
+        def source(weight: float) -> Source:
+            own = ends.get(weight)
+            key = Blended(replace(blend, weight=weight), origins, own.digest if own else None)
+            return Source(key, own.index if own else 0, 1)
+
+        return Repeated(tuple(Plan((label,), ((source(w),),), self.n, self.n, seed, rows) for w in self.weights))
+
+
+@dataclass(frozen=True)
+class _End:
+    """One class of one task: its expert's digest, the index that the expert knows it by, and its label."""
+
+    digest: str
+    index: int
+    label: Label
+
+    @classmethod
+    def of(cls, manifest: Manifest, memory: str, task: str, wanted: Label | None) -> "_End":
+        """The class of that label, or the first. Raises EmptyMemory, UnknownTask, UnknownClass."""
+        (label, *_), _ = sources_of(manifest, memory, () if wanted is None else (wanted,), (task,))
+        experts = (expert for entry, expert in manifest.experts() if entry.task == task)
+        expert = next(expert for expert in experts if label in expert.classes)
+        return cls(expert.digest, expert.classes.index(label), label)
