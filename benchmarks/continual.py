@@ -45,7 +45,8 @@ NAME = "continual"
 FEATURE_SEED = 0
 FEATURE_STEPS = {"digits": 100, "mnist": 400, "cifar10": 3000}
 HALF = 5
-DECIDING = ("dataset", "kind", "tasks_of", "seed", "seconds", "steps", "options", "images", "classifier_steps")
+DECIDING = ("dataset", "kind", "tasks_of", "seed", "seconds", "steps", "options", "images")
+DECIDING += ("classifier", "classifier_steps", "feature_steps")
 REPLAYED = (MEMORY, WITH_NEWEST)
 WRONG, REFUSED, UNFINISHED = 1, 2, 3
 
@@ -170,7 +171,7 @@ class Run:
     def _make_features(self) -> None:
         """Trains the feature network of the run on real images of all classes, which only the benchmark has."""
         x, y = tensors(self.examples.train)
-        steps = FEATURE_STEPS[self.wish.dataset]
+        steps = self.wish.feature_steps or FEATURE_STEPS[self.wish.dataset]
         network = train_features(x.to(self.device), y.to(self.device), len(y.unique()), FEATURE_SEED, steps)
         self._feature_file.write_bytes(network.pack())
 
@@ -202,7 +203,7 @@ def _again(measures: ClassMeasures, label: int, known: tuple[int, ...], everythi
 
 
 def _setting(wish: argparse.Namespace) -> Setting:
-    setting = SETTINGS[wish.dataset]
+    setting = SETTINGS[wish.classifier or wish.dataset]
     return setting if wish.classifier_steps is None else dataclasses.replace(setting, steps=wish.classifier_steps)
 
 
@@ -238,7 +239,11 @@ def arguments() -> argparse.Namespace:
     add("--steps", type=int, help="of the generator for each task; else what the recipe takes")
     add("--options", type=_option, nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="of the kind")
     add("--images", type=int, help="at most so many of each class to learn from")
-    add("--classifier-steps", type=int, help="of the learner's classifier; else what suits the data set")
+    add(
+        "--classifier", choices=SETTINGS, help="of the learner; cifar10-small is one for a CPU; else the data set's own"
+    )
+    add("--classifier-steps", type=int, help="of the learner's classifier; else what suits it")
+    add("--feature-steps", type=int, help="of the feature network of the measures; else what suits the data set")
     add("--measured", type=int, default=1000, help="images of a class that are measured over time, at most")
     add("--evaluate-all", action="store_true", help="train classifiers after every task, not only at 5 and 10 classes")
     add("--newest-real", action="store_true", help="one more row: real data of the newest task beside samples")

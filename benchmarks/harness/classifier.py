@@ -30,6 +30,7 @@ class Setting:
         shift: largest shift in pixels.
         flip: whether to mirror images from left to right.
         blur, contrast, noise: largest share of a 3 × 3 blur, change of contrast, and standard deviation of noise.
+        network: one of `NETWORKS`.
     """
 
     steps: int
@@ -40,12 +41,14 @@ class Setting:
     blur: float
     contrast: float
     noise: float
+    network: str = "convolutional"
 
 
 SETTINGS = {
     "digits": Setting(300, 128, 5e-3, 1, flip=False, blur=0.3, contrast=0.1, noise=0.1),
     "mnist": Setting(1000, 128, 5e-3, 2, flip=False, blur=1.0, contrast=0.1, noise=0.2),
-    "cifar10": Setting(3000, 256, 3e-3, 4, flip=True, blur=0.3, contrast=0.2, noise=0.05),
+    "cifar10": Setting(3000, 256, 3e-3, 4, flip=True, blur=0.3, contrast=0.2, noise=0.05, network="residual"),
+    "cifar10-small": Setting(500, 128, 3e-3, 4, flip=True, blur=0.3, contrast=0.2, noise=0.05),
 }
 
 
@@ -55,7 +58,7 @@ def train(
     """A fresh classifier after `setting.steps` batches, in evaluation mode; the caller's random state is left alone."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = (residual(classes) if channels == 3 else convolutional(classes)).to(device)
+        network = NETWORKS[setting.network](channels, classes).to(device)
         network.to(memory_format=torch.channels_last).train()
         optimiser = torch.optim.AdamW(network.parameters(), lr=setting.rate, weight_decay=0.01, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -90,21 +93,24 @@ def augmented(x: Tensor, setting: Setting) -> Tensor:
     return x + torch.randn_like(x) * (setting.noise * _each(x))
 
 
-def convolutional(classes: int) -> nn.Sequential:
-    """For grey images: three convolutions, quick on one core."""
+def convolutional(channels: int, classes: int) -> nn.Sequential:
+    """Three convolutions, quick on one core."""
     return nn.Sequential(
-        *_block(1, 32, kernel=5, stride=2), *_block(32, 64), nn.MaxPool2d(2), *_block(64, 128),
+        *_block(channels, 32, kernel=5, stride=2), *_block(32, 64), nn.MaxPool2d(2), *_block(64, 128),
         nn.AdaptiveMaxPool2d(3), nn.Flatten(), nn.Dropout(0.3), nn.Linear(9 * 128, classes),
     )  # fmt: skip
 
 
-def residual(classes: int) -> nn.Sequential:
-    """For colour images: nine layers with two residual blocks, sized for a GPU."""
+def residual(channels: int, classes: int) -> nn.Sequential:
+    """Nine layers with two residual blocks, for colour images and sized for a GPU."""
     return nn.Sequential(
-        *_block(3, 64), *_block(64, 128), nn.MaxPool2d(2), Residual(128), *_block(128, 256), nn.MaxPool2d(2),
+        *_block(channels, 64), *_block(64, 128), nn.MaxPool2d(2), Residual(128), *_block(128, 256), nn.MaxPool2d(2),
         *_block(256, 512), nn.MaxPool2d(2), Residual(512), nn.AdaptiveMaxPool2d(1), nn.Flatten(),
         nn.Dropout(0.2), nn.Linear(512, classes),
     )  # fmt: skip
+
+
+NETWORKS = {"convolutional": convolutional, "residual": residual}
 
 
 class Residual(nn.Module):

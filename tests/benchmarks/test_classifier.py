@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 import torch
-from harness.classifier import SETTINGS, accuracy, augmented, convolutional, residual, train
+from harness.classifier import NETWORKS, SETTINGS, accuracy, augmented, train
 
 from dgm_core.training.batches import BalancedBatches
 
@@ -61,7 +61,9 @@ def test_a_shift_repeats_the_border_and_brings_in_nothing_else():
 
 
 @pytest.mark.parametrize(
-    ("make", "shape"), [(convolutional, (1, 8, 8)), (convolutional, (1, 28, 28)), (residual, (3, 32, 32))]
+    ("setting", "shape"),
+    [("digits", (1, 8, 8)), ("mnist", (1, 28, 28)), ("cifar10", (3, 32, 32)), ("cifar10-small", (3, 32, 32))],
 )
-def test_the_networks_take_the_images_of_their_data_sets(make, shape):
-    assert make(10).eval()(torch.zeros(2, *shape)).shape == (2, 10)
+def test_the_networks_take_the_images_of_their_data_sets(setting, shape):
+    network = NETWORKS[SETTINGS[setting].network](shape[0], 10)
+    assert network.eval()(torch.zeros(2, *shape)).shape == (2, 10)
