@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -18,6 +19,7 @@ from dgm_core.blobs import digest
 from dgm_core.style.base import Base
 from memory_server.bases.command import base
 from tests.dgm_core.bases import random_base
+from tests.dgm_core.style.test_importing import SMALL, checkpoint
 
 QUICK = ("--width", "4", "--noise", "8", "--steps", "4", "--threads", "1", "--device", "cpu")
 
@@ -183,6 +185,17 @@ def test_a_base_that_is_broken_or_not_there_is_not_shown(run, bases):
         status, out, err = run("show", name)
         assert (status, out) == (2, "")
         assert says in err
+
+
+def test_a_published_checkpoint_becomes_a_base(run, tmp_path):
+    torch.save(checkpoint(SMALL), tmp_path / "model.pt")
+    status, out, err = run("import", tmp_path / "model.pt", "--name", "published")
+    assert (status, err) == (0, "")
+    made = Base.unpack((tmp_path / "data" / "bases" / "published.safetensors").read_bytes())
+    assert (made.name, made.design.network) == ("published", "gpgan")
+    assert made.digest in out
+
+    assert run("import", tmp_path / "model.pt", "--name", "published")[:2] == (0, out)  # the same base is no other
 
 
 def test_a_checkpoint_that_is_none_is_refused_and_nothing_is_written(run, tmp_path):
