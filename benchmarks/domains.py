@@ -1,0 +1,286 @@
+"""Tasks of perceptually distant domains on frozen bases, beside a base that is trained whole and beside dgmw.
+
+    GENERATIVE_MEMORY_DATA=DIR python benchmarks/domains.py [--steps 400] [--tasks digits animals vehicles]
+
+Digits of MNIST on the shipped grey base; animals, then vehicles of CIFAR-10 on the shipped colour base, as two tasks of
+one memory. In process, generators alone, the same training steps for all four methods:
+
+    base            as it is shipped, for comparison: no step at all
+    gan_memory      a style on the frozen base
+    whole base      every weight of generator and discriminator is trained, from the base, with the same recipe: what a
+                    learner could do who kept one network per task
+    dgmw            masks over weights that grow, no base
+
+Prints one Markdown table. *kernel distance*: of samples to held-out real images, in the space of a feature network that
+the benchmark trains on real ones (figures of two data sets are in two spaces). *share*: numbers that the task stores
+over weights of the base's generator. *earlier tasks*: whether their seeded samples are the same bytes as before it.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from harness import data, schooling, tables
+from harness.lines import Line
+from harness.schooling import Book, Yardstick
+
+from dgm_core.experts import FrozenExpert
+from dgm_core.memories.dgmw import DGMw
+from dgm_core.memories.gan_memory import GanMemory
+from dgm_core.memories.taught import TaughtMemory
+from dgm_core.memory import DataSpec, Manifest, TaskData
+from dgm_core.networks.discriminators import Discriminator
+from dgm_core.style.base import Base
+from dgm_core.style.foundation import COLUMNS, Foundation
+from dgm_core.style.library import SHIPPED
+from dgm_core.training.adversarial import train_generator
+from dgm_core.training.batches import BalancedBatches
+from dgm_core.training.clock import Clock
+from dgm_core.training.devices import placed
+from dgm_core.training.recipes import STYLE
+from dgm_core.training.trainees import Free
+from memory_server.demo.datasets import Dataset
+
+BASE, STYLED, WHOLE, MASKED = METHODS = ("base", "gan_memory", "whole base", "dgmw")
+KINDS: dict[str, type[TaughtMemory]] = {STYLED: GanMemory, MASKED: DGMw}
+PROBES = 32
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A task: some classes of a data set."""
+
+    dataset: str
+    classes: tuple[int, ...]
+
+
+DOMAINS = {
+    "digits": Domain("mnist", tuple(range(10))),
+    "animals": Domain("cifar10", (2, 3, 4, 5, 6, 7)),
+    "vehicles": Domain("cifar10", (0, 1, 8, 9)),
+}
+
+
+def main() -> int:
+    """Teaches, measures and prints the table."""
+    wish = arguments()
+    torch.set_num_threads(wish.threads)
+    settings = {name: getattr(wish, name) for name in ("steps", "seed", "images", "measured", "feature_steps")}
+    try:
+        sets = {name: data.load(name, wish.seed, wish.images) for name in {DOMAINS[t].dataset for t in wish.tasks}}
+    except data.MissingData as error:
+        print(f"domains.py: {error}", file=sys.stderr)
+        return 2
+    school = School(sets, wish.state, Book(wish.out, "domains", settings), wish)
+    measured = [school.line(task, method) for method in wish.methods for task in wish.tasks]
+    print(markdown(measured))
+    return 0
+
+
+class School:
+    """Teaches every task by every method.
+
+    Arguments:
+        sets: data sets by name.
+        folder: where blobs and feature networks are kept.
+        book: of what was measured.
+        wish: the command line.
+    """
+
+    def __init__(self, sets: dict[str, Dataset], folder: Path, book: Book, wish: argparse.Namespace) -> None:
+        self.sets, self.folder, self.book, self.wish = sets, folder, book, wish
+        self.memories: dict[tuple[str, str], Pupil] = {}
+        self.yardsticks: dict[str, Yardstick] = {}
+
+    def line(self, task: str, method: str) -> Line:
+        """What is measured of one task by one method; tasks of one memory come in their order."""
+        domain = DOMAINS[task]
+        ways: dict[str, Callable[[], Line]] = {
+            BASE: partial(self._of_base, domain, steps=0),
+            WHOLE: partial(self._of_base, domain, steps=self.wish.steps),
+        }
+        if method in ways:
+            line = ways[method]
+        else:
+            index = self._pupil(domain.dataset, method).learn(task, domain, self.wish.steps)
+            line = partial(self._of_memory, task, method, index)
+        return self.book.once((task, method), line)
+
+    def _of_memory(self, task: str, method: str, index: int) -> Line:
+        domain = DOMAINS[task]
+        pupil = self._pupil(domain.dataset, method)
+        expert = pupil.memory.materialised(index, domain.classes)
+        about = pupil.about[index]
+        return self._measured(expert, domain) | {
+            "task": task,
+            "method": method,
+            "values": schooling.values_in(pupil.blobs[index]),
+            "bytes": len(pupil.blobs[index]),
+            "base_values": base_for(self._spec(domain)).parameters if method == STYLED else None,
+            **about,
+        }
+
+    def _of_base(self, domain: Domain, steps: int) -> Line:
+        spec = self._spec(domain)
+        base = base_for(spec)
+        real = schooling.task_data(self.sets[domain.dataset].train, domain.classes)
+        expert, seconds = trained_whole(base, spec, real, steps, self.wish.seed)
+        return self._measured(expert, domain) | {
+            "task": next(name for name, each in DOMAINS.items() if each == domain),
+            "method": WHOLE if steps else BASE,
+            "values": base.parameters if steps else 0,
+            "bytes": 4 * base.parameters if steps else 0,
+            "base_values": base.parameters,
+            "seconds_per_step": seconds,
+            "earlier": None,
+        }
+
+    def _measured(self, expert: FrozenExpert, domain: Domain) -> Line:
+        if domain.dataset not in self.yardsticks:
+            file = self.folder / f"features-{domain.dataset}-{self.wish.feature_steps}.safetensors"
+            print(f"feature network of {domain.dataset}", file=sys.stderr, flush=True)
+            self.yardsticks[domain.dataset] = Yardstick(
+                self.sets[domain.dataset], self.wish.feature_steps, file, self.wish.measured
+            )
+        return self.yardsticks[domain.dataset].of(expert, domain.classes)
+
+    def _pupil(self, dataset: str, method: str) -> "Pupil":
+        examples = self.sets[dataset]
+        where = self.folder / f"{method}-{self.wish.steps}-{self.wish.seed}-{self.wish.images}"
+        return self.memories.setdefault((dataset, method), Pupil(KINDS[method], examples, where, self.wish.seed))
+
+    def _spec(self, domain: Domain) -> DataSpec:
+        return schooling.spec_of(self.sets[domain.dataset].train)
+
+
+class Pupil:
+    """A memory and the tasks that it has been taught, in order.
+
+    Arguments:
+        kind: of the memory.
+        examples: a data set.
+        folder: where its blobs are kept.
+        seed: of the memory.
+    """
+
+    def __init__(self, kind: type[TaughtMemory], examples: Dataset, folder: Path, seed: int) -> None:
+        spec = schooling.spec_of(examples.train)
+        options = kind.options({"seed": str(seed)}, spec, SHIPPED)
+        manifest = Manifest(kind.kind, options, spec)
+        base = {manifest.base: SHIPPED.find(manifest.base, spec)[1]} if manifest.base else {}
+        self.memory = kind(manifest, base)
+        self.examples, self.folder, self.spec = examples, folder, spec
+        self.tasks: list[str] = []
+        self.domains: list[Domain] = []
+        self.blobs: list[bytes] = []
+        self.about: list[Line] = []
+
+    def learn(self, task: str, domain: Domain, steps: int) -> int:
+        """Learns a task unless it is learned; its place."""
+        if task not in self.tasks:
+            before = self._probes()
+            note = self.folder / f"{task}.json"
+            blob = schooling.kept(self.folder / f"{task}.safetensors", partial(self._taught, task, domain, steps, note))
+            self.memory.append(blob, task)
+            same = self._probes()[: len(before)] == before if before else None
+            self.tasks.append(task)
+            self.domains.append(domain)
+            self.blobs.append(blob)
+            self.about.append({**json.loads(note.read_text()), "earlier": same})
+        return self.tasks.index(task)
+
+    def _taught(self, task: str, domain: Domain, steps: int, note: Path) -> bytes:
+        real = schooling.task_data(self.examples.train, domain.classes)
+        blob, seconds = schooling.taught(self.memory, real, task, steps)
+        note.write_text(json.dumps({"seconds_per_step": seconds}))
+        return blob
+
+    def _probes(self) -> list[str]:
+        """Digests of seeded samples of every task that is learned."""
+        experts = (self.memory.materialised(i, domain.classes) for i, domain in enumerate(self.domains))
+        return [hashlib.sha256(schooling.drawn(e, PROBES, self.spec).numpy().tobytes()).hexdigest() for e in experts]
+
+
+def base_for(spec: DataSpec) -> Base:
+    """The shipped base that a memory of such data takes."""
+    return Base.unpack(SHIPPED.find("", spec)[1])
+
+
+def trained_whole(base: Base, spec: DataSpec, real: TaskData, steps: int, seed: int) -> tuple[FrozenExpert, float]:
+    """A base whose every weight was trained on one task, and the processor's seconds per step; steps may be 0."""
+    foundation, classes, noise = Foundation(base, spec), len(real.classes), base.design.noise
+    columns = foundation.style[COLUMNS]
+    network = foundation.generator({**foundation.style, COLUMNS: columns.expand(classes, *columns.shape[1:])})
+    seconds = 0.0
+    if steps:
+        critic = free_critic(base, spec, classes)
+        network.train().requires_grad_(True)
+        network.embedding.requires_grad_(False)
+        placed(network, schooling.CPU)
+        placed(critic, schooling.CPU)
+        batches = BalancedBatches(real.x, real.y, classes)
+
+        def train(clock: Clock) -> None:
+            train_generator(Free(network), critic, batches, STYLE, noise, steps, clock)
+
+        seconds = schooling.timed(train, "whole base", steps, seed)
+    return FrozenExpert(network.eval().folded(), real.classes, noise), seconds
+
+
+def free_critic(base: Base, spec: DataSpec, classes: int) -> Discriminator:
+    """The base's discriminator, every weight of it free."""
+    critic = base.design.discriminator(spec, classes)
+    critic.features.load_state_dict(base.features)
+    critic.score.load_state_dict(base.score)
+    return critic
+
+
+def markdown(measured: list[Line]) -> str:
+    """The table."""
+    header = ("task", "method", "kernel distance", "bytes", "share of the base", "CPU s a step", "earlier tasks")
+    rows = [
+        [
+            line["task"],
+            line["method"],
+            schooling.distance_of(line),
+            str(line["bytes"]),
+            f"{100 * line['values'] / line['base_values']:.1f} %" if line["base_values"] else tables.NONE,
+            f"{line['seconds_per_step']:.3f}",
+            {None: tables.NONE, True: "same bytes", False: "**CHANGED**"}[line["earlier"]],
+        ]
+        for line in sorted(
+            measured, key=lambda line: (list(DOMAINS).index(line["task"]), METHODS.index(line["method"]))
+        )
+    ]
+    return tables.table(header, rows) + "\n" + schooling.footnote(measured[-1])
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--steps", type=int, default=400, help="of training, for every method and task")
+    add("--tasks", nargs="+", default=list(DOMAINS), choices=list(DOMAINS), metavar="TASK", help="in this order")
+    add("--methods", nargs="+", default=list(METHODS), choices=METHODS, metavar="METHOD", help="only these")
+    add("--images", type=int, help="at most so many of each class to learn from")
+    add("--measured", type=int, default=2000, help="real images of a task, and samples, that are compared, at most")
+    add("--feature-steps", type=int, default=600, help="of the feature network")
+    add("--seed", type=int, default=0, help="of the memories")
+    add("--threads", type=int, default=1, help="of everything")
+    add("--state", type=Path, default=Path("memory-data/domains"), help="folder of what was trained")
+    add("--out", type=Path, default=Path("results.jsonl"), help="where lines of results are appended, and reused from")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    started = time.monotonic()
+    status = main()
+    print(f"{time.monotonic() - started:.0f} s", file=sys.stderr)
+    sys.exit(status)

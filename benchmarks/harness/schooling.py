@@ -1,0 +1,167 @@
+"""Tasks taught in process: generators alone, from the same images, for the same steps, at the same distance measured.
+
+What is measured is kept line by line in a file, and what is trained in a folder: the same command goes on after a kill.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dgm_core.blobs import unpack
+from dgm_core.evaluation.distances import kernel_distance
+from dgm_core.evaluation.features import FeatureNetwork, train_features
+from dgm_core.experts import to_storage
+from dgm_core.memories.taught import TaughtMemory
+from dgm_core.memory import DataSpec, Expert, Progress, Report, TaskData, Terms
+from dgm_core.training.clock import Clock
+from harness import lines
+from harness.judge import tensors
+from harness.lines import Line
+from memory_server.demo.datasets import Dataset, Part
+
+CPU = torch.device("cpu")
+ALONE = {"generator": 1.0}
+"""Shares of a clock: no quality is judged and no solver trained."""
+
+FEATURE_SEED = 0
+SAMPLE_SEED = 2026
+SPEAK_EVERY = 15.0
+
+
+def spec_of(part: Part) -> DataSpec:
+    """Shape of the images."""
+    return DataSpec(tuple(part.x.shape[1:]), "uint8")
+
+
+def task_data(part: Part, classes: tuple[int, ...]) -> TaskData:
+    """The images of some classes as a memory is taught them."""
+    chosen = part.of(classes)
+    places = {label: index for index, label in enumerate(classes)}
+    y = torch.tensor([places[int(label)] for label in chosen.y])
+    return TaskData(torch.from_numpy(np.array(chosen.x)), y, classes)
+
+
+def timed(train: Callable[[Clock], Any], what: str, steps: int, seed: int) -> float:
+    """Trains in a random state of its own and returns the processor's seconds per step."""
+    started = time.process_time()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        train(Clock(spoken(what), None, ALONE))
+    return (time.process_time() - started) / steps
+
+
+def taught(memory: TaughtMemory, real: TaskData, task: str, steps: int) -> tuple[bytes, float]:
+    """The blob of the next task, which is not taken in yet, and the processor's seconds per step."""
+    blobs: list[bytes] = []
+
+    def train(clock: Clock) -> None:
+        blobs.append(memory.trained(real, task, Terms(), steps, clock, CPU)[0])
+
+    seconds = timed(train, f"{memory.kind} {task}", steps, memory.seed_of(task))
+    return blobs[0], seconds
+
+
+def values_in(blob: bytes) -> int:
+    """How many numbers a task stores."""
+    return sum(t.numel() for t in unpack(blob)[0].values())
+
+
+def spoken(what: str) -> Report:
+    """Progress on standard error, now and then."""
+    last = float("-inf")
+
+    def report(progress: Progress) -> None:
+        nonlocal last
+        if time.monotonic() - last > SPEAK_EVERY:
+            last = time.monotonic()
+            left = "" if progress.seconds_left is None else f", about {progress.seconds_left:.0f} s left"
+            print(f"{what}: step {progress.step} of {progress.steps}{left}", file=sys.stderr, flush=True)
+
+    return report
+
+
+class Yardstick:
+    """Kernel distance between samples and held-out real images, in the space of a feature network trained on real ones.
+
+    Arguments:
+        examples: a data set; the network learns to tell its classes apart.
+        steps: of that network.
+        file: where it is kept.
+        images: how many real images a task is compared with, at most, and with as many samples.
+    """
+
+    def __init__(self, examples: Dataset, steps: int, file: Path, images: int) -> None:
+        self._test, self._images = examples.test, images
+        x, y = tensors(examples.train)
+        make = partial(_features, x, y, steps)
+        self._network = FeatureNetwork.unpack(kept(file, make))
+
+    def of(self, expert: Expert, classes: tuple[int, ...]) -> Line:
+        """kernel_distance and its standard_error of one task, from the same noise whoever generates."""
+        each = min(self._images // len(classes), *(int((self._test.y == label).sum()) for label in classes))
+        rows = np.concatenate([np.flatnonzero(self._test.y == label)[:each] for label in classes])
+        real = self._network.features(torch.from_numpy(self._test.x[rows])).double()
+        samples = self._network.features(drawn(expert, each, spec_of(self._test))).double()
+        distance = kernel_distance(real, samples, torch.Generator().manual_seed(SAMPLE_SEED))
+        return {"kernel_distance": distance.value, "standard_error": distance.standard_error}
+
+
+def drawn(expert: Expert, each: int, spec: DataSpec) -> torch.Tensor:
+    """Images of each class of an expert, from the same noise at any time."""
+    source = torch.Generator().manual_seed(SAMPLE_SEED)
+    c = torch.arange(len(expert.classes)).repeat_interleave(each)
+    z = torch.randn(len(c), expert.noise_dim, generator=source)
+    pairs = zip(z.split(256), c.split(256), strict=True)
+    return torch.cat([to_storage(expert.generate(some, which), spec) for some, which in pairs])
+
+
+def _features(x: torch.Tensor, y: torch.Tensor, steps: int) -> bytes:
+    return train_features(x, y, len(y.unique()), FEATURE_SEED, steps).pack()
+
+
+class Book:
+    """Measured lines; what is in the file already is not measured again.
+
+    Arguments:
+        path: of the file.
+        script: whose lines they are.
+        settings: what every line depends on.
+    """
+
+    def __init__(self, path: Path, script: str, settings: Mapping[str, Any]) -> None:
+        self.path, self.script, self.settings = path, script, dict(settings)
+
+    def once(self, key: tuple[str, ...], measure: Callable[[], Line]) -> Line:
+        """The line of that key, measured now if it was not yet."""
+        about = {"run": self.script, "what": self.script, "key": [*key, *map(str, self.settings.values())]}
+        known = lines.with_all(self.path, about)
+        if known is None:
+            known = about | self.settings | lines.origin(CPU) | measure()
+            lines.append(self.path, known)
+        return known
+
+
+def kept(file: Path, make: Callable[[], bytes]) -> bytes:
+    """The bytes of a file, made if it is not there; a kill leaves no half of one."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(".part")
+        part.write_bytes(make())
+        part.replace(file)
+    return file.read_bytes()
+
+
+def footnote(line: Line) -> str:
+    """Where a table comes from."""
+    return f"\n`{line['command']}`, {line['date']}; {line['hardware']}; torch {line['versions']['torch']}"
+
+
+def distance_of(line: Line) -> str:
+    """A distance with its standard error, for a table."""
+    return f"{line['kernel_distance']:.4f} ± {line['standard_error']:.4f}"
