@@ -23,6 +23,7 @@ CODES = {
     "UNKNOWN_TASK": code_pb2.NOT_FOUND,
     "UNKNOWN_CLASS": code_pb2.NOT_FOUND,
     "EMPTY_MEMORY": code_pb2.FAILED_PRECONDITION,
+    "CANNOT_BLEND": code_pb2.FAILED_PRECONDITION,
     "TASK_FINISHED": code_pb2.FAILED_PRECONDITION,
     "TASK_IN_USE": code_pb2.FAILED_PRECONDITION,
     "TASK_UNFINISHED": code_pb2.FAILED_PRECONDITION,
@@ -56,6 +57,7 @@ class Faults:
     watch_lost: int = 0
     retraining: int = 0  # Classify calls that find the solver retraining
     forget: str = ""  # ForgetTask refuses for this reason
+    blend: str = ""  # Interpolate refuses for this reason
 
 
 @dataclass
@@ -163,6 +165,38 @@ class Service(MemoryServiceServicer):
             left = None if left is None else left - 1
             yield pb.SampleResponse(chunk=chunk)
 
+    def Interpolate(self, request, context):
+        """Row r of weight w is filled with 10 (r mod 10) + 100 w times the share of groups and layers that are on."""
+        self.requests.append(request)
+        if self.faults.blend:
+            fail(context, self.faults.blend, "a memory of kind dgmw has no styles to blend")
+        if not request.weights or request.n < 1:
+            fail(context, "BAD_REQUEST", "weights: name at least one", ("weights", "name at least one"))
+        dtype = request.dtype or pb.UINT8
+        yield pb.SampleResponse(
+            header=pb.SampleHeader(
+                revision=request.revision or self.revision,
+                spec=pb.DataSpec(shape=self.shape, dtype=dtype),
+                classes=[request.start_class if request.HasField("start_class") else pb.ClassLabel(integer=0)],
+                batch_size=request.n,
+            )
+        )
+        left = self.faults.lost_after_chunks.pop(0) if self.faults.lost_after_chunks else None
+        total = request.n * len(request.weights)
+        row = request.start_at * request.n
+        while row < total:
+            if left == 0:
+                context.abort(grpc.StatusCode.UNAVAILABLE, "going down")
+            left = None if left is None else left - 1
+            rows = np.arange(row, min(total, row + self.cut(row)))
+            values = blend(rows, request)
+            x = np.broadcast_to(values.reshape(-1, *(1,) * len(self.shape)), (len(rows), *self.shape))
+            x = x.astype(np.uint8) if dtype == pb.UINT8 else (x / 127.5 - 1).astype("<f4")
+            yield pb.SampleResponse(
+                chunk=pb.SampleChunk(row=row, x=x.tobytes(), y=np.zeros(len(rows), "<i4").tobytes())
+            )
+            row += len(rows)
+
     def Classify(self, request, context):
         self.requests.append(request)
         if self.faults.retraining:
@@ -228,6 +262,12 @@ def expected(rows: range, shape: tuple[int, ...], classes: int, seed: int) -> tu
     return x, np.array([row % classes for row in rows])
 
 
+def blend(rows: np.ndarray, request: pb.InterpolateRequest) -> np.ndarray:
+    """What the service blends into these rows."""
+    on = (len(request.groups) or 3) / 3 * (len(request.layers) or 2) / 2
+    return 10 * (rows % request.n % 10) + np.round(100 * on * np.array(request.weights)[rows // request.n])
+
+
 def receive(header: pb.LearnTaskHeader, messages: Iterator[pb.LearnTaskRequest]) -> Lesson | None:
     """Reads a task and checks it against its finish, by the words of memory.proto."""
     x, table, labels, sizes = b"", [], [], []
@@ -261,10 +301,14 @@ def task_analysis(task: str, index: int = 0, gate: str = "weight", layers: int =
     size = 100 + 20 * index
     names = [f"layer.{number}" for number in reversed(range(layers))]  # neither sorted nor in the order of a hash
     usage = {"size": size, "reserved": 20 if index else 30, "reused": 10 * index, "free": 70}
-    trajectory = [
-        pb.MaskPoint(step=step, slope=slope, occupancy=dict.fromkeys(names, 0.5 - step / 1000))
-        for step, slope in ((0, 0.5), (100, 50.0), (200, 0.0))
-    ]
+    trajectory = (
+        []
+        if gate == "style"
+        else [
+            pb.MaskPoint(step=step, slope=slope, occupancy=dict.fromkeys(names, 0.5 - step / 1000))
+            for step, slope in ((0, 0.5), (100, 50.0), (200, 0.0))
+        ]
+    )
     return pb.TaskAnalysis(
         task=task,
         gate=gate,

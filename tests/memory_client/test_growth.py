@@ -120,7 +120,7 @@ def test_a_kind_without_masks_has_names_in_its_table_and_no_picture(growth, taug
     status, out, _ = growth()
     assert status == 0
     assert [line.split()[0] for line in out.splitlines()[1:3]] == ["t0", "t1"]
-    assert growth("--plot", str(tmp_path / "growth.png"))[2].endswith("dgmw has no masks\n")
+    assert growth("--plot", str(tmp_path / "growth.png"))[2].endswith("dgmw has neither masks nor styles\n")
 
 
 def test_the_picture_shows_every_part_of_the_analysis(growth, describe, tmp_path):

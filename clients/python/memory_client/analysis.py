@@ -1,22 +1,26 @@
 """How the tasks of a memory use its generator, as measured when each was learned.
 
 Masks select single weights or whole units of the shared generator; what one of them selects is called a gate here.
+Where the generator is a frozen base, tasks have no gates but style parameters, and those are counted.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+STYLE = "style"
+"""The `gate` of a task that modulates a frozen base."""
+
 
 @dataclass(frozen=True)
 class LayerUsage:
-    """What a task's mask selects in one layer, in gates.
+    """What a task's mask selects in one layer, in gates; of a style: in parameters.
 
     Attributes:
         layer: its name in the generator.
-        size: gates of the layer when the task was learned.
-        reserved: newly reserved by the task.
-        reused: reserved by earlier tasks, and used by this one.
-        free: reserved by nobody after it.
+        size: gates of the layer when the task was learned; of a style: parameters of the base's layer.
+        reserved: newly reserved by the task; of a style: what the task stores.
+        reused: reserved by earlier tasks, and used by this one; of a style: among these, weights of shared vectors.
+        free: reserved by nobody after it; of a style: 0.
     """
 
     layer: str
@@ -27,7 +31,7 @@ class LayerUsage:
 
     @property
     def unused(self) -> int:
-        """Gates that earlier tasks reserved and this one does not use."""
+        """Gates that earlier tasks reserved and this one does not use; means nothing of a style."""
         return self.size - self.reserved - self.reused - self.free
 
 
@@ -48,18 +52,18 @@ class MaskPoint:
 
 @dataclass(frozen=True)
 class TaskAnalysis:
-    """How one task uses the shared generator. For a kind without masks, the figures are 0 and the sequences empty.
+    """How one task uses the shared generator. For a kind without masks or styles, all is 0 or empty.
 
     Attributes:
         task: its name.
-        gate: what one gate of its masks selects: "weight" or "unit"; empty without masks.
+        gate: what one gate of its masks selects: "weight" or "unit"; "style" of a style, empty of neither.
         layers: the use of each layer, input side first.
         trajectory: of the masks while it was trained, in the order of steps.
-        parameters: shared weights of the generator when it was learned.
-        worst_case: what they were, had every earlier task reserved all that was free.
-        weight_bytes: on disk: the values of the newly reserved weights.
+        parameters: shared weights of the generator when it was learned; of a style: all that the task stores.
+        worst_case: what they were, had every earlier task reserved all that was free; of a style: stored whole.
+        weight_bytes: on disk: the values of the newly reserved weights; of a style: its scales and shifts.
         mask_bytes: on disk: the masks.
-        own_bytes: on disk: norms, output layer, class embedding and the file's own header.
+        own_bytes: on disk: norms, output layer, class embedding; of a style: its biases; and the file's own header.
         erasable: no later task may reuse what it reserved.
         reuses: the earlier tasks whose weights or units it uses; none of them can be forgotten before it.
     """

@@ -1,5 +1,6 @@
-"""A picture of samples: one row per class, its name before it. Needs pillow."""
+"""Pictures of samples in rows, such as one per class, with names beside them. Needs pillow."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from memory_client.errors import InvalidInput
+from memory_client.pixels import pixels
 
 TILE_PIXELS = 56
 """The least side of one drawn example: smaller ones are magnified by a whole factor."""
@@ -19,37 +21,45 @@ def draw_grid(x: NDArray[Any], y: NDArray[Any], path: Path) -> None:
     """Draws images (n, C, H, W), uint8 or floats in [-1, 1], into an image file: one row per class, in order of y.
 
     Raises:
-        InvalidInput: x holds no images, or the name of the file says no format that pillow writes.
+        InvalidInput: as `draw_rows` does.
     """
-    if x.ndim != 4:
-        raise InvalidInput(f"x has shape {x.shape}: only images (n, C, H, W) can be drawn; save vectors by --out")
-    classes = np.unique(y)
-    rows = [_pixels(x[y == label]) for label in classes]
-    factor = max(1, -(-TILE_PIXELS // max(x.shape[2:])))
-    names = [str(label) for label in classes]
+    draw_rows([(str(label), x[y == label]) for label in np.unique(y)], path)
+
+
+def draw_rows(rows: Sequence[tuple[str, NDArray[Any]]], path: Path, heads: Sequence[str] = ()) -> None:
+    """Draws rows of images into an image file.
+
+    Arguments:
+        rows: a name and images (n, C, H, W), uint8 or floats in [-1, 1], for each; all of one shape.
+        heads: what stands above the columns.
+
+    Raises:
+        InvalidInput: these are no images, or the name of the file says no format that pillow writes.
+    """
+    first = rows[0][1]
+    if first.ndim != 4:
+        raise InvalidInput(f"x has shape {first.shape}: only images (n, C, H, W) can be drawn; save vectors by --out")
+    factor = max(1, -(-TILE_PIXELS // max(first.shape[2:])))
     font = ImageFont.load_default(_TEXT_HEIGHT)
-    margin = round(max(font.getlength(name) for name in names)) + 3 * _GAP
-    height, width = x.shape[2] * factor + _GAP, x.shape[3] * factor + _GAP
-    columns = max(len(row) for row in rows)
-    canvas = Image.new("RGB", (margin + columns * width, _GAP + len(rows) * height), (_BACKGROUND,) * 3)
+    longest = round(max(font.getlength(name) for name, _ in rows))
+    left, head = longest + 3 * _GAP if longest else _GAP, (_TEXT_HEIGHT + _GAP) * bool(heads)
+    height, width = first.shape[2] * factor + _GAP, first.shape[3] * factor + _GAP
+    columns = max(len(images) for _, images in rows)
+    canvas = Image.new("RGB", (left + columns * width, head + _GAP + len(rows) * height), (_BACKGROUND,) * 3)
     pen = ImageDraw.Draw(canvas)
-    for i, (name, row) in enumerate(zip(names, rows, strict=True)):
-        top = _GAP + i * height
+    for j, text in enumerate(heads):
+        pen.text((left + j * width + (width - _GAP) // 2, _GAP), text, (_INK,) * 3, font, anchor="mt")
+    for i, (name, images) in enumerate(rows):
+        top = head + _GAP + i * height
         pen.text((2 * _GAP, top + (height - _GAP) // 2), name, (_INK,) * 3, font, anchor="lm")
-        for j, pixels in enumerate(row):
-            canvas.paste(_tile(pixels, factor), (margin + j * width, top))
+        for j, image in enumerate(pixels(images)):
+            canvas.paste(_tile(image, factor), (left + j * width, top))
     try:
         canvas.save(path)
     except ValueError as error:
         raise InvalidInput(f"{path} cannot be written ({error}): name it .png") from None
 
 
-def _pixels(x: NDArray[Any]) -> NDArray[np.uint8]:
-    """Images as uint8 (n, H, W, 3)."""
-    bytes_ = x if x.dtype == np.uint8 else np.clip(np.rint((x + 1) * 127.5), 0, 255).astype(np.uint8)
-    return np.broadcast_to(np.moveaxis(bytes_, 1, 3), (len(x), *x.shape[2:], 3))
-
-
-def _tile(pixels: NDArray[np.uint8], factor: int) -> Image.Image:
-    tile = Image.fromarray(np.ascontiguousarray(pixels))
+def _tile(image: NDArray[np.uint8], factor: int) -> Image.Image:
+    tile = Image.fromarray(np.ascontiguousarray(image))
     return tile.resize((tile.width * factor, tile.height * factor), Image.Resampling.NEAREST)

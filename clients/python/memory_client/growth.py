@@ -4,42 +4,37 @@
 (b) size of the generator against the worst case         Fig. 4
 (c) masks of the newest task while it was trained        Fig. 3 (b)
 (d) bytes on disk per task                               Table 4
+
+Of a memory whose tasks modulate a frozen base, after Cong et al. 2020, Table 1:
+
+(a) parameters of each task's style, by layer
+(b) all that each task stores against a style that is stored whole
+(c) bytes on disk per task
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib import colormaps, rc_context
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import EngFormatter, PercentFormatter
 from matplotlib.transforms import ScaledTranslation
 
-from memory_client.analysis import LayerUsage, TaskAnalysis
+from memory_client.analysis import STYLE, LayerUsage, TaskAnalysis
 from memory_client.errors import InvalidInput
+from memory_client.figures import INK, draw
 from memory_client.quantities import quantity
 from memory_client.types import MemoryInfo
 
-Parts = Sequence[tuple[str, str, Sequence[float]]]
+Parts = Sequence[tuple[str, Any, Sequence[float]]]
 """What bars are stacked from, bottom first: its name, its colour, and one height per task."""
 
 # The palette of Okabe and Ito, which people of any colour vision can tell apart.
 _ORANGE, _SKY, _GREEN, _BLUE, _PURPLE = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#CC79A7"
-_GREY, _PALE, _INK = "#A8A8A8", "#EDEDED", "#333333"
-_STYLE: dict[Any, Any] = {
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.labelsize": 8,
-    "axes.edgecolor": _INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.fontsize": 7,
-    "legend.frameon": False,
-    "lines.linewidth": 1.4,
-}
+_GREY, _PALE = "#A8A8A8", "#EDEDED"
 _WIDTH, _PANEL_HEIGHT, _LAYER_HEIGHT, _ENTRY_HEIGHT, _LEGEND_GAP = 10.0, 3.3, 1.8, 0.07, 0.42  # inches
-_DPI = 200  # pixels per inch
 _MOST_COLUMNS, _MOST_MARKERS, _FEWEST_SLOTS, _LONGEST_TICK, _LONGEST_NAME = 5, 20, 4, 4, 15
 
 
@@ -51,27 +46,42 @@ def draw_growth(memory: MemoryInfo, path: Path) -> None:
     """
     tasks = [task for task in memory.analysis if task.layers]
     if not tasks:
-        why = f"{memory.kind} has no masks" if memory.analysis else "it has not learned anything yet"
+        why = f"{memory.kind} has neither masks nor styles" if memory.analysis else "it has not learned anything yet"
         raise InvalidInput(f"there is no growth of memory {memory.name!r} to draw: {why}")
-    with rc_context(_STYLE):
-        figure = _figure(memory, tasks)
-        try:
-            figure.savefig(path, dpi=_DPI)
-        except ValueError as error:
-            raise InvalidInput(f"{path} cannot be written ({error}): name it .png") from None
+    figure = _style_figure if tasks[-1].gate == STYLE else _figure
+    draw(lambda: figure(memory, tasks), path)
 
 
 def _figure(memory: MemoryInfo, tasks: Sequence[TaskAnalysis]) -> Figure:
     rows = -(-len(_layers(tasks[-1])) // _MOST_COLUMNS)
     heights = [rows * _LAYER_HEIGHT + 0.7, _PANEL_HEIGHT + len(tasks[-1].layers) * _ENTRY_HEIGHT]
     figure = Figure((_WIDTH, sum(heights) + 0.3), layout="constrained")
-    figure.suptitle(f"Memory {memory.name} ({memory.kind}): {len(tasks)} task{'s' * (len(tasks) > 1)}", size=10)
+    figure.suptitle(_title(memory, tasks), size=10)
     (above,), (below,) = figure.subfigures(2, 1, squeeze=False, height_ratios=heights, hspace=0.05)
     _draw_usage(above, tasks, rows)
     size, masks, disk = below.subplots(1, 3)
     _draw_size(size, tasks)
     _draw_masks(masks, tasks[-1])
-    _draw_disk(disk, tasks)
+    parts = (
+        ("weights", _GREEN, [task.weight_bytes for task in tasks]),
+        ("masks", _PURPLE, [task.mask_bytes for task in tasks]),
+        ("norms, head, header", _SKY, [task.own_bytes for task in tasks]),
+    )
+    _draw_disk(disk, "(d)", tasks, parts)
+    return figure
+
+
+def _style_figure(memory: MemoryInfo, tasks: Sequence[TaskAnalysis]) -> Figure:
+    figure = Figure((_WIDTH, _PANEL_HEIGHT + len(tasks[-1].layers) * _ENTRY_HEIGHT + 0.6), layout="constrained")
+    figure.suptitle(_title(memory, tasks), size=10)
+    layers, size, disk = figure.subplots(1, 3)
+    _draw_style_layers(layers, tasks)
+    _draw_style_size(size, tasks)
+    parts = (
+        ("scales and shifts", _GREEN, [task.weight_bytes for task in tasks]),
+        ("biases, header", _SKY, [task.own_bytes for task in tasks]),
+    )
+    _draw_disk(disk, "(c)", tasks, parts)
     return figure
 
 
@@ -114,7 +124,7 @@ def _draw_size(panel: Axes, tasks: Sequence[TaskAnalysis]) -> None:
     """(b): the generator's size task by task, between the first task's and the worst case."""
     worst, sizes = [task.worst_case for task in tasks], [task.parameters for task in tasks]
     square, dot = ("s", "o") if len(tasks) <= _MOST_MARKERS else ("", "")
-    panel.plot(worst, color=_INK, ls="--", marker=square, ms=5, mfc="none", label="worst case")
+    panel.plot(worst, color=INK, ls="--", marker=square, ms=5, mfc="none", label="worst case")
     panel.plot(
         sizes, color=_BLUE, marker=dot, ms=3, label=f"generator, now {sizes[-1] / worst[-1]:.0%} of the worst case"
     )
@@ -123,36 +133,53 @@ def _draw_size(panel: Axes, tasks: Sequence[TaskAnalysis]) -> None:
     panel.yaxis.set_major_formatter(EngFormatter())
     _finish(panel, "(b) Size of the generator", "shared weights")
     _name_tasks(panel, tasks, most=8)
-    panel.set_xlabel("task" if _named(tasks) else "task, in the order of learning")
+
+
+def _draw_style_layers(panel: Axes, tasks: Sequence[TaskAnalysis]) -> None:
+    """(a) of styles: what each task stores for each layer."""
+    names = [layer.layer for layer in tasks[-1].layers]
+    stored = [[_layer(task, name).reserved for task in tasks] for name in names]
+    _stack(
+        panel,
+        [(name, _shade(i, len(names)), counts) for i, (name, counts) in enumerate(zip(names, stored, strict=True))],
+    )
+    panel.yaxis.set_major_formatter(EngFormatter())
+    _finish(panel, "(a) Scales and shifts, by layer", "parameters stored")
+    _name_tasks(panel, tasks, most=8)
+
+
+def _draw_style_size(panel: Axes, tasks: Sequence[TaskAnalysis]) -> None:
+    """(b) of styles: the parameters that each task stores, against those of a style that is stored whole."""
+    whole, stored = [task.worst_case for task in tasks], [task.parameters for task in tasks]
+    square, dot = ("s", "o") if len(tasks) <= _MOST_MARKERS else ("", "")
+    panel.plot(whole, color=INK, ls="--", marker=square, ms=5, mfc="none", label="stored whole")
+    panel.plot(stored, color=_BLUE, marker=dot, ms=3, label=f"stored, now {stored[-1] / whole[-1]:.1%} of that")
+    panel.set_ylim(0, 1.1 * max(*whole, *stored))
+    panel.yaxis.set_major_formatter(EngFormatter())
+    _finish(panel, "(b) Parameters of each task", "parameters of the style")
+    _name_tasks(panel, tasks, most=8)
 
 
 def _draw_masks(panel: Axes, task: TaskAnalysis) -> None:
     """(c): the occupancy of each layer over the steps of one task."""
-    shades = colormaps["viridis"]
     steps = [point.step for point in task.trajectory]
     for index, layer in enumerate(task.layers):
-        shade = shades(0.85 * index / max(1, len(task.layers) - 1))
+        shade = _shade(index, len(task.layers))
         occupancy = [point.occupancy[layer.layer] for point in task.trajectory]
         panel.plot(steps, occupancy, color=shade, marker="o", ms=2, label=layer.layer)
     if task.hardened is not None:
-        panel.axvline(task.hardened, color=_INK, ls="--", lw=1, label="masks hardened")
+        panel.axvline(task.hardened, color=INK, ls="--", lw=1, label="masks hardened")
     panel.set_ylim(0, 1.08 * panel.dataLim.ymax)
     _finish(panel, f"(c) Masks while {_short(task.task)} was learned", "mean of the mask")
     panel.set_xlabel("training step")
 
 
-def _draw_disk(panel: Axes, tasks: Sequence[TaskAnalysis]) -> None:
-    """(d): bytes of each task's file."""
-    parts = {
-        "weights": (_GREEN, [task.weight_bytes for task in tasks]),
-        "masks": (_PURPLE, [task.mask_bytes for task in tasks]),
-        "norms, head, header": (_SKY, [task.own_bytes for task in tasks]),
-    }
-    _stack(panel, [(f"{name} ({quantity(sum(n), 'B')} in all)", colour, n) for name, (colour, n) in parts.items()])
+def _draw_disk(panel: Axes, letter: str, tasks: Sequence[TaskAnalysis], parts: Parts) -> None:
+    """(d), or (c) of styles: bytes of each task's file."""
+    _stack(panel, [(f"{name} ({quantity(sum(sizes), 'B')} in all)", colour, sizes) for name, colour, sizes in parts])
     panel.yaxis.set_major_formatter(EngFormatter("B"))
-    _finish(panel, "(d) Size on disk", "file of the task")
+    _finish(panel, f"{letter} Size on disk", "file of the task")
     _name_tasks(panel, tasks, most=8)
-    panel.set_xlabel("task" if _named(tasks) else "task, in the order of learning")
 
 
 def _stack(panel: Axes, parts: Parts) -> None:
@@ -179,6 +206,16 @@ def _name_tasks(panel: Axes, tasks: Sequence[TaskAnalysis], most: int) -> None:
     panel.set_xticks(at, [tasks[index].task if _named(tasks) else str(index + 1) for index in at])
     room = max(0.0, (_FEWEST_SLOTS - len(tasks)) / 2) + 0.6
     panel.set_xlim(-room, len(tasks) - 1 + room)
+
+
+def _title(memory: MemoryInfo, tasks: Sequence[TaskAnalysis]) -> str:
+    return f"Memory {memory.name} ({memory.kind}): {len(tasks)} task{'s' * (len(tasks) > 1)}"
+
+
+def _shade(index: int, layers: int) -> tuple[float, ...]:
+    """Of a layer's curve or bar: input side dark, output side light."""
+    shade: tuple[float, ...] = colormaps["viridis"](0.85 * index / max(1, layers - 1))
+    return shade
 
 
 def _named(tasks: Sequence[TaskAnalysis]) -> bool:

@@ -74,6 +74,26 @@ def test_a_task_of_a_kind_without_masks_has_a_name_and_nothing_measured():
     assert analysis == type(analysis)(task="t0")
 
 
+def test_a_style_is_on_the_wire_with_what_its_task_stores_and_without_a_trajectory():
+    layers = {"body.0": {"size": 900, "reserved": 60, "reused": 7, "free": 0}}
+    sizes = {"weights": 240, "masks": 0, "own": 500}
+    style = {
+        "gate": "style",
+        "order": ["body.0"],
+        "layers": layers,
+        "parameters": 70,
+        "worst_case": 210,
+        "bytes": sizes,
+    }
+
+    (analysis,) = answers.analysed_memory(record(entry(analysis={**style, "trajectory": []}))).analysis
+
+    assert (analysis.gate, analysis.parameters, analysis.worst_case) == ("style", 70, 210)
+    (usage,) = analysis.layers
+    assert (usage.layer, usage.size, usage.reserved, usage.reused, usage.free) == ("body.0", 900, 60, 7, 0)
+    assert (len(analysis.trajectory), analysis.mask_bytes, analysis.own_bytes) == (0, 0, 500)
+
+
 def test_a_list_of_memories_carries_no_analysis():
     assert not answers.memory(record(entry())).analysis
 

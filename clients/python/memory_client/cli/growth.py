@@ -7,13 +7,20 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from memory_client.analysis import LayerUsage, TaskAnalysis
-from memory_client.cli.session import Session, table
-from memory_client.errors import InvalidInput
+from memory_client.analysis import STYLE, LayerUsage, TaskAnalysis
+from memory_client.cli.session import Session, plotting, table
 from memory_client.quantities import quantity
 from memory_client.types import MemoryInfo
 
 _COLUMNS = ("task", "new", "reused", "free", "size", "worst", "ratio", "values", "masks", "own", "disk")
+_MASKS = (
+    "new, reused, free: {}s; size, worst (case): weights of the generator; "
+    "values, masks, own (norms, head, header), disk (their sum): bytes"
+)
+_STYLES = (
+    "new: numbers that the task stores for scales and shifts; reused: those among them that weigh shared vectors; "
+    "size: with its biases; worst (case): the same stored whole; values, own (biases, header), disk (their sum): bytes"
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +37,8 @@ def growth(
 
     Of each task, when it was learned: the weights or units, whichever its masks select, that it newly reserved, reused
     from earlier tasks and left free; the weights of the generator, what they were had every earlier task reserved all
-    that was free, and their ratio; and the parts of the task's file.
+    that was free, and their ratio; and the parts of the task's file. Of a task that modulates a frozen base: the style
+    parameters that it stores, what they were if stored whole, and their ratio.
 
     Examples:
 
@@ -47,21 +55,14 @@ def growth(
 
 
 def _draw(memory: MemoryInfo, path: Path) -> None:
-    try:
+    with plotting():
         from memory_client.growth import draw_growth  # noqa: PLC0415 - the extra may be missing
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] != "matplotlib":
-            raise
-        raise InvalidInput("--plot needs matplotlib: pip install 'generative-memory[plot]'") from None
     draw_growth(memory, path)
 
 
 def _table(tasks: Sequence[TaskAnalysis], layers: bool) -> Table:
     made = table(_COLUMNS, _rows(tasks, layers), right=_COLUMNS[1:])
-    made.caption = (
-        f"new, reused, free: {tasks[-1].gate or 'gate'}s; size, worst (case): weights of the generator; "
-        "values, masks, own (norms, head, header), disk (their sum): bytes"
-    )
+    made.caption = _STYLES if tasks[-1].gate == STYLE else _MASKS.format(tasks[-1].gate or "gate")
     made.caption_justify = "left"
     return made
 

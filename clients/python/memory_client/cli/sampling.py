@@ -53,6 +53,12 @@ def sample(
     session.show(result, f"{n} examples of {len(counts)} classes in {' and '.join(files.values())}")
 
 
+def known_class(memory: Memory, name: str | None) -> Label | None:
+    """The memory's class that is written so; None if nothing is."""
+    found = known_classes(memory, None if name is None else [name])
+    return found[0] if found else None
+
+
 def known_classes(memory: Memory, names: list[str] | None) -> list[Label] | None:
     """The memory's classes that are written so: on a command line, an integer and a string look alike."""
     if not names:

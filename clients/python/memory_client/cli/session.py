@@ -1,7 +1,8 @@
 """What every command shares: the server, the memory, and how results are printed."""
 
 import json
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from memory_client import Memory
+from memory_client import InvalidInput, Memory
 
 _UNBOUNDED = 10_000
 
@@ -63,6 +64,21 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[object]], right: Conta
     for row in rows:
         made.add_row(*("" if cell is None else str(cell) for cell in row))
     return made
+
+
+@contextmanager
+def plotting() -> Iterator[None]:
+    """Around an import of what draws with matplotlib: says what to install where that is missing.
+
+    Raises:
+        InvalidInput: it is.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != "matplotlib":
+            raise
+        raise InvalidInput("--plot needs matplotlib: pip install 'generative-memory[plot]'") from None
 
 
 def pairs(text: str | None) -> list[str] | None:
