@@ -17,8 +17,6 @@ over weights of the base's generator. *earlier tasks*: whether their seeded samp
 """
 
 import argparse
-import hashlib
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -29,17 +27,16 @@ from pathlib import Path
 import torch
 from harness import data, schooling, tables
 from harness.lines import Line
-from harness.schooling import Book, Yardstick
+from harness.schooling import Book, Pupil, Yardstick, base_for
 
 from dgm_core.experts import FrozenExpert
 from dgm_core.memories.dgmw import DGMw
 from dgm_core.memories.gan_memory import GanMemory
 from dgm_core.memories.taught import TaughtMemory
-from dgm_core.memory import DataSpec, Manifest, TaskData
+from dgm_core.memory import DataSpec, TaskData
 from dgm_core.networks.discriminators import Discriminator
 from dgm_core.style.base import Base
 from dgm_core.style.foundation import COLUMNS, Foundation
-from dgm_core.style.library import SHIPPED
 from dgm_core.training.adversarial import train_generator
 from dgm_core.training.batches import BalancedBatches
 from dgm_core.training.clock import Clock
@@ -50,7 +47,6 @@ from memory_server.demo.datasets import Dataset
 
 BASE, STYLED, WHOLE, MASKED = METHODS = ("base", "gan_memory", "whole base", "dgmw")
 KINDS: dict[str, type[TaughtMemory]] = {STYLED: GanMemory, MASKED: DGMw}
-PROBES = 32
 
 
 @dataclass(frozen=True)
@@ -96,7 +92,7 @@ class School:
 
     def __init__(self, sets: dict[str, Dataset], folder: Path, book: Book, wish: argparse.Namespace) -> None:
         self.sets, self.folder, self.book, self.wish = sets, folder, book, wish
-        self.memories: dict[tuple[str, str], Pupil] = {}
+        self.pupils: dict[tuple[str, str], Pupil] = {}
         self.yardsticks: dict[str, Yardstick] = {}
 
     def line(self, task: str, method: str) -> Line:
@@ -109,26 +105,24 @@ class School:
         if method in ways:
             line = ways[method]
         else:
-            index = self._pupil(domain.dataset, method).learn(task, domain, self.wish.steps)
+            index = self._pupil(domain.dataset, method).learn(task, domain.classes, self.wish.steps)
             line = partial(self._of_memory, task, method, index)
         return self.book.once((task, method), line)
 
     def _of_memory(self, task: str, method: str, index: int) -> Line:
         domain = DOMAINS[task]
         pupil = self._pupil(domain.dataset, method)
-        expert = pupil.memory.materialised(index, domain.classes)
-        about = pupil.about[index]
-        return self._measured(expert, domain) | {
+        return self._measured(pupil.expert(index), domain) | {
             "task": task,
             "method": method,
             "values": schooling.values_in(pupil.blobs[index]),
             "bytes": len(pupil.blobs[index]),
-            "base_values": base_for(self._spec(domain)).parameters if method == STYLED else None,
-            **about,
+            "base_values": base_for(pupil.spec).parameters if method == STYLED else None,
+            **pupil.about[index],
         }
 
     def _of_base(self, domain: Domain, steps: int) -> Line:
-        spec = self._spec(domain)
+        spec = schooling.spec_of(self.sets[domain.dataset].train)
         base = base_for(spec)
         real = schooling.task_data(self.sets[domain.dataset].train, domain.classes)
         expert, seconds = trained_whole(base, spec, real, steps, self.wish.seed)
@@ -151,66 +145,12 @@ class School:
             )
         return self.yardsticks[domain.dataset].of(expert, domain.classes)
 
-    def _pupil(self, dataset: str, method: str) -> "Pupil":
-        examples = self.sets[dataset]
-        where = self.folder / f"{method}-{self.wish.steps}-{self.wish.seed}-{self.wish.images}"
-        return self.memories.setdefault((dataset, method), Pupil(KINDS[method], examples, where, self.wish.seed))
-
-    def _spec(self, domain: Domain) -> DataSpec:
-        return schooling.spec_of(self.sets[domain.dataset].train)
-
-
-class Pupil:
-    """A memory and the tasks that it has been taught, in order.
-
-    Arguments:
-        kind: of the memory.
-        examples: a data set.
-        folder: where its blobs are kept.
-        seed: of the memory.
-    """
-
-    def __init__(self, kind: type[TaughtMemory], examples: Dataset, folder: Path, seed: int) -> None:
-        spec = schooling.spec_of(examples.train)
-        options = kind.options({"seed": str(seed)}, spec, SHIPPED)
-        manifest = Manifest(kind.kind, options, spec)
-        base = {manifest.base: SHIPPED.find(manifest.base, spec)[1]} if manifest.base else {}
-        self.memory = kind(manifest, base)
-        self.examples, self.folder, self.spec = examples, folder, spec
-        self.tasks: list[str] = []
-        self.domains: list[Domain] = []
-        self.blobs: list[bytes] = []
-        self.about: list[Line] = []
-
-    def learn(self, task: str, domain: Domain, steps: int) -> int:
-        """Learns a task unless it is learned; its place."""
-        if task not in self.tasks:
-            before = self._probes()
-            note = self.folder / f"{task}.json"
-            blob = schooling.kept(self.folder / f"{task}.safetensors", partial(self._taught, task, domain, steps, note))
-            self.memory.append(blob, task)
-            same = self._probes()[: len(before)] == before if before else None
-            self.tasks.append(task)
-            self.domains.append(domain)
-            self.blobs.append(blob)
-            self.about.append({**json.loads(note.read_text()), "earlier": same})
-        return self.tasks.index(task)
-
-    def _taught(self, task: str, domain: Domain, steps: int, note: Path) -> bytes:
-        real = schooling.task_data(self.examples.train, domain.classes)
-        blob, seconds = schooling.taught(self.memory, real, task, steps)
-        note.write_text(json.dumps({"seconds_per_step": seconds}))
-        return blob
-
-    def _probes(self) -> list[str]:
-        """Digests of seeded samples of every task that is learned."""
-        experts = (self.memory.materialised(i, domain.classes) for i, domain in enumerate(self.domains))
-        return [hashlib.sha256(schooling.drawn(e, PROBES, self.spec).numpy().tobytes()).hexdigest() for e in experts]
-
-
-def base_for(spec: DataSpec) -> Base:
-    """The shipped base that a memory of such data takes."""
-    return Base.unpack(SHIPPED.find("", spec)[1])
+    def _pupil(self, dataset: str, method: str) -> Pupil:
+        if (dataset, method) not in self.pupils:
+            where = self.folder / f"{method}-{self.wish.steps}-{self.wish.seed}-{self.wish.images}"
+            options = {"seed": str(self.wish.seed)}
+            self.pupils[dataset, method] = Pupil(KINDS[method], options, self.sets[dataset], where)
+        return self.pupils[dataset, method]
 
 
 def trained_whole(base: Base, spec: DataSpec, real: TaskData, steps: int, seed: int) -> tuple[FrozenExpert, float]:

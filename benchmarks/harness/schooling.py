@@ -3,6 +3,8 @@
 What is measured is kept line by line in a file, and what is trained in a folder: the same command goes on after a kill.
 """
 
+import hashlib
+import json
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -16,9 +18,11 @@ import torch
 from dgm_core.blobs import unpack
 from dgm_core.evaluation.distances import kernel_distance
 from dgm_core.evaluation.features import FeatureNetwork, train_features
-from dgm_core.experts import to_storage
+from dgm_core.experts import FrozenExpert, to_storage
 from dgm_core.memories.taught import TaughtMemory
-from dgm_core.memory import DataSpec, Expert, Progress, Report, TaskData, Terms
+from dgm_core.memory import DataSpec, Expert, Manifest, Progress, Report, TaskData, Terms
+from dgm_core.style.base import Base
+from dgm_core.style.library import SHIPPED
 from dgm_core.training.clock import Clock
 from harness import lines
 from harness.judge import tensors
@@ -32,6 +36,7 @@ ALONE = {"generator": 1.0}
 FEATURE_SEED = 0
 SAMPLE_SEED = 2026
 SPEAK_EVERY = 15.0
+PROBES = 32
 
 
 def spec_of(part: Part) -> DataSpec:
@@ -84,6 +89,64 @@ def spoken(what: str) -> Report:
             print(f"{what}: step {progress.step} of {progress.steps}{left}", file=sys.stderr, flush=True)
 
     return report
+
+
+class Pupil:
+    """A memory and the tasks that it has been taught, in order.
+
+    Arguments:
+        kind: of the memory.
+        options: of the kind.
+        examples: a data set.
+        folder: where its blobs are kept; a task that is there is not trained again.
+    """
+
+    def __init__(self, kind: type[TaughtMemory], options: Mapping[str, str], examples: Dataset, folder: Path) -> None:
+        self.examples, self.folder, self.spec = examples, folder, spec_of(examples.train)
+        manifest = Manifest(kind.kind, kind.options(options, self.spec, SHIPPED), self.spec)
+        base = {manifest.base: SHIPPED.find(manifest.base, self.spec)[1]} if manifest.base else {}
+        self.memory = kind(manifest, base)
+        self.tasks: list[str] = []
+        self.classes: list[tuple[int, ...]] = []
+        self.blobs: list[bytes] = []
+        self.about: list[Line] = []
+
+    def learn(self, task: str, classes: tuple[int, ...], steps: int) -> int:
+        """Learns a task unless it is learned; its place.
+
+        Leaves in `about` the processor's seconds_per_step, and whether samples of the `earlier` tasks are the same
+        bytes as before it; None for the first.
+        """
+        if task not in self.tasks:
+            before = self._probes()
+            note = self.folder / f"{task}.json"
+            blob = kept(self.folder / f"{task}.safetensors", partial(self._taught, task, classes, steps, note))
+            self.memory.append(blob, task)
+            same = self._probes() == before if before else None
+            self.tasks.append(task)
+            self.classes.append(classes)
+            self.blobs.append(blob)
+            self.about.append({**json.loads(note.read_text()), "earlier": same})
+        return self.tasks.index(task)
+
+    def expert(self, index: int) -> FrozenExpert:
+        """What a task is sampled from."""
+        return self.memory.materialised(index, self.classes[index])
+
+    def _taught(self, task: str, classes: tuple[int, ...], steps: int, note: Path) -> bytes:
+        blob, seconds = taught(self.memory, task_data(self.examples.train, classes), task, steps)
+        note.write_text(json.dumps({"seconds_per_step": seconds}))
+        return blob
+
+    def _probes(self) -> list[str]:
+        """Digests of seeded samples of every task."""
+        samples = (drawn(self.expert(index), PROBES, self.spec) for index in range(len(self.tasks)))
+        return [hashlib.sha256(x.numpy().tobytes()).hexdigest() for x in samples]
+
+
+def base_for(spec: DataSpec) -> Base:
+    """The shipped base that a memory of such data takes."""
+    return Base.unpack(SHIPPED.find("", spec)[1])
 
 
 class Yardstick:

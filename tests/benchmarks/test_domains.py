@@ -9,29 +9,13 @@ import torch
 from harness import lines, schooling
 
 from dgm_core.memory import DataSpec
-from dgm_core.style.base import Base
-from dgm_core.training.bases import design_of
 
-SPEC = DataSpec((1, 8, 8), "uint8")
 TINY = ["--steps", "4", "--feature-steps", "3", "--measured", "40", "--images", "20"]
 
 
-class OneBase:
-    """A library of one base with random weights."""
-
-    def __init__(self):
-        design = design_of(SPEC, "dcgan", width=4, noise=8)
-        torch.manual_seed(0)
-        self.base = Base.of("tiny", design, design.generator(SPEC, 1), design.discriminator(SPEC, 1), {})
-
-    def find(self, name, spec):
-        return self.base.digest, self.base.blob
-
-
 @pytest.fixture
-def run(monkeypatch, tmp_path, capsys):
+def run(monkeypatch, one_base, tmp_path, capsys):
     """Runs the script; gives its table and the lines of its results."""
-    monkeypatch.setattr(domains, "SHIPPED", OneBase())
     monkeypatch.setattr(
         domains,
         "DOMAINS",
@@ -69,11 +53,11 @@ def test_what_moves_is_told(run):
     assert by["low", "base"]["kernel_distance"] != by["low", "whole base"]["kernel_distance"]
 
 
-def test_a_base_that_is_trained_whole_starts_as_the_base_and_moves_every_weight():
-    base = OneBase().base
+def test_a_base_that_is_trained_whole_starts_as_the_base_and_moves_every_weight(one_base):
+    base, spec = one_base.base, DataSpec((1, 8, 8), "uint8")
     digits = schooling.task_data(domains.data.load("digits", 0, 20).train, (3, 4))
-    before, _ = domains.trained_whole(base, SPEC, digits, 0, seed=0)
-    after, seconds = domains.trained_whole(base, SPEC, digits, 2, seed=0)
+    before, _ = domains.trained_whole(base, spec, digits, 0, seed=0)
+    after, seconds = domains.trained_whole(base, spec, digits, 2, seed=0)
     z = torch.randn(4, 8)
     same = torch.zeros(4, dtype=torch.long)
     assert torch.equal(before.generate(z, same), before.generate(z, same + 1))
