@@ -72,7 +72,7 @@ class Solvers:
     async def train(self, work: Retraining) -> None:
         """Brings a retraining that has its turn to its end; begins again if the memory has moved on meanwhile."""
         try:
-            while not (work.stopped or (manifest := await self._newest(work.memory)).complete):
+            while not ((manifest := await self._newest(work.memory)).complete or work.stopped):
                 await self._restore(work, manifest)
         except asyncio.CancelledError:
             pass  # Whoever stopped it knows what comes next.

@@ -8,7 +8,11 @@ from dgm_core.memories import new_manifest
 from dgm_core.memory import DataSpec, Manifest
 from memory_server.learning.admission import IngestBudget
 from memory_server.learning.buffer import IngestBuffer
+from memory_server.learning.queue import TaskQueue
+from memory_server.learning.status import TaskStatus
 from memory_server.store.datadir import DataDir
+from memory_server.store.records import TaskRecord
+from tests.memory_server.learning.fakes import NOTHING, Teacher, Witness
 
 
 @pytest.fixture
@@ -55,3 +59,37 @@ def workers() -> Callable[[], list[psutil.Process]]:
         return [child for child in children if "memory_server.learning.worker" in child.cmdline()]
 
     return found
+
+
+@pytest.fixture
+def witness() -> Witness:
+    return Witness()
+
+
+@pytest.fixture
+def commits(witness) -> list[tuple[str, Manifest]]:
+    return witness.commits
+
+
+@pytest.fixture
+def teacher() -> Teacher:
+    return Teacher()
+
+
+@pytest.fixture
+async def queue(store, teacher, witness):
+    queue = TaskQueue(store, teacher, witness, heartbeat=0.05)
+    yield queue
+    await queue.close()
+
+
+@pytest.fixture
+def submit(manifest, rows):
+    """Sends a task of 40 rows and returns its status and its buffer."""
+
+    async def submit(queue, task, memory="digits", digest="d0", terms=NOTHING) -> tuple[TaskStatus, object]:
+        buffer = rows()
+        record = TaskRecord(memory, task, (0, 1), 40, digest)
+        return await queue.submit(record, buffer, terms, manifest), buffer
+
+    return submit
