@@ -130,8 +130,7 @@ class Run:
         return self.wish.evaluate_all or index == len(self.tasks) - 1 or len(self._seen(index)) == HALF
 
     def _evaluate(self, index: int) -> None:
-        rows = [MEMORY, JOINT, NEWEST_ONLY] + ([WITH_NEWEST] if self.wish.newest_real and index else [])
-        for row in rows:
+        for row in self.wish.rows + ([WITH_NEWEST] if self.wish.newest_real and index else []):
             measured = self.folder.once(f"classify/t{index}/{row}", partial(self._classify, index, row))
             self._line("accuracy", index, **measured)
 
@@ -246,6 +245,8 @@ def arguments() -> argparse.Namespace:
     add("--feature-steps", type=int, help="of the feature network of the measures; else what suits the data set")
     add("--measured", type=int, default=1000, help="images of a class that are measured over time, at most")
     add("--evaluate-all", action="store_true", help="train classifiers after every task, not only at 5 and 10 classes")
+    plain = [MEMORY, JOINT, NEWEST_ONLY]
+    add("--rows", nargs="+", default=plain, choices=plain, metavar="ROW", help="what classifiers are trained on")
     add("--newest-real", action="store_true", help="one more row: real data of the newest task beside samples")
     add("--device", default="auto", help="cpu, cuda, ...; auto: CUDA if there is any")
     add("--threads", type=int, help="of the server's training and of the classifiers; else all cores but one")

@@ -81,6 +81,16 @@ def test_a_run_that_was_killed_goes_on_and_gives_the_table_of_one_that_was_not(u
     assert sorted(map(json.dumps, results(tmp_path))) == sorted(map(json.dumps, results(uninterrupted[0])))
 
 
+def test_rows_that_were_left_out_are_measured_by_a_later_command(tmp_path):
+    first, _, err = finish(tmp_path, "--rows", "memory")
+    assert first == 0, err
+    assert [line["row"] for line in results(tmp_path) if line["what"] == "accuracy"] == ["memory"]
+    second, _, err = finish(tmp_path)
+    assert second == 0, err
+    rows = [line["row"] for line in results(tmp_path) if line["what"] == "accuracy"]
+    assert rows == ["memory", "joint", "newest real only"]
+
+
 def test_a_figure_that_moved_is_a_failure_that_names_the_class(uninterrupted, tmp_path, monkeypatch, capsys):
     state = journal(uninterrupted[0])
     state["done"] = {key: value for key, value in state["done"].items() if not key.startswith("line/")}
