@@ -132,7 +132,7 @@ def _draw_size(panel: Axes, tasks: Sequence[TaskAnalysis]) -> None:
     panel.set_ylim(0, 1.1 * max(*worst, *sizes))
     panel.yaxis.set_major_formatter(EngFormatter())
     _finish(panel, "(b) Size of the generator", "shared weights")
-    _name_tasks(panel, tasks, most=8)
+    _along_tasks(panel, tasks)
 
 
 def _draw_style_layers(panel: Axes, tasks: Sequence[TaskAnalysis]) -> None:
@@ -145,7 +145,7 @@ def _draw_style_layers(panel: Axes, tasks: Sequence[TaskAnalysis]) -> None:
     )
     panel.yaxis.set_major_formatter(EngFormatter())
     _finish(panel, "(a) Scales and shifts, by layer", "parameters stored")
-    _name_tasks(panel, tasks, most=8)
+    _along_tasks(panel, tasks)
 
 
 def _draw_style_size(panel: Axes, tasks: Sequence[TaskAnalysis]) -> None:
@@ -157,7 +157,7 @@ def _draw_style_size(panel: Axes, tasks: Sequence[TaskAnalysis]) -> None:
     panel.set_ylim(0, 1.1 * max(*whole, *stored))
     panel.yaxis.set_major_formatter(EngFormatter())
     _finish(panel, "(b) Parameters of each task", "parameters of the style")
-    _name_tasks(panel, tasks, most=8)
+    _along_tasks(panel, tasks)
 
 
 def _draw_masks(panel: Axes, task: TaskAnalysis) -> None:
@@ -179,7 +179,7 @@ def _draw_disk(panel: Axes, letter: str, tasks: Sequence[TaskAnalysis], parts: P
     _stack(panel, [(f"{name} ({quantity(sum(sizes), 'B')} in all)", colour, sizes) for name, colour, sizes in parts])
     panel.yaxis.set_major_formatter(EngFormatter("B"))
     _finish(panel, f"{letter} Size on disk", "file of the task")
-    _name_tasks(panel, tasks, most=8)
+    _along_tasks(panel, tasks)
 
 
 def _stack(panel: Axes, parts: Parts) -> None:
@@ -206,6 +206,12 @@ def _name_tasks(panel: Axes, tasks: Sequence[TaskAnalysis], most: int) -> None:
     panel.set_xticks(at, [tasks[index].task if _named(tasks) else str(index + 1) for index in at])
     room = max(0.0, (_FEWEST_SLOTS - len(tasks)) / 2) + 0.6
     panel.set_xlim(-room, len(tasks) - 1 + room)
+
+
+def _along_tasks(panel: Axes, tasks: Sequence[TaskAnalysis]) -> None:
+    """Names tasks along the x axis, and the axis itself."""
+    _name_tasks(panel, tasks, most=8)
+    panel.set_xlabel("task" if _named(tasks) else "task, in the order of learning")
 
 
 def _title(memory: MemoryInfo, tasks: Sequence[TaskAnalysis]) -> str:

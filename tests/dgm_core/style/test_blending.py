@@ -1,0 +1,98 @@
+"""Between two tasks, and the switches of Fig. 2."""
+
+import pytest
+import torch
+
+from dgm_core.memories import load_memory, new_manifest
+from dgm_core.memory import Blend, CannotBlend, TaskData, Terms
+from tests.dgm_core.bases import IMAGE, tiny_bases
+
+CPU = torch.device("cpu")
+
+
+def taught(**options):
+    """A memory of two tasks: bright and dark images, two classes each."""
+    manifest = new_manifest("gan_memory", options, IMAGE, 0, bases=tiny_bases())
+    blobs = {base.digest: base.blob for base in tiny_bases().all}
+    source = torch.Generator().manual_seed(0)
+    for task, low in (("dark", 0), ("bright", 180)):
+        x = torch.randint(low, low + 60, (40, *IMAGE.shape), generator=source, dtype=torch.uint8)
+        data = TaskData(x, torch.arange(40) % 2, (f"{task} a", f"{task} b"))
+        learned = load_memory(manifest, blobs).learn(
+            data, task=task, terms=Terms(steps=150), report=lambda p: None, device=CPU
+        )
+        manifest, blobs = manifest.commit(learned), {**blobs, **learned.blobs}
+    return load_memory(manifest, blobs)
+
+
+@pytest.fixture(scope="module")
+def memory():
+    return taught()
+
+
+def images(expert, index=0):
+    z = torch.randn(16, expert.noise_dim, generator=torch.Generator().manual_seed(2))
+    return expert.generate(z, torch.full((16,), index))
+
+
+def of_task(memory, index):
+    task, entry = list(memory.manifest.experts())[index]
+    return memory.expert(entry.digest), task.classes
+
+
+def test_both_ends_are_the_tasks_themselves_to_the_bit(memory):
+    dark, classes = of_task(memory, 0)
+    bright, _ = of_task(memory, 1)
+    assert torch.equal(images(memory.blended(Blend("dark", "bright", 0.0))), images(dark))
+    assert torch.equal(images(memory.blended(Blend("dark", "bright", 1.0))), images(bright))
+    second = memory.blended(Blend("bright", "dark", 1.0, classes=(None, classes[1])))
+    assert torch.equal(images(second), images(dark, 1)) and second.classes == (classes[1],)
+
+
+def test_what_lies_between_is_between_and_the_same_every_time(memory):
+    ends = [images(memory.blended(Blend("dark", "bright", weight))).mean() for weight in (0.0, 1.0)]
+    middle = images(memory.blended(Blend("dark", "bright", 0.5)))
+    assert torch.equal(middle, images(memory.blended(Blend("dark", "bright", 0.5))))
+    assert ends[0] < ends[1] - 0.2, "the tasks are told apart at all"
+    assert ends[0] < middle.mean() < ends[1]
+
+
+def test_the_base_is_a_start_and_each_switch_alone_changes_something(memory):
+    base = images(memory.blended(Blend("", "bright", 0.0)))
+    seen = [base]
+    for groups, layers in ((("scale",), ()), (("shift",), ()), (("bias",), ()), ((), (memory.foundation.layers[0],))):
+        switched = images(memory.blended(Blend("", "bright", 1.0, groups, layers)))
+        assert not any(torch.allclose(switched, other) for other in seen)
+        seen.append(switched)
+    everything = memory.blended(Blend("", "bright", 1.0, ("scale", "shift", "bias"), memory.foundation.layers))
+    assert torch.equal(images(everything), images(of_task(memory, 1)[0]))
+
+
+@pytest.mark.parametrize(
+    ("blend", "field"),
+    [
+        (Blend("night", "bright", 0.5), "start"),
+        (Blend("dark", "", 0.5), "end"),
+        (Blend("dark", "bright", 1.5), "weight"),
+        (Blend("dark", "bright", 0.5, ("colour",)), "groups"),
+        (Blend("dark", "bright", 0.5, (), ("attic",)), "layers"),
+        (Blend("dark", "bright", 0.5, classes=("bright a", None)), "classes"),
+    ],
+)
+def test_what_cannot_be_blended_is_refused_by_field(memory, blend, field):
+    with pytest.raises(CannotBlend) as refused:
+        memory.blended(blend)
+    assert refused.value.field == field
+
+
+def test_other_kinds_have_nothing_to_blend():
+    memory = load_memory(new_manifest("dgmw", {"width": "4"}, IMAGE, 0), {})
+    with pytest.raises(CannotBlend, match="gan_memory"):
+        memory.blended(Blend("a", "b", 0.5))
+
+
+def test_a_task_that_starts_from_its_nearest_says_so_and_cannot_outlive_it():
+    memory = taught(start="nearest")
+    assert memory.manifest.tasks[0].reuses == () and memory.manifest.tasks[1].reuses == ("dark",)
+    assert memory.manifest.dependents("dark") == ("bright",)
+    assert not memory.side_by_side(memory.manifest.options)
