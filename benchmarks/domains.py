@@ -34,7 +34,6 @@ from dgm_core.memories.dgmw import DGMw
 from dgm_core.memories.gan_memory import GanMemory
 from dgm_core.memories.taught import TaughtMemory
 from dgm_core.memory import DataSpec, TaskData
-from dgm_core.networks.discriminators import Discriminator
 from dgm_core.style.base import Base
 from dgm_core.style.foundation import COLUMNS, Foundation
 from dgm_core.training.adversarial import train_generator
@@ -160,7 +159,7 @@ def trained_whole(base: Base, spec: DataSpec, real: TaskData, steps: int, seed: 
     network = foundation.generator({**foundation.style, COLUMNS: columns.expand(classes, *columns.shape[1:])})
     seconds = 0.0
     if steps:
-        critic = free_critic(base, spec, classes)
+        critic = base.critic(spec, classes)
         network.train().requires_grad_(True)
         network.embedding.requires_grad_(False)
         placed(network, schooling.CPU)
@@ -172,14 +171,6 @@ def trained_whole(base: Base, spec: DataSpec, real: TaskData, steps: int, seed: 
 
         seconds = schooling.timed(train, "whole base", steps, seed)
     return FrozenExpert(network.eval().folded(), real.classes, noise), seconds
-
-
-def free_critic(base: Base, spec: DataSpec, classes: int) -> Discriminator:
-    """The base's discriminator, every weight of it free."""
-    critic = base.design.discriminator(spec, classes)
-    critic.features.load_state_dict(base.features)
-    critic.score.load_state_dict(base.score)
-    return critic
 
 
 def markdown(measured: list[Line]) -> str:

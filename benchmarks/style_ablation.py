@@ -32,7 +32,7 @@ from dgm_core.training.batches import BalancedBatches
 from dgm_core.training.clock import Clock
 from dgm_core.training.devices import placed
 from dgm_core.training.recipes import STYLE
-from dgm_core.training.trainees import Free
+from dgm_core.training.trainees import Styled
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def trained(spec: DataSpec, real: TaskData, variant: Variant, steps: int, seed: 
     batches = BalancedBatches(real.x, real.y, classes)
 
     def train(clock: Clock) -> None:
-        train_generator(Free(network), critic, batches, STYLE, base.design.noise, steps, clock)
+        train_generator(Styled(network, STYLE), critic, batches, STYLE, base.design.noise, steps, clock)
 
     seconds = schooling.timed(train, "student", steps, seed)
     return Student(network.eval(), real.classes, base.design.noise), seconds

@@ -23,7 +23,7 @@ from dgm_core.training.batches import BalancedBatches
 from dgm_core.training.clock import Clock
 from dgm_core.training.devices import placed
 from dgm_core.training.recipes import STYLE, STYLE_PAPER
-from dgm_core.training.trainees import Free, Styled
+from dgm_core.training.trainees import Styled
 
 FULL, LOWRANK, SHARED = "full", "lowrank", "shared"
 FROM_BASE, FROM_NEAREST = "base", "nearest"
@@ -107,9 +107,8 @@ class GanMemory(TaughtMemory):
         if start is not None:
             self.foundation.wear(student, self.styles[self.tasks.index(start)])
         placed(student, device)
-        trainee = Free(student) if self.chosen.styles == FULL else Styled(student, self.recipe)
         batches = BalancedBatches(real.x, real.y, classes)
-        trained = train_generator(trainee, critic, batches, self.recipe, self.noise, steps, clock)
+        trained = train_generator(Styled(student, self.recipe), critic, batches, self.recipe, self.noise, steps, clock)
         biases, makers = self.foundation.read(student)
         about = {"kind": self.kind, "task": task, "start": start, "shares": self._shares(terms)}
         return pack(biases | _stored(makers), about), trained

@@ -121,6 +121,17 @@ class Base:
         generator_state, features, score = ({k: _rounded(t.cpu()) for k, t in part.items()} for part in parts)
         return cls(name, design, generator_state, features, score, trained)
 
+    def critic(self, spec: DataSpec, classes: int) -> Discriminator:
+        """The discriminator as it was left, for a task of so many classes.
+
+        It judges them all alike: a class that it preferred by chance would mislead the generator.
+        """
+        d = self.design.discriminator(spec, classes)
+        d.features.load_state_dict(self.features)
+        d.score.load_state_dict(self.score)
+        nn.init.zeros_(d.projection.weight)
+        return d
+
     def require_fit(self, spec: DataSpec) -> None:
         """Looks whether its networks can generate such data. Raises CannotLearn, which names both sides."""
         design = self.design

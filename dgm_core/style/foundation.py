@@ -97,9 +97,7 @@ class Foundation:
 
     def critic(self, classes: int, *, normalise: bool = True) -> Discriminator:
         """The discriminator of a task: the base's features in a style of their own, and a last layer that is free."""
-        d = self.base.design.discriminator(self.spec, classes)
-        d.features.load_state_dict(self.base.features)
-        d.score.load_state_dict(self.base.score)
+        d = self.base.critic(self.spec, classes)
         modulate(d.features, critic_sites(d.features), normalise=normalise)
         for name, p in d.features.named_parameters():
             if name.endswith("bias"):

@@ -25,7 +25,8 @@ class Recipe:
         half: whether convolutions may compute in bfloat16 while training, where the device has the instructions.
         batch: examples per step.
         critic_steps: steps of D per step of G.
-        lr_g, lr_d, lr_e: learning rates of the generator, the discriminator and the gates' embeddings.
+        lr_g, lr_d: learning rates of the generator and the discriminator.
+        lr_e: of what a task has for itself: the embeddings of its gates; biases and columns of its classes on a base.
         betas: of Adam.
         s_max: largest slope of the gates  [DGM eq. 3].
         reservation: λ_RU, the weight of the reservation cost  [DGM eq. 6].
@@ -95,7 +96,7 @@ PAPER = Recipe(
 BASE = replace(FAST, noise=128, width=48, lr_g=1e-3, lr_d=1e-3, seconds=None)
 """For bases: wider, trained for longer and hence at half the rates."""
 
-STYLE = replace(FAST, lr_g=2e-3, lr_d=1e-3)
+STYLE = replace(FAST, lr_g=1e-3, lr_d=1e-3, lr_e=3e-3)
 """For styles on a frozen base."""
 
 STYLE_PAPER = replace(
@@ -107,5 +108,6 @@ STYLE_PAPER = replace(
     batch=16,
     lr_g=1e-4,
     lr_d=1e-4,
+    lr_e=1e-4,
 )
 """The setting of Cong et al. 2020 for images of 256 × 256  [GANM app. A]."""

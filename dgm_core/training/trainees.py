@@ -12,6 +12,7 @@ from dgm_core.masking.masked import MaskedGenerator
 from dgm_core.masking.sparsity import scarcity
 from dgm_core.memory import TrainingDiverged
 from dgm_core.style.knowledge import Factored
+from dgm_core.style.modulation import Modulation
 from dgm_core.training.recipes import Recipe
 
 PROBE_STEPS = 30
@@ -163,17 +164,29 @@ class Masked(Trainee):
 
 
 class Styled(Free):
-    """A student whose styles are kept in low rank: first their residuals are penalised, then they are truncated.
+    """A student on a frozen base; styles in low rank are first penalised in their residuals, then truncated.
 
     Arguments:
-        network: with `Factored` statistics.
-        recipe: when to truncate, the weight of the penalty.
+        network: with modulated layers, their statistics whole or `Factored`.
+        recipe: learning rates; when to truncate, the weight of the penalty.
     """
 
     def __init__(self, network: nn.Module, recipe: Recipe) -> None:
         super().__init__(network)
         self.recipe = recipe
         self.parts = [module for module in network.modules() if isinstance(module, Factored)]
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Scales and shifts; biases and the columns of classes, at a rate of their own.
+
+        A scale moves a whole kernel at once, and kernels are small: what is a step for a bias would tear them apart.
+        """
+        worn = [module for module in self.network.modules() if isinstance(module, Modulation)]
+        kernels = {id(p) for style in worn for part in (style.scale, style.shift) for p in part.parameters()}
+        return [
+            {"params": [p for p in self._learning.values() if id(p) in kernels]},
+            {"params": [p for p in self._learning.values() if id(p) not in kernels], "lr": self.recipe.lr_e},
+        ]
 
     @property
     def settled(self) -> bool:

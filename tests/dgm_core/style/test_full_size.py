@@ -9,7 +9,7 @@ from dgm_core.style.foundation import Foundation
 from dgm_core.training.adversarial import AdversarialStep
 from dgm_core.training.batches import BalancedBatches
 from dgm_core.training.recipes import STYLE_PAPER
-from dgm_core.training.trainees import Free
+from dgm_core.training.trainees import Styled
 from tests.dgm_core.bases import random_base
 
 SPEC = DataSpec((3, 256, 256), "uint8")
@@ -25,7 +25,8 @@ def test_a_task_of_256_x_256_images_takes_a_step_on_a_base_of_the_published_size
 
     x = torch.randint(0, 256, (2, *SPEC.shape), dtype=torch.uint8)
     batches = BalancedBatches(x, torch.zeros(2, dtype=torch.long), 1)
-    step = AdversarialStep(Free(student), critic, replace(STYLE_PAPER, batch=1), base.design.noise)
+    recipe = replace(STYLE_PAPER, batch=1)
+    step = AdversarialStep(Styled(student, recipe), critic, recipe, base.design.noise)
     step(batches)
 
     assert all(loss.isfinite() for loss in step.losses.values())

@@ -1,5 +1,7 @@
 """mFiLM and mAdaFM on every network that there is  [GANM eq. 4] [GANM eq. 5]."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -8,6 +10,8 @@ from dgm_core.memory import CannotLearn, DataSpec
 from dgm_core.style.base import Base
 from dgm_core.style.foundation import COLUMNS, Foundation
 from dgm_core.style.modulation import Site, generator_sites, modulate, normalised, statistics
+from dgm_core.training.recipes import STYLE
+from dgm_core.training.trainees import Styled
 from tests.dgm_core.bases import IMAGE, random_base
 
 NETWORKS = ["dcgan", "residual", "gpgan"]
@@ -30,6 +34,7 @@ def test_a_task_starts_as_the_base_whatever_its_classes(network):
     plain.features.load_state_dict(foundation.base.features)
     critic = foundation.critic(3)
     torch.testing.assert_close(critic.features(x), plain.features(x), atol=1e-5, rtol=1e-4)
+    assert torch.equal(critic(x, torch.zeros(5, dtype=torch.long)), critic(x, torch.full((5,), 2)))
 
 
 @networks
@@ -132,3 +137,13 @@ def test_a_base_survives_its_file_and_a_damaged_file_does_not_pass_for_one():
         Base.unpack(base.blob[:-20])
     with pytest.raises(ValueError, match="no blob"):
         Base.unpack(b"\x80\x04\x95 a pickle")
+
+
+@networks
+def test_kernels_and_what_a_task_has_beside_them_learn_at_rates_of_their_own(network):
+    student = Foundation(random_base(network=network), IMAGE).student(2)
+    kernels, others = Styled(student, replace(STYLE, lr_e=0.5)).groups()
+    assert "lr" not in kernels and others["lr"] == 0.5
+    names = {id(p): name for name, p in student.named_parameters() if p.requires_grad}
+    assert {names[id(p)] for p in kernels["params"]} == {n for n in names.values() if ".scale." in n or ".shift." in n}
+    assert len(kernels["params"]) + len(others["params"]) == len(names), "nothing is left behind"
