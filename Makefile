@@ -44,8 +44,8 @@ proto-check: .venv-proto/.installed
 			|| { echo "$(STUBS)/$$stub is not what memory.proto gives: run 'make proto' and commit it" >&2; exit 1; }; \
 	done; echo "The stubs are up to date."
 
-test: check ## What CI runs: check, then every test that takes seconds
-	@$(BIN)/pytest -m "not slow and not gpu" $(ARGS)
+test: check ## What CI runs: check, then every test that takes seconds, two files at a time
+	@$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not gpu" $(ARGS)
 
 test-slow: .venv/.installed ## The tests that take minutes
 	@$(BIN)/pytest -m "slow and not gpu" $(ARGS)

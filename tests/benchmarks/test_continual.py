@@ -63,6 +63,7 @@ def test_a_run_prints_its_tables_and_finds_that_nothing_moved(uninterrupted):
     assert [whats.count(what) for what in ("learning", "accuracy", "class")] == [2, 3, 2]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_and_gives_the_table_of_one_that_was_not(uninterrupted, tmp_path):
     process = start(tmp_path)
     deadline = time.monotonic() + 120
@@ -81,6 +82,7 @@ def test_a_run_that_was_killed_goes_on_and_gives_the_table_of_one_that_was_not(u
     assert sorted(map(json.dumps, results(tmp_path))) == sorted(map(json.dumps, results(uninterrupted[0])))
 
 
+@pytest.mark.slow
 def test_rows_that_were_left_out_are_measured_by_a_later_command(tmp_path):
     first, _, err = finish(tmp_path, "--rows", "memory")
     assert first == 0, err

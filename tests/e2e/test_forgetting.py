@@ -123,6 +123,7 @@ def test_a_memory_forgets_all_that_is_finished_and_is_empty_then(server, wire, n
     assert wire.refusal(lambda: wire.sample(name, n=8)).reason == "EMPTY_MEMORY"
 
 
+@pytest.mark.slow
 def test_classify_says_when_the_solver_is_there_and_tasks_wait_for_it(wire, name, make_images):
     x, _ = make_images(n=4)
     wire.learn(name, "t0", (0, 1))
@@ -185,6 +186,7 @@ def test_streams_let_go_of_what_is_forgotten_and_it_is_nowhere_any_more(wire, na
     assert "the revisions are 0, 1, 3" in refusal.message
 
 
+@pytest.mark.slow
 def test_a_class_taught_twice_is_drawn_from_both_tasks_in_proportion_to_their_examples(wire, name):
     """A class is black in one task and white in the other, so that every row tells where it comes from."""
     for task, pixel, n in (("dark", 0, 40), ("light", 255, 120)):

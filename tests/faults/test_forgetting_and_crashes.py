@@ -30,7 +30,7 @@ def test_a_server_killed_while_the_solver_is_trained_anew_comes_back_and_trains_
     training = workers(server)
     assert not described(wire).complete
     server.stop(signal.SIGKILL)
-    eventually(lambda: not any(worker.is_running() for worker in training), seconds=2)
+    eventually(lambda: not any(worker.is_running() for worker in training))
 
     wire = connect(server.start())
     assert [one.integer for one in described(wire).classes] == [0, 1]
@@ -44,6 +44,7 @@ def test_a_server_killed_while_the_solver_is_trained_anew_comes_back_and_trains_
     assert all(hashlib.sha256(content).hexdigest() == name for name, content in files.items())
 
 
+@pytest.mark.slow
 def test_a_shutdown_does_not_wait_for_a_solver_that_is_trained_anew(new_server, connect, eventually):
     server = new_server(grace_seconds=1).start()
     wire = connect(server)

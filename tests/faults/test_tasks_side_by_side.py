@@ -88,6 +88,7 @@ def test_a_killed_worker_fails_its_own_task_and_the_one_beside_it_is_learned(ser
     assert wire.sample("m", **SEEDED, revision=learned.revision).x == before
 
 
+@pytest.mark.slow
 def test_a_server_killed_while_two_learn_leaves_no_worker_and_says_so_of_both(server, wire, connect, eventually):
     wire.learn("m", "t0", (0, 1), **STYLED)
     first = wire.sample("m", **SEEDED).x

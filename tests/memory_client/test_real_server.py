@@ -92,6 +92,7 @@ def refused(memory: Memory, make_images) -> None:
     assert memory.classes == ("a", "bc")
 
 
+@pytest.mark.slow
 def test_a_task_is_forgotten_and_the_solver_answers_again_without_it(target, make_images):
     memory = Memory(target, "digits", options={"width": 4, "noise": 8, "seed": 1}, reconnect=60)
     for task, classes in (("t0", (0, 1)), ("t1", (2, 3))):

@@ -131,6 +131,7 @@ def rows(*lit, n=40):
     return TaskData(x, torch.arange(len(lit)).repeat_interleave(n), tuple(f"row {row}" for row in lit))
 
 
+@pytest.mark.usefixtures("small_batches")
 @pytest.mark.parametrize("kind", ["dgmw", "dgma"])
 def test_a_masked_memory_learns_through_it_and_keeps_the_bytes_of_its_old_task(kind):
     manifest, blobs = new_manifest(kind, {"network": "gpgan", "width": "4"}, DataSpec((1, 8, 8), "uint8"), seed=0), {}

@@ -7,10 +7,12 @@ from dgm_core.memories import load_memory, new_manifest
 from dgm_core.memory import Blend, CannotBlend, TaskData, Terms
 from tests.dgm_core.bases import IMAGE, tiny_bases
 
+pytestmark = pytest.mark.usefixtures("small_batches")
+
 CPU = torch.device("cpu")
 
 
-def taught(**options):
+def taught(steps=150, **options):
     """A memory of two tasks: bright and dark images, two classes each."""
     manifest = new_manifest("gan_memory", options, IMAGE, 0, bases=tiny_bases())
     blobs = {base.digest: base.blob for base in tiny_bases().all}
@@ -19,7 +21,7 @@ def taught(**options):
         x = torch.randint(low, low + 60, (40, *IMAGE.shape), generator=source, dtype=torch.uint8)
         data = TaskData(x, torch.arange(40) % 2, (f"{task} a", f"{task} b"))
         learned = load_memory(manifest, blobs).learn(
-            data, task=task, terms=Terms(steps=150), report=lambda p: None, device=CPU
+            data, task=task, terms=Terms(steps=steps), report=lambda p: None, device=CPU
         )
         manifest, blobs = manifest.commit(learned), {**blobs, **learned.blobs}
     return load_memory(manifest, blobs)
@@ -92,7 +94,7 @@ def test_other_kinds_have_nothing_to_blend():
 
 
 def test_a_task_that_starts_from_its_nearest_says_so_and_cannot_outlive_it():
-    memory = taught(start="nearest")
+    memory = taught(steps=20, start="nearest")
     assert memory.manifest.tasks[0].reuses == () and memory.manifest.tasks[1].reuses == ("dark",)
     assert memory.manifest.dependents("dark") == ("bright",)
     assert not memory.side_by_side(memory.manifest.options)
