@@ -12,7 +12,7 @@ KINDS = {
     "gan_memory, compressed and shared": {"kind": "gan_memory", "options": {"base": "tiny", "styles": "shared"}},
 }
 QUICK = ("dgmw", "gan_memory, compressed and shared")
-"""The others take as long again; `gan_memory` as it is by default is in tests/faults/test_tasks_side_by_side.py, too."""
+"""The others take as long again; `gan_memory` at its defaults is in tests/faults/test_tasks_side_by_side.py, too."""
 
 
 @pytest.fixture

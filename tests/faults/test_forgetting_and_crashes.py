@@ -5,6 +5,7 @@ import signal
 import time
 
 import psutil
+import pytest
 from memory_api.v1 import memory_pb2 as pb
 
 

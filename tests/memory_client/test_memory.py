@@ -27,9 +27,9 @@ from memory_client import (
 
 IMPORT = """
 import sys, time
-started = time.perf_counter()
+started = time.process_time()
 import memory_client
-seconds = time.perf_counter() - started
+seconds = time.process_time() - started
 heavy = {"torch", "typer", "rich", "PIL", "matplotlib", "dgm_core", "memory_server", "grpc_status"}
 print(seconds, sorted(heavy & {name.split(".")[0] for name in sys.modules}))
 """
