@@ -5,7 +5,8 @@ nobody can see, in the formulation and the memory layout that are fastest to ser
 """
 
 import hashlib
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 import torch
@@ -18,6 +19,7 @@ from dgm_core.networks.architecture import Generator
 from dgm_core.pruning import live_units
 
 GENERATE_BATCH = 256
+ELEMENTS_AT_ONCE = GENERATE_BATCH * 3 * 64 * 64
 COMPILATION = 1
 """Version of how experts are compiled; a change that may change a bit of what they generate is a new one."""
 
@@ -68,11 +70,17 @@ def draw(
         generator: of the noise, on the CPU.
     """
     parts = []
-    for size in [GENERATE_BATCH] * (n // GENERATE_BATCH) + [n % GENERATE_BATCH]:
+    most = at_once(spec.shape, GENERATE_BATCH)
+    for size in [most] * (n // most) + [n % most]:
         z = torch.randn(size, expert.noise_dim, generator=generator).to(device)
         c = torch.full((size,), expert.classes.index(label), dtype=torch.int64, device=device)
         parts.append(to_storage(expert.generate(z, c), spec))
     return torch.cat(parts)
+
+
+def at_once(shape: Sequence[int], most: int) -> int:
+    """Examples of a shape to put through a network together: `most`, or fewer large ones, so that activities fit."""
+    return max(1, min(most, ELEMENTS_AT_ONCE // math.prod(shape)))
 
 
 def to_storage(x: Float[Tensor, "batch *shape"], spec: DataSpec) -> Tensor:

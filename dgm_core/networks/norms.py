@@ -19,11 +19,11 @@ def reestimate_norms(network: nn.Module, generate: Callable[[Tensor, Tensor], Te
         generate: runs it, as it will be served.
         draws: noise and class indices, batch by batch.
     """
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     network.train()
-    for norm in network.modules():
-        if isinstance(norm, _BatchNorm):
-            norm.reset_running_stats()
-            norm.momentum = None  # a plain mean over all batches
-    for z, c in draws:
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over all batches
+    for z, c in draws if norms else ():
         generate(z, c)
     network.eval()

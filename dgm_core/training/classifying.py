@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from dgm_core.experts import at_once
 from dgm_core.memory import DataSpec
 from dgm_core.networks.classifiers import Classifier
 from dgm_core.training.batches import BalancedBatches, to_range
@@ -62,9 +63,9 @@ def train_classifier(
 
 
 @torch.inference_mode()
-def logits(network: Classifier, x: Tensor, batch: int = 1024) -> Float[Tensor, "n classes"]:
+def logits(network: Classifier, x: Tensor) -> Float[Tensor, "n classes"]:
     """Logits of x in its stored dtype, in evaluation mode."""
-    return torch.cat([network(to_range(part)) for part in x.split(batch)])
+    return torch.cat([network(to_range(part)) for part in x.split(at_once(x.shape[1:], 1024))])
 
 
 def accuracy(network: Classifier, pool: Pool) -> float:

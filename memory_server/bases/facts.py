@@ -116,7 +116,7 @@ def draw(base: Base, path: Path) -> None:
     network.load_state_dict(dict(base.generator))
     z = torch.randn(_ROWS * _ROWS, base.design.noise, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        x = network.eval()(z, torch.zeros(len(z), dtype=torch.long))
+        x = torch.cat([network.eval()(some, torch.zeros(len(some), dtype=torch.long)) for some in z.split(_ROWS)])
     draw_grid(x.numpy(), np.repeat(np.arange(1, _ROWS + 1), _ROWS), path)
 
 

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dgm_core import experts
-from dgm_core.experts import FrozenExpert
+from dgm_core.experts import FrozenExpert, draw
+from dgm_core.memory import DataSpec, Expert
+from dgm_core.networks.norms import reestimate_norms
 from tests.dgm_core.tasks import GATINGS, NOISE, SPECS, inputs, masked, materialised, naive
 
 COMPILED_ELSEWHERE = """
@@ -80,3 +82,27 @@ def test_an_expert_that_is_compiled_in_another_way_has_another_digest(monkeypatc
     assert compiled(SPECS[0]).digest == before
     monkeypatch.setattr(experts, "COMPILATION", experts.COMPILATION + 1)
     assert compiled(SPECS[0]).digest != before
+
+
+@pytest.mark.parametrize(("side", "sizes"), [(32, [256, 144]), (256, [16] * 25)])
+def test_fewer_large_images_are_drawn_at_once(side, sizes):
+    spec, seen = DataSpec((3, side, side), "uint8"), []
+
+    class Wide(Expert):
+        digest, noise_dim, nbytes, classes = "", 4, 0, (0,)
+
+        def generate(self, z, c):
+            seen.append(len(z))
+            return torch.zeros(len(z), 1, 1, 1).expand(-1, *spec.shape)
+
+        def to(self, device):
+            return self
+
+    x = draw(Wide(), 0, 400, spec, torch.device("cpu"), torch.Generator().manual_seed(0))
+    assert x.shape == (400, *spec.shape) and [size for size in seen if size] == sizes
+
+
+def test_a_network_without_norms_is_not_run_to_measure_them():
+    network, draws = torch.nn.Linear(4, 4), [(torch.zeros(1, 4), torch.zeros(1, dtype=torch.long))]
+    reestimate_norms(network, lambda z, c: pytest.fail("there is nothing to measure"), draws)
+    assert not network.training
