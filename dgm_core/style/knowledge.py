@@ -7,6 +7,7 @@ nothing is spent on what the base knows. L and R hold the singular vectors that 
 new vectors U, V are all that a task stores. Without sharing L and R are empty.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -47,7 +48,11 @@ class Knowledge:
 
 
 class Factored(nn.Module):
-    """A matrix of statistics in low rank; first its residual is free and penalised, then truncated and held.
+    """A matrix of statistics in low rank; first its residual is free and penalised, then it is held at its rank.
+
+    What weighs a vector moves a whole matrix of small entries: it is trained in units in which a step of it moves the
+    matrix as far as a step of every entry would. In the units of the entries neither knowledge nor what is left after
+    truncation would ever be used.
 
     Arguments:
         start: the base's statistics, (rows, columns, 1, 1).
@@ -58,8 +63,6 @@ class Factored(nn.Module):
     start: Tensor
     left: Tensor
     right: Tensor
-    new_left: Tensor
-    new_right: Tensor
 
     def __init__(
         self, start: Tensor, left: Float[Tensor, "rows r"], right: Float[Tensor, "columns r"], energy: float
@@ -67,6 +70,7 @@ class Factored(nn.Module):
         super().__init__()
         rows, columns = start.shape[:2]
         self.energy = energy
+        self.unit = math.sqrt(max(rows, columns))
         self.rank: int | None = None
         self.register_buffer("start", start.clone())
         self.register_buffer("left", left)
@@ -74,14 +78,14 @@ class Factored(nn.Module):
         self.coefficients = nn.Parameter(start.new_zeros(left.shape[1]))
         self.residual = nn.Parameter(start.new_zeros(rows, columns))
         self.values = nn.Parameter(start.new_zeros(min(rows, columns)))
-        self.register_buffer("new_left", start.new_zeros(rows, min(rows, columns)))
-        self.register_buffer("new_right", start.new_zeros(columns, min(rows, columns)))
+        self.new_left = nn.Parameter(start.new_zeros(rows, min(rows, columns)))
+        self.new_right = nn.Parameter(start.new_zeros(columns, min(rows, columns)))
 
     def forward(self) -> Tensor:
         """The statistics, in the shape of `start`."""
         own: Tensor = self.residual
         if self.rank is not None:
-            own = (self.new_left * self.values) @ self.new_right.T
+            own = (self.new_left * (self.unit * self.values)) @ self.new_right.T
         return self.start + (self._known() + own).view_as(self.start)
 
     def penalty(self) -> Float[Tensor, ""]:
@@ -94,12 +98,12 @@ class Factored(nn.Module):
 
     @torch.no_grad()
     def truncate(self) -> None:
-        """Keeps the fewest singular values that hold the energy; from here on only coefficients are trained."""
+        """Keeps the fewest singular values that hold the energy; from here on they and their vectors are trained."""
         u, s, v = torch.linalg.svd(self.residual.double(), full_matrices=False)
         lost = s.square().flip(0).cumsum(0).flip(0)  # by keeping fewer than j + 1
         allowed = (1 - self.energy) * (self._known().double() + self.residual.double()).square().sum()
         self.rank = int((lost > allowed).sum())
-        self.values.zero_()[: self.rank] = s[: self.rank].float()
+        self.values.zero_()[: self.rank] = s[: self.rank].float() / self.unit
         self.new_left[:, : self.rank] = u[:, : self.rank].float()
         self.new_right[:, : self.rank] = v[: self.rank].T.float()
 
@@ -108,14 +112,15 @@ class Factored(nn.Module):
         k = self.rank
         assert k is not None
         return {
-            "coefficients": self.coefficients.detach(),
-            "values": self.values.detach()[:k],
-            "left": self.new_left[:, :k],
-            "right": self.new_right[:, :k],
+            "coefficients": self.unit * self.coefficients.detach(),
+            "values": self.unit * self.values.detach()[:k],
+            "left": self.new_left.detach()[:, :k],
+            "right": self.new_right.detach()[:, :k],
         }
 
     def _known(self) -> Tensor:
-        return (self.left * self.coefficients) @ self.right.T
+        known: Tensor = (self.left * (self.unit * self.coefficients)) @ self.right.T
+        return known
 
 
 @torch.no_grad()

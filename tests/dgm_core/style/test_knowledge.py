@@ -39,6 +39,31 @@ def test_truncation_loses_no_more_than_its_share_of_the_energy_and_keeps_no_vect
         assert singular[part.rank - 1 :].square().sum() > (1 - energy) * change * 0.999
 
 
+def test_a_step_of_all_that_weighs_vectors_moves_a_matrix_as_far_as_a_step_of_every_entry():
+    rows, columns, step = 32, 24, 1e-3
+    left, right = (torch.linalg.qr(torch.randn(n, columns))[0] for n in (rows, columns))
+    start = torch.zeros(rows, columns, 1, 1)
+    part = Factored(start, left, right, 0.9)
+    with torch.no_grad():
+        part.coefficients += step
+    assert part().detach().norm() == pytest.approx(step * (rows * columns) ** 0.5, rel=1e-3)
+
+
+def test_once_it_is_truncated_values_and_vectors_learn_and_the_rank_stays():
+    part = factored(energy=0.5)
+    part.truncate()
+    rank, before = part.rank, {name: t.clone() for name, t in part.tensors().items()}
+    assert rank and rank < 6
+    optimiser = torch.optim.Adam(part.parameters(), lr=0.01)
+    for _ in range(3):
+        optimiser.zero_grad()
+        (part() - torch.arange(48.0).view(8, 6, 1, 1)).square().sum().backward()
+        optimiser.step()
+    after = part.tensors()
+    assert all(not torch.equal(after[name], before[name]) for name in ("values", "left", "right"))
+    assert torch.linalg.matrix_rank((part() - part.start).detach().view(8, 6), atol=1e-5) <= rank
+
+
 def test_a_task_that_is_well_known_adds_nothing():
     part = factored(known=3)
     with torch.no_grad():

@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 def sample(
     context: typer.Context,
     classes: Annotated[str | None, typer.Option(help="Only these classes, as in 0,1.")] = None,
-    n: Annotated[int, typer.Option(min=1, help="Examples in total, balanced over the classes.")] = 64,
+    n: Annotated[int, typer.Option("--n", "-n", min=1, help="Examples in total, balanced over the classes.")] = 64,
     seed: Annotated[int | None, typer.Option(min=0, help="The same seed gives the same examples.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="Only what this task taught; may be repeated.")] = None,
     revision: Annotated[int | None, typer.Option(min=1, help="Of the memory; else the newest.")] = None,
