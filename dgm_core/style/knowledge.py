@@ -50,9 +50,9 @@ class Knowledge:
 class Factored(nn.Module):
     """A matrix of statistics in low rank; first its residual is free and penalised, then it is held at its rank.
 
-    What weighs a vector moves a whole matrix of small entries: it is trained in units in which a step of it moves the
-    matrix as far as a step of every entry would. In the units of the entries neither knowledge nor what is left after
-    truncation would ever be used.
+    What weighs a vector, and the vector itself, moves many small entries of the matrix: both are trained in units in
+    which a step moves the matrix about as far as a step of every entry would. In the units of the entries neither
+    knowledge nor what is left after truncation would ever be used.
 
     Arguments:
         start: the base's statistics, (rows, columns, 1, 1).
@@ -85,7 +85,7 @@ class Factored(nn.Module):
         """The statistics, in the shape of `start`."""
         own: Tensor = self.residual
         if self.rank is not None:
-            own = (self.new_left * (self.unit * self.values)) @ self.new_right.T
+            own = (self.new_left * (self.unit**3 * self.values)) @ self.new_right.T
         return self.start + (self._known() + own).view_as(self.start)
 
     def penalty(self) -> Float[Tensor, ""]:
@@ -104,8 +104,8 @@ class Factored(nn.Module):
         allowed = (1 - self.energy) * (self._known().double() + self.residual.double()).square().sum()
         self.rank = int((lost > allowed).sum())
         self.values.zero_()[: self.rank] = s[: self.rank].float() / self.unit
-        self.new_left[:, : self.rank] = u[:, : self.rank].float()
-        self.new_right[:, : self.rank] = v[: self.rank].T.float()
+        self.new_left[:, : self.rank] = u[:, : self.rank].float() / self.unit
+        self.new_right[:, : self.rank] = v[: self.rank].T.float() / self.unit
 
     def tensors(self) -> dict[str, Tensor]:
         """What a task stores of it, once it is truncated."""
@@ -114,8 +114,8 @@ class Factored(nn.Module):
         return {
             "coefficients": self.unit * self.coefficients.detach(),
             "values": self.unit * self.values.detach()[:k],
-            "left": self.new_left.detach()[:, :k],
-            "right": self.new_right.detach()[:, :k],
+            "left": self.unit * self.new_left.detach()[:, :k],
+            "right": self.unit * self.new_right.detach()[:, :k],
         }
 
     def _known(self) -> Tensor:

@@ -96,7 +96,7 @@ PAPER = Recipe(
 BASE = replace(FAST, noise=128, width=48, lr_g=1e-3, lr_d=1e-3, seconds=None)
 """For bases: wider, trained for longer and hence at half the rates."""
 
-STYLE = replace(FAST, lr_g=1e-3, lr_d=1e-3, lr_e=3e-3)
+STYLE = replace(FAST, lr_g=1e-3, lr_d=1e-3, lr_e=3e-3, hard_at=0.5)
 """For styles on a frozen base."""
 
 STYLE_PAPER = replace(
