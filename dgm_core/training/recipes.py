@@ -53,7 +53,7 @@ class Recipe:
     s_max: float = 1e4
     reservation: float = 0.08
     hard_at: float = 0.6
-    rank_penalty: float = 0.01
+    rank_penalty: float = 0.002
     ema: float = 0.999
     classifier_steps: int = 300
     replay: int = 1000
