@@ -48,6 +48,7 @@ def create(wire, name, base="", spec=SPEC):
     return wire.stub.CreateMemory(pb.CreateMemoryRequest(name=name, spec=spec, **on(base)), timeout=30)
 
 
+@pytest.mark.slow
 def test_a_memory_outlives_the_file_that_it_was_made_from(new_server, connect):
     server = new_server()
     folder = furnish(server)

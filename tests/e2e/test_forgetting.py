@@ -151,6 +151,7 @@ def test_classify_says_when_the_solver_is_there_and_tasks_wait_for_it(wire, name
     assert [one.integer for one in classify(wire, name, x).classes] == [0, 1, 4, 5]
 
 
+@pytest.mark.slow
 def test_streams_let_go_of_what_is_forgotten_and_it_is_nowhere_any_more(wire, name):
     wire.learn(name, "t0", (0, 1))
     wire.learn(name, "t1", (2, 3))

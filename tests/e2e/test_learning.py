@@ -3,6 +3,7 @@
 import time
 
 import numpy as np
+import pytest
 from memory_api.v1 import memory_pb2 as pb
 
 
@@ -48,6 +49,7 @@ def test_a_task_below_its_least_quality_fails_and_changes_nothing(wire, name):
     assert wire.refusal(lambda: wire.sample(name, n=8)).reason == "EMPTY_MEMORY"
 
 
+@pytest.mark.slow
 def test_pixels_and_the_floats_that_stand_for_them_learn_the_same(wire, name, make_images):
     x, y = make_images()
     floats = (x / np.float32(127.5) - 1).astype(np.float32)

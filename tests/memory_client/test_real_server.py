@@ -113,7 +113,7 @@ def test_a_task_is_forgotten_and_the_solver_answers_again_without_it(target, mak
     np.testing.assert_array_equal(memory.sample(classes=[2, 3], n=20, seed=3)[0], seeded)
 
 
-@pytest.mark.parametrize("kind", ["dgmw", "dgma"])
+@pytest.mark.parametrize("kind", ["dgmw", pytest.param("dgma", marks=pytest.mark.slow)])
 def test_a_memory_says_how_its_tasks_use_the_generator(target, make_images, kind):
     memory = Memory(target, kind, kind, options={"width": 4, "noise": 8, "seed": 1})
     for task, classes in (("t0", (0, 1)), ("t1", (2, 3))):
