@@ -53,6 +53,7 @@ def uninterrupted(tmp_path_factory):
     return folder, finish(folder)
 
 
+@pytest.mark.slow  # like all that need a whole run
 def test_a_run_prints_its_tables_and_finds_that_nothing_moved(uninterrupted):
     folder, (status, out, err) = uninterrupted
     assert status == 0, err
@@ -93,6 +94,7 @@ def test_rows_that_were_left_out_are_measured_by_a_later_command(tmp_path):
     assert rows == ["memory", "joint", "newest real only"]
 
 
+@pytest.mark.slow  # like all that need a whole run
 def test_a_figure_that_moved_is_a_failure_that_names_the_class(uninterrupted, tmp_path, monkeypatch, capsys):
     state = journal(uninterrupted[0])
     state["done"] = {key: value for key, value in state["done"].items() if not key.startswith("line/")}
