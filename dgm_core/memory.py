@@ -131,7 +131,7 @@ class Terms:
         steps: training steps of the generator.
         seconds: wall-clock seconds for the whole task.
         min_quality: reverse accuracy in [0, 1] below which the task fails instead of committing.
-        erasable: no later task may reuse what this one reserves, so that it can always be forgotten.
+        erasable: no later task may stand on this one, so that it can always be forgotten.
     """
 
     steps: int | None = None
@@ -182,8 +182,9 @@ class TaskEntry:
         quality: reverse accuracy in [0, 1].
         steps: training steps of the generator.
         seconds: that learning took.
-        erasable: no later task may reuse what it reserved.
-        reuses: names of the earlier tasks whose reserved weights or units it reads: they cannot be forgotten before it.
+        erasable: no later task may stand on it.
+        reuses: names of the earlier tasks that it stands on (whose reserved weights or units it reads, whose vectors it
+            weighs, whose style it started from): they cannot be forgotten before it.
         analysis: what was measured of it; `Analysis` in JSON's types.
     """
 

@@ -51,8 +51,8 @@ class Factored(nn.Module):
     """A matrix of statistics in low rank; first its residual is free and penalised, then it is held at its rank.
 
     What weighs a vector, and the vector itself, moves many small entries of the matrix: both are trained in units in
-    which a step moves the matrix about as far as a step of every entry would. In the units of the entries neither
-    knowledge nor what is left after truncation would ever be used.
+    which a step moves the matrix about as far as a step of every entry would. In the units of the entries
+    knowledge, and what is left after truncation, would hardly move in the steps of a task.
 
     Arguments:
         start: the base's statistics, (rows, columns, 1, 1).

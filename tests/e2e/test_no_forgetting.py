@@ -33,11 +33,10 @@ def test_seeded_samples_of_the_first_task_stay_the_same_bytes_over_tasks_and_res
         wire = connect(server)
         wire.learn("digits", task, classes, **KINDS[kind])
         seen.append(wire.sample("digits", **request).x)
-    wire = connect(server)
-    before = wire.everything()
-    server.restart()
-    assert connect(server).everything() == before
-    seen.append(connect(server).sample("digits", **request).x)
+        before = wire.everything()
+        server.restart()
+        assert connect(server).everything() == before
+        seen.append(connect(server).sample("digits", **request).x)
     assert len(seen[0]) == 100 * 64
     assert len(set(seen[0])) > 1, "the samples are empty pictures"
     assert all(later == seen[0] for later in seen)

@@ -55,7 +55,7 @@ def test_what_lies_between_is_between_and_the_same_every_time(memory):
     ends = [images(memory.blended(Blend("dark", "bright", weight))).mean() for weight in (0.0, 1.0)]
     middle = images(memory.blended(Blend("dark", "bright", 0.5)))
     assert torch.equal(middle, images(memory.blended(Blend("dark", "bright", 0.5))))
-    assert ends[0] < ends[1] - 0.2, "the tasks are told apart at all"
+    assert ends[0] < ends[1] - 0.3, "the tasks are told apart at all"
     assert ends[0] < middle.mean() < ends[1]
 
 
