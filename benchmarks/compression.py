@@ -17,7 +17,6 @@ to held-out real images of the class, and its ratio to full's. The paper's Table
 import argparse
 import sys
 from functools import partial
-from pathlib import Path
 
 import torch
 from harness import data, schooling, tables
@@ -98,7 +97,7 @@ def markdown(measured: list[Line]) -> str:
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = schooling.command_line(__doc__, "compression", measured=1000)
     add = parser.add_argument
     add("--dataset", choices=data.NAMES, default="cifar10")
     add("--steps", type=int, default=250, help="of training, for every task and memory")
@@ -111,13 +110,6 @@ def arguments() -> argparse.Namespace:
         help="classes 0 to N - 1, one a task",
     )
     add("--styles", nargs="+", default=list(STYLES), choices=STYLES, metavar="STYLES", help="only these")
-    add("--images", type=int, help="at most so many of each class to learn from")
-    add("--measured", type=int, default=1000, help="real images of a class, and samples, that are compared, at most")
-    add("--feature-steps", type=int, default=600, help="of the feature network")
-    add("--seed", type=int, default=0, help="of the memories")
-    add("--threads", type=int, default=1, help="of everything")
-    add("--state", type=Path, default=Path("memory-data/compression"), help="folder of what was trained")
-    add("--out", type=Path, default=Path("results.jsonl"), help="where lines of results are appended, and reused from")
     return parser.parse_args()
 
 

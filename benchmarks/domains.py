@@ -195,18 +195,11 @@ def markdown(measured: list[Line]) -> str:
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = schooling.command_line(__doc__, "domains", measured=2000)
     add = parser.add_argument
     add("--steps", type=int, default=400, help="of training, for every method and task")
     add("--tasks", nargs="+", default=list(DOMAINS), choices=list(DOMAINS), metavar="TASK", help="in this order")
     add("--methods", nargs="+", default=list(METHODS), choices=METHODS, metavar="METHOD", help="only these")
-    add("--images", type=int, help="at most so many of each class to learn from")
-    add("--measured", type=int, default=2000, help="real images of a task, and samples, that are compared, at most")
-    add("--feature-steps", type=int, default=600, help="of the feature network")
-    add("--seed", type=int, default=0, help="of the memories")
-    add("--threads", type=int, default=1, help="of everything")
-    add("--state", type=Path, default=Path("memory-data/domains"), help="folder of what was trained")
-    add("--out", type=Path, default=Path("results.jsonl"), help="where lines of results are appended, and reused from")
     return parser.parse_args()
 
 

@@ -15,7 +15,6 @@ import argparse
 import sys
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 from domains import DOMAINS
@@ -123,18 +122,11 @@ def markdown(measured: list[Line]) -> str:
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = schooling.command_line(__doc__, "style_ablation", measured=2000)
     add = parser.add_argument
     add("--task", default="digits", choices=list(DOMAINS), help="which of the tasks of domains.py")
     add("--steps", type=int, nargs="+", default=[100, 200, 400], help="of training")
     add("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), metavar="NAME", help="only these")
-    add("--images", type=int, help="at most so many of each class to learn from")
-    add("--measured", type=int, default=2000, help="real images, and samples, that are compared, at most")
-    add("--feature-steps", type=int, default=600, help="of the feature network")
-    add("--seed", type=int, default=0, help="of the training")
-    add("--threads", type=int, default=1, help="of everything")
-    add("--state", type=Path, default=Path("memory-data/style_ablation"), help="folder of the feature network")
-    add("--out", type=Path, default=Path("results.jsonl"), help="where lines of results are appended, and reused from")
     return parser.parse_args()
 
 

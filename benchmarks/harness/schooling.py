@@ -3,6 +3,7 @@
 What is measured is kept line by line in a file, and what is trained in a folder: the same command goes on after a kill.
 """
 
+import argparse
 import hashlib
 import json
 import sys
@@ -37,6 +38,26 @@ FEATURE_SEED = 0
 SAMPLE_SEED = 2026
 SPEAK_EVERY = 15.0
 PROBES = 32
+
+
+def command_line(about: str | None, name: str, measured: int) -> argparse.ArgumentParser:
+    """What all scripts that teach in process can be told.
+
+    Arguments:
+        about: the script's own words.
+        name: of the folder that it keeps what it trains in.
+        measured: how many real images it compares with, unless it is told.
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--images", type=int, help="at most so many of each class to learn from")
+    add("--measured", type=int, default=measured, help="real images, and samples, that are compared at a time, at most")
+    add("--feature-steps", type=int, default=600, help="of the feature network")
+    add("--seed", type=int, default=0, help="of what is trained")
+    add("--threads", type=int, default=1, help="of everything")
+    add("--state", type=Path, default=Path("memory-data") / name, help="folder of what was trained")
+    add("--out", type=Path, default=Path("results.jsonl"), help="where lines of results are appended, and reused from")
+    return parser
 
 
 def spec_of(part: Part) -> DataSpec:

@@ -9,6 +9,7 @@ from dgm_core.masking.gating import UnitGating
 from dgm_core.memories import load_memory, new_manifest
 from dgm_core.memory import DataSpec, TaskData, Terms
 from dgm_core.networks.gpgan import Gpgan, multiples
+from tests.dgm_core.networks.tracing import with_a_unit_off
 
 SPEC = DataSpec((3, 16, 16), "uint8")
 LARGE = DataSpec((3, 256, 256), "uint8")
@@ -82,22 +83,9 @@ def test_a_fresh_generator_has_no_bias_and_neither_fades_nor_saturates():
 @pytest.mark.parametrize("group", GROUPS)
 def test_a_unit_that_is_switched_off_in_any_group_leaves_no_trace(group):
     """Not through an identity, not through a bias: what it holds cannot be seen in the image."""
-    network = fresh([5] * len(GROUPS))
-    topology, gating = network.topology, UnitGating()
-    gates = {name: torch.ones(width) for name, width in zip(topology.groups, topology.widths, strict=True)}
-    gates[topology.groups[group]][2] = 0
-    weights = {c.name: network.get_parameter(c.name) for c in topology.connections}
-    before = functional_call(network, gating.effective(topology, weights, gates), (Z, C))
-    with torch.no_grad():
-        for c in topology.shared:
-            if c.writes == group:
-                layer = network.get_submodule(c.name.removesuffix(".weight"))
-                layer.weight.select(c.out_axis, 2).fill_(7.0)
-                if layer.bias is not None:
-                    layer.bias[2] = 7.0
-    after = functional_call(network, gating.effective(topology, weights, gates), (Z, C))
+    before, after, seen = with_a_unit_off(fresh([5] * len(GROUPS)), group, Z, C)
     assert torch.equal(before, after)
-    assert not torch.equal(after, functional_call(network, weights, (Z, C)))
+    assert not torch.equal(after, seen)
 
 
 def test_growth_of_every_group_keeps_what_the_old_units_computed():

@@ -5,6 +5,7 @@ from torch.func import functional_call
 from dgm_core.masking.gating import UnitGating
 from dgm_core.memory import DataSpec
 from dgm_core.networks.residual import Residual
+from tests.dgm_core.networks.tracing import with_a_unit_off
 
 SPEC = DataSpec((3, 32, 32), "uint8")
 Z, C = torch.randn(4, 16, generator=torch.Generator().manual_seed(0)), torch.zeros(4, dtype=torch.long)
@@ -28,20 +29,9 @@ def test_the_sum_of_a_block_is_one_group_which_both_its_convolution_and_its_shor
 @pytest.mark.parametrize("group", range(7))
 def test_a_unit_that_is_switched_off_in_any_group_leaves_no_trace(group):
     """Not through the shortcut, not through a norm's shift: what it holds cannot be seen in the image."""
-    network = fresh((5, 4, 5, 4, 5, 4, 5))
-    topology, gating = network.topology, UnitGating()
-    gates = {name: torch.ones(width) for name, width in zip(topology.groups, topology.widths, strict=True)}
-    gates[topology.groups[group]][2] = 0
-    weights = {c.name: network.get_parameter(c.name) for c in topology.connections}
-    before = functional_call(network, gating.effective(topology, weights, gates), (Z, C))
-    with torch.no_grad():
-        for c in topology.shared:
-            if c.writes == group:
-                network.get_parameter(c.name).select(c.out_axis, 2).fill_(7.0)
-    after = functional_call(network, gating.effective(topology, weights, gates), (Z, C))
+    before, after, seen = with_a_unit_off(fresh((5, 4, 5, 4, 5, 4, 5)), group, Z, C)
     assert torch.equal(before, after)
-    open_again = functional_call(network, weights, (Z, C))
-    assert not torch.equal(after, open_again)
+    assert not torch.equal(after, seen)
 
 
 def test_growth_of_every_group_keeps_what_the_old_units_computed():
