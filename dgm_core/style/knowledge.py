@@ -3,8 +3,8 @@
     Γ_t = S + L·diag(λ_t)·Rᵀ + E_t,        E_t ≈ U·diag(s_t)·Vᵀ
 
 S are the base's own statistics: only what a task changes about them is factored, so that a task starts as the base and
-nothing is spent on what the base knows. L and R hold the vectors that earlier tasks kept (singular ones at first, trained
-on since); λ_t, s_t and the new vectors U, V are all that a task stores. Without sharing L and R are empty.
+nothing is spent on what the base knows. L and R hold the vectors that earlier tasks kept (singular ones at first,
+trained on since); λ_t, s_t and the new vectors U, V are all that a task stores. Without sharing L and R are empty.
 """
 
 import math
