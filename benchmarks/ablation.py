@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from dgm_core.experts import FrozenExpert, draw
+from dgm_core.manifest import DataSpec, Label, Manifest
 from dgm_core.masking.gates import soft_gate
 from dgm_core.masking.gating import Gates, UnitGating
 from dgm_core.masking.ledger import Ledger
@@ -33,7 +34,7 @@ from dgm_core.masking.masked import MaskedGenerator
 from dgm_core.memories.dgma import DGMa
 from dgm_core.memories.dgmw import DGMw
 from dgm_core.memories.masked import MaskedMemory
-from dgm_core.memory import DataSpec, Label, Manifest, TaskData, Terms
+from dgm_core.memory import TaskData, Terms
 from dgm_core.style.library import SHIPPED
 from dgm_core.topology import Topology, spread
 from dgm_core.training.classifying import Pool, accuracy, train_classifier

@@ -27,9 +27,9 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dgm_core.blobs import digest, pack
+from dgm_core.manifest import Blobs, DataSpec, Learned, Manifest, TaskEntry
 from dgm_core.memories import load_memory, new_manifest
 from dgm_core.memories.masked import MaskedMemory
-from dgm_core.memory import Blobs, DataSpec, Learned, Manifest, TaskEntry
 from dgm_core.networks.architecture import Generator
 from dgm_core.pruning import live_units
 

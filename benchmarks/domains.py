@@ -30,10 +30,11 @@ from harness.lines import Line
 from harness.schooling import Book, Pupil, Yardstick, base_for
 
 from dgm_core.experts import FrozenExpert
+from dgm_core.manifest import DataSpec
 from dgm_core.memories.dgmw import DGMw
 from dgm_core.memories.gan_memory import GanMemory
 from dgm_core.memories.taught import TaughtMemory
-from dgm_core.memory import DataSpec, TaskData
+from dgm_core.memory import TaskData
 from dgm_core.style.base import Base
 from dgm_core.style.foundation import COLUMNS, Foundation
 from dgm_core.training.adversarial import train_generator

@@ -23,7 +23,8 @@ from harness.lines import Line
 from harness.schooling import Book, Yardstick, base_for
 from torch import Tensor
 
-from dgm_core.memory import DataSpec, Expert, TaskData
+from dgm_core.manifest import DataSpec
+from dgm_core.memory import Expert, TaskData
 from dgm_core.networks.architecture import Generator
 from dgm_core.style.foundation import Foundation
 from dgm_core.training.adversarial import train_generator

@@ -17,7 +17,7 @@ from harness.schooling import base_for
 from harness.tables import table
 from training_step import now
 
-from dgm_core.memory import DataSpec
+from dgm_core.manifest import DataSpec
 from dgm_core.style.base import Base
 from dgm_core.style.foundation import Foundation
 from dgm_core.training.adversarial import AdversarialStep

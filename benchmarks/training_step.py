@@ -15,9 +15,9 @@ import torch
 from compiled import SPECS, made_memory
 from harness.tables import table
 
+from dgm_core.manifest import DataSpec
 from dgm_core.masking.masked import MaskedGenerator
 from dgm_core.memories.masked import MaskedMemory
-from dgm_core.memory import DataSpec
 from dgm_core.training.adversarial import AdversarialStep
 from dgm_core.training.batches import BalancedBatches
 from dgm_core.training.devices import placed

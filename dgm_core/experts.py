@@ -14,7 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dgm_core.blobs import pack
-from dgm_core.memory import DataSpec, Expert, Label
+from dgm_core.manifest import DataSpec, Label
+from dgm_core.memory import Expert
 from dgm_core.networks.architecture import Generator
 from dgm_core.pruning import live_units
 

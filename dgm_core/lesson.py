@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 import torch
 
+from dgm_core.errors import QualityTooLow
 from dgm_core.evaluation.reverse import reverse_accuracy
-from dgm_core.memory import DataSpec, ExpertEntry, Label, QualityTooLow, TaskData
+from dgm_core.manifest import DataSpec, ExpertEntry, Label
+from dgm_core.memory import TaskData
 from dgm_core.replay import Load, replay_pools
 from dgm_core.solvers import ClassifierSolver
 from dgm_core.training.classifying import Pool, train_classifier

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
-from dgm_core.memory import CannotLearn
+from dgm_core.errors import CannotLearn
 
 _LARGEST_SEED = 2**63 - 1
 

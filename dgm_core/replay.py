@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 
 from dgm_core.experts import draw
-from dgm_core.memory import DataSpec, Expert, ExpertEntry, Label
+from dgm_core.manifest import DataSpec, ExpertEntry, Label
+from dgm_core.memory import Expert
 from dgm_core.training.classifying import Pool
 
 Load = Callable[[ExpertEntry], Expert]

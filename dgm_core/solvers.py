@@ -5,7 +5,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dgm_core.blobs import pack, unpack
-from dgm_core.memory import DataSpec, Label, Solver
+from dgm_core.manifest import DataSpec, Label
+from dgm_core.memory import Solver
 from dgm_core.networks.classifiers import Classifier
 from dgm_core.training.classifying import logits
 

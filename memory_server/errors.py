@@ -6,7 +6,7 @@ caller sees of them (status code, reason, details) is decided in one place, `int
 
 from collections.abc import Iterable
 
-from dgm_core.memory import Label
+from dgm_core.manifest import Label
 
 _LISTED = 20
 

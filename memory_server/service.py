@@ -11,7 +11,7 @@ import grpc
 from memory_api.v1 import memory_pb2 as pb
 from memory_api.v1.memory_pb2_grpc import MemoryServiceServicer
 
-from dgm_core.memory import Blobs, Label, Manifest
+from dgm_core.manifest import Blobs, Label, Manifest
 from dgm_core.style.library import Library
 from memory_server.codec import answers, queries, requests
 from memory_server.codec.upload import HEADER, Header, Upload, foundation

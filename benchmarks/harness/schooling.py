@@ -20,8 +20,9 @@ from dgm_core.blobs import unpack
 from dgm_core.evaluation.distances import kernel_distance
 from dgm_core.evaluation.features import FeatureNetwork, train_features
 from dgm_core.experts import FrozenExpert, to_storage
+from dgm_core.manifest import DataSpec, Manifest
 from dgm_core.memories.taught import TaughtMemory
-from dgm_core.memory import DataSpec, Expert, Manifest, Progress, Report, TaskData, Terms
+from dgm_core.memory import Expert, Progress, Report, TaskData, Terms
 from dgm_core.style.base import Base
 from dgm_core.style.library import SHIPPED
 from dgm_core.training.clock import Clock

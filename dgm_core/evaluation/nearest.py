@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dgm_core.experts import draw
-from dgm_core.memory import DataSpec, Expert, TaskData
+from dgm_core.manifest import DataSpec
+from dgm_core.memory import Expert, TaskData
 from dgm_core.training.batches import to_range
 
 _EXAMPLES = 256

@@ -7,7 +7,7 @@ The very first task of a single class has nothing to be told apart from, and sco
 
 from collections.abc import Callable, Sequence
 
-from dgm_core.memory import DataSpec
+from dgm_core.manifest import DataSpec
 from dgm_core.training.classifying import Pool, accuracy, train_classifier
 
 

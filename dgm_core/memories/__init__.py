@@ -1,9 +1,11 @@
 """The memory kinds: one file each and one line here."""
 
+from dgm_core.errors import CannotLearn
+from dgm_core.manifest import Blobs, DataSpec, Manifest
 from dgm_core.memories.dgma import DGMa
 from dgm_core.memories.dgmw import DGMw
 from dgm_core.memories.gan_memory import GanMemory
-from dgm_core.memory import Bases, Blobs, CannotLearn, DataSpec, GenerativeMemory, Manifest
+from dgm_core.memory import Bases, GenerativeMemory
 from dgm_core.style.library import SHIPPED
 
 KINDS: dict[str, type[GenerativeMemory]] = {kind.kind: kind for kind in (DGMw, DGMa, GanMemory)}

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from dgm_core.blobs import pack, unpack
+from dgm_core.errors import CannotBlend
 from dgm_core.evaluation.nearest import nearest
 from dgm_core.experts import FrozenExpert
+from dgm_core.manifest import Blobs, DataSpec, Label, Manifest
 from dgm_core.memories.taught import TaughtMemory, mix
-from dgm_core.memory import Bases, Blend, Blobs, CannotBlend, DataSpec, Label, Manifest, TaskData, Terms
+from dgm_core.memory import Bases, Blend, TaskData, Terms
 from dgm_core.options import Options
 from dgm_core.style.base import Base
 from dgm_core.style.blending import blended, chosen_class

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from dgm_core.blobs import pack, unpack
 from dgm_core.experts import FrozenExpert
+from dgm_core.manifest import Blobs, DataSpec, Label, Manifest
 from dgm_core.masking.gating import Gating
 from dgm_core.masking.ledger import Ledger, Page
 from dgm_core.masking.masked import MaskedGenerator
 from dgm_core.memories.taught import TaughtMemory, mix
-from dgm_core.memory import Bases, Blobs, DataSpec, Label, Manifest, TaskData, Terms
+from dgm_core.memory import Bases, TaskData, Terms
 from dgm_core.networks import AUTOMATIC, architecture_of
 from dgm_core.networks.architecture import Generator
 from dgm_core.options import Options

@@ -11,23 +11,11 @@ from typing import Any, ClassVar, Self
 import torch
 
 from dgm_core.blobs import digest as digest_of
+from dgm_core.errors import CannotLearn
 from dgm_core.experts import FrozenExpert
 from dgm_core.lesson import FEWEST_STEPS, Lesson
-from dgm_core.memory import (
-    Blobs,
-    CannotLearn,
-    Expert,
-    ExpertEntry,
-    GenerativeMemory,
-    Label,
-    Learned,
-    Manifest,
-    Report,
-    Shared,
-    TaskData,
-    TaskEntry,
-    Terms,
-)
+from dgm_core.manifest import Blobs, ExpertEntry, Label, Learned, Manifest, Shared, TaskEntry
+from dgm_core.memory import Expert, GenerativeMemory, Report, TaskData, Terms
 from dgm_core.options import Options
 from dgm_core.replay import Load
 from dgm_core.solvers import ClassifierSolver

@@ -1,6 +1,7 @@
 """Networks: they know shapes and layers, and nothing of masks, tasks or training."""
 
-from dgm_core.memory import CannotLearn, DataSpec
+from dgm_core.errors import CannotLearn
+from dgm_core.manifest import DataSpec
 from dgm_core.networks.architecture import Architecture
 from dgm_core.networks.chains import Dcgan, Mlp
 from dgm_core.networks.gpgan import Gpgan

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from dgm_core.memory import DataSpec
+from dgm_core.manifest import DataSpec
 from dgm_core.networks.discriminators import Discriminator
 from dgm_core.networks.layers import Units, axes
 from dgm_core.topology import Connection, Topology

@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dgm_core.memory import DataSpec
+from dgm_core.manifest import DataSpec
 
 IMAGE_WIDTHS = (32, 64)
 VECTOR_WIDTH = 128

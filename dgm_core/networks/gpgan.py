@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dgm_core.memory import DataSpec
+from dgm_core.manifest import DataSpec
 from dgm_core.networks.architecture import EMBEDDING_DIM, Architecture, Generator, connection, initialise
 from dgm_core.networks.discriminators import SLOPE, Discriminator, halvings
 from dgm_core.networks.grids import Grid, grids

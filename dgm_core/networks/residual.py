@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dgm_core.memory import DataSpec
+from dgm_core.manifest import DataSpec
 from dgm_core.networks.architecture import EMBEDDING_DIM, Architecture, Generator, connection, initialise
 from dgm_core.networks.discriminators import Discriminator
 from dgm_core.networks.grids import Grid, grids

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from dgm_core.blobs import digest as digest_of
 from dgm_core.blobs import pack, unpack
-from dgm_core.memory import CannotLearn, DataSpec
+from dgm_core.errors import CannotLearn
+from dgm_core.manifest import DataSpec
 from dgm_core.networks import architecture_of
 from dgm_core.networks.architecture import Architecture, Generator
 from dgm_core.networks.discriminators import Discriminator

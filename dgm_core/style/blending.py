@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dgm_core.memory import BLEND_GROUPS, Blend, CannotBlend, Label
+from dgm_core.errors import CannotBlend
+from dgm_core.manifest import Label
+from dgm_core.memory import BLEND_GROUPS, Blend
 from dgm_core.networks.architecture import Generator
 from dgm_core.networks.norms import reestimate_norms
 from dgm_core.style.foundation import Foundation, Style

@@ -13,7 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from dgm_core.memory import DataSpec
+from dgm_core.manifest import DataSpec
 from dgm_core.networks.architecture import Generator
 from dgm_core.networks.discriminators import Discriminator
 from dgm_core.style.base import Base

@@ -22,7 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dgm_core.memory import CannotLearn, DataSpec
+from dgm_core.errors import CannotLearn
+from dgm_core.manifest import DataSpec
 from dgm_core.networks import architecture_of
 from dgm_core.networks.gpgan import multiples
 from dgm_core.networks.grids import FEWEST_STAGES, grids

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Self
 
 from dgm_core.blobs import digest as digest_of
-from dgm_core.memory import CannotLearn, DataSpec
+from dgm_core.errors import CannotLearn
+from dgm_core.manifest import DataSpec
 from dgm_core.style.base import Base
 
 SUFFIX = ".safetensors"

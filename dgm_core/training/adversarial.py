@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dgm_core.memory import TrainingDiverged
+from dgm_core.errors import TrainingDiverged
 from dgm_core.networks.discriminators import Discriminator
 from dgm_core.networks.norms import Draw, reestimate_norms
 from dgm_core.training.averaging import Average

@@ -6,7 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dgm_core.memory import CannotLearn, DataSpec, Report, TaskData
+from dgm_core.errors import CannotLearn
+from dgm_core.manifest import DataSpec
+from dgm_core.memory import Report, TaskData
 from dgm_core.networks import architecture_of
 from dgm_core.networks.architecture import Generator
 from dgm_core.style.base import Base, Design

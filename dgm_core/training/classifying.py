@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dgm_core.experts import at_once
-from dgm_core.memory import DataSpec
+from dgm_core.manifest import DataSpec
 from dgm_core.networks.classifiers import Classifier
 from dgm_core.training.batches import BalancedBatches, to_range
 from dgm_core.training.devices import autocast, placed

@@ -7,10 +7,10 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from dgm_core.errors import TrainingDiverged
 from dgm_core.masking.annealing import Annealing
 from dgm_core.masking.masked import MaskedGenerator
 from dgm_core.masking.sparsity import scarcity
-from dgm_core.memory import TrainingDiverged
 from dgm_core.style.knowledge import Factored
 from dgm_core.style.modulation import Modulation
 from dgm_core.training.recipes import Recipe

@@ -10,7 +10,8 @@ import torch
 from memory_client.files import Batch, read_data, read_mnist
 from numpy.typing import NDArray
 
-from dgm_core.memory import DataSpec, DTypeName, TaskData
+from dgm_core.manifest import DataSpec, DTypeName
+from dgm_core.memory import TaskData
 from memory_server.codec.values import Incoming
 
 

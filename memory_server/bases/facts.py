@@ -10,7 +10,7 @@ from memory_client.cli.session import table
 from memory_client.quantities import quantity
 from rich.table import Table
 
-from dgm_core.memory import DataSpec
+from dgm_core.manifest import DataSpec
 from dgm_core.style.base import Base
 from dgm_core.style.foundation import Foundation
 from dgm_core.style.library import BaseFile, Library

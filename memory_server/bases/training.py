@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bars
 
-from dgm_core.memory import DataSpec, Progress, Report, TaskData
+from dgm_core.manifest import DataSpec
+from dgm_core.memory import Progress, Report, TaskData
 from dgm_core.style.base import Base
 from dgm_core.training.bases import design_of, train_base
 from dgm_core.training.recipes import BASE

@@ -5,7 +5,7 @@ from typing import Any
 
 from memory_api.v1 import memory_pb2 as pb
 
-from dgm_core.memory import TaskEntry
+from dgm_core.manifest import TaskEntry
 
 
 def task_analysis(entry: TaskEntry) -> pb.TaskAnalysis:

@@ -3,7 +3,8 @@
 from memory_api.v1 import memory_pb2 as pb
 from numpy import ndarray
 
-from dgm_core.memory import Manifest, Progress
+from dgm_core.manifest import Manifest
+from dgm_core.memory import Progress
 from memory_server.codec.analysis import task_analysis
 from memory_server.codec.values import label_message, spec_message
 from memory_server.learning.status import TaskStatus

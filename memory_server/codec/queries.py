@@ -5,7 +5,8 @@ from typing import Any
 
 from memory_api.v1 import memory_pb2 as pb
 
-from dgm_core.memory import BLEND_GROUPS, Blend, Label
+from dgm_core.manifest import Label
+from dgm_core.memory import BLEND_GROUPS, Blend
 from memory_server.codec import values
 from memory_server.errors import BadRequest
 from memory_server.sampling.queries import BlendQuery, SampleQuery

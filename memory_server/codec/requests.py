@@ -4,7 +4,8 @@ import torch
 from memory_api.v1 import memory_pb2 as pb
 from torch import Tensor
 
-from dgm_core.memory import Bases, Manifest
+from dgm_core.manifest import Manifest
+from dgm_core.memory import Bases
 from memory_server.codec import upload, values
 from memory_server.errors import BadRequest, MemoryExists
 

@@ -10,8 +10,9 @@ import numpy as np
 from memory_api.v1 import memory_pb2 as pb
 from numpy import ndarray
 
+from dgm_core.manifest import Blobs, DataSpec, Label, Manifest
 from dgm_core.memories import DEFAULT_KIND, new_manifest
-from dgm_core.memory import Bases, Blobs, DataSpec, Label, Manifest, Terms
+from dgm_core.memory import Bases, Terms
 from memory_server.codec import values
 from memory_server.errors import BadRequest, MemoryMismatch
 from memory_server.sampling.noise import canonical

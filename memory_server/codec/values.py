@@ -10,7 +10,8 @@ import numpy as np
 from memory_api.v1 import memory_pb2 as pb
 from numpy import ndarray
 
-from dgm_core.memory import CannotLearn, DataSpec, DTypeName, Label
+from dgm_core.errors import CannotLearn
+from dgm_core.manifest import DataSpec, DTypeName, Label
 from memory_server.errors import BadRequest
 
 MAX_LABEL = 200

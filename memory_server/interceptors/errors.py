@@ -13,7 +13,7 @@ from google.protobuf import any_pb2, duration_pb2, message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from dgm_core.memory import CannotBlend, CannotForget
+from dgm_core.errors import CannotBlend, CannotForget
 from memory_server import errors
 from memory_server.store.errors import CorruptBlob
 

@@ -4,7 +4,7 @@ from typing import Protocol
 
 import structlog
 
-from dgm_core.memory import Manifest
+from dgm_core.manifest import Manifest
 from memory_server.store.records import Forgotten
 
 

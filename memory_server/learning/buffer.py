@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from dgm_core.memory import DataSpec
+from dgm_core.manifest import DataSpec
 from memory_server.learning.admission import Reservation
 
 _ZEROS = bytes(1 << 20)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from dgm_core.memory import CannotLearn, QualityTooLow, TrainingDiverged
+from dgm_core.errors import CannotLearn, QualityTooLow, TrainingDiverged
 from memory_server.errors import MemoryServerError
 from memory_server.learning.errors import LearningFailed, WorkerDied
 from memory_server.store.catalog import INTERRUPTED

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from dgm_core.memory import Learned, Manifest, Progress, Shared
+from dgm_core.manifest import Learned, Manifest, Shared
+from dgm_core.memory import Progress
 from memory_server.learning.buffer import IngestBuffer
 from memory_server.learning.errors import WorkerDied
 from memory_server.learning.frames import Frame, encode, read_async

@@ -2,17 +2,9 @@
 
 from dataclasses import asdict, dataclass, replace
 
-from dgm_core.memory import (
-    CannotLearn,
-    Label,
-    Learned,
-    Manifest,
-    Progress,
-    QualityTooLow,
-    Shared,
-    Terms,
-    TrainingDiverged,
-)
+from dgm_core.errors import CannotLearn, QualityTooLow, TrainingDiverged
+from dgm_core.manifest import Label, Learned, Manifest, Shared
+from dgm_core.memory import Progress, Terms
 from memory_server.learning.errors import LearningFailed, OutOfMemory
 from memory_server.learning.frames import Frame
 

@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 
 import structlog
 
+from dgm_core.manifest import Blobs, Learned, Manifest
 from dgm_core.memories import kind_of
-from dgm_core.memory import Blobs, Learned, Manifest, Progress, Terms
+from dgm_core.memory import Progress, Terms
 from memory_server.errors import ShuttingDown, TaskFinished, TaskUnfinished
 from memory_server.learning.audience import Audience, tell
 from memory_server.learning.buffer import IngestBuffer

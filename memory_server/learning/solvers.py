@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import structlog
 
-from dgm_core.memory import Manifest, Progress
+from dgm_core.manifest import Manifest
+from dgm_core.memory import Progress
 from memory_server.errors import NoSolver
 from memory_server.learning.audience import Audience, tell
 from memory_server.learning.executor import Executor

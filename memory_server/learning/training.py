@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dgm_core.manifest import DataSpec
 from dgm_core.memories import load_memory
-from dgm_core.memory import DataSpec, Progress, Report, TaskData
+from dgm_core.memory import Progress, Report, TaskData
 from memory_server.learning.frames import Frame
 from memory_server.learning.messages import (
     Inherited,

@@ -4,7 +4,8 @@ import asyncio
 from abc import ABC, abstractmethod
 from typing import Any
 
-from dgm_core.memory import Learned, Progress, Terms
+from dgm_core.manifest import Learned
+from dgm_core.memory import Progress, Terms
 from memory_server.learning.buffer import IngestBuffer
 from memory_server.learning.endings import Ending
 from memory_server.learning.status import LiveStatus, TaskStatus

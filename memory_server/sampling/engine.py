@@ -10,7 +10,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
-from dgm_core.memory import Manifest
+from dgm_core.manifest import Manifest
 from memory_server.errors import BadRequest, EmptyMemory, ShuttingDown, UnknownMemory
 from memory_server.sampling.experts import ExpertCache
 from memory_server.sampling.pool import TilePool

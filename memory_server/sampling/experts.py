@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 
+from dgm_core.errors import CannotBlend
+from dgm_core.manifest import Blobs, Manifest
 from dgm_core.memories import load_memory
-from dgm_core.memory import Blobs, CannotBlend, Expert, GenerativeMemory, Manifest, Solver
+from dgm_core.memory import Expert, GenerativeMemory, Solver
 from memory_server.errors import BadRequest, SolverRetraining, Superseded
 from memory_server.sampling.plan import Blended, ExpertKey
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from dgm_core.memory import Label
+from dgm_core.manifest import Label
 
 BLOCK = 64
 """Rows that share one counter block; a row is a function of its block and its place in it."""

@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Int
 from numpy import ndarray
 
-from dgm_core.memory import Blend, DataSpec, Label, Manifest
+from dgm_core.manifest import DataSpec, Label, Manifest
+from dgm_core.memory import Blend
 from memory_server.errors import EmptyMemory, UnknownClass, UnknownTask
 from memory_server.sampling import noise
 

@@ -4,7 +4,8 @@ import secrets
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
-from dgm_core.memory import Blend, Label, Manifest
+from dgm_core.manifest import Label, Manifest
+from dgm_core.memory import Blend
 from memory_server.sampling.plan import Blended, Plan, Repeated, Source, segment_rows, sources_of
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dgm_core.memory import DataSpec, Label, Manifest
+from dgm_core.manifest import DataSpec, Label, Manifest
 from memory_server.errors import MemoryServerError, UnknownRevision
 from memory_server.sampling.plan import Plan, Repeated
 from memory_server.sampling.pool import Job, TilePool

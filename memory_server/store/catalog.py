@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, delete, event, func, insert, inspect, select, update
 from sqlalchemy.engine import RowMapping
 
-from dgm_core.memory import Blobs, Learned, Manifest, Shared
+from dgm_core.manifest import Blobs, Learned, Manifest, Shared
 from memory_server.errors import MemoryExists, TaskExists, TaskUnfinished, UnknownMemory, UnknownRevision, UnknownTask
 from memory_server.store.errors import NewerFormat
 from memory_server.store.records import Committed, Forgotten, MemoryRecord, TaskRecord, TaskState

@@ -12,7 +12,7 @@ from typing import Self
 
 from sqlalchemy.exc import DatabaseError
 
-from dgm_core.memory import Blobs, Learned, Manifest, Shared
+from dgm_core.manifest import Blobs, Learned, Manifest, Shared
 from memory_server.errors import Broken
 from memory_server.store.blobs import BlobStore, sync_directory
 from memory_server.store.catalog import Catalog, Clock

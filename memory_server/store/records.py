@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dgm_core.memory import Label, Manifest
+from dgm_core.manifest import Label, Manifest
 
 
 class TaskState(StrEnum):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dgm_core.memory import DataSpec
+from dgm_core.manifest import DataSpec
 from dgm_core.style.base import Base
 from dgm_core.training.bases import design_of
 

@@ -3,7 +3,7 @@ import pytest
 import training_step
 from compiled import made_memory
 
-from dgm_core.memory import DataSpec
+from dgm_core.manifest import DataSpec
 
 
 @pytest.fixture

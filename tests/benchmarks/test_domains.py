@@ -8,7 +8,7 @@ import pytest
 import torch
 from harness import lines, schooling
 
-from dgm_core.memory import DataSpec
+from dgm_core.manifest import DataSpec
 
 TINY = ["--steps", "4", "--feature-steps", "3", "--measured", "40", "--images", "20"]
 

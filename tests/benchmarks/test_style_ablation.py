@@ -9,7 +9,7 @@ from domains import Domain
 from harness import lines, schooling
 from harness.data import load
 
-from dgm_core.memory import DataSpec
+from dgm_core.manifest import DataSpec
 
 SPEC = DataSpec((1, 8, 8), "uint8")
 

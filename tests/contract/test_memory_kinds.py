@@ -6,19 +6,11 @@ from dataclasses import dataclass, field, replace
 import pytest
 import torch
 
+from dgm_core.errors import Cancelled, CannotForget, CannotLearn, QualityTooLow
 from dgm_core.experts import draw
+from dgm_core.manifest import DataSpec, Learned, Manifest
 from dgm_core.memories import KINDS, load_memory, new_manifest
-from dgm_core.memory import (
-    Cancelled,
-    CannotForget,
-    CannotLearn,
-    DataSpec,
-    Learned,
-    Manifest,
-    QualityTooLow,
-    TaskData,
-    Terms,
-)
+from dgm_core.memory import TaskData, Terms
 from tests.dgm_core.bases import tiny_bases
 
 pytestmark = pytest.mark.usefixtures("small_batches")

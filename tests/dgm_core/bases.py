@@ -5,7 +5,8 @@ from functools import cache
 
 import torch
 
-from dgm_core.memory import CannotLearn, DataSpec
+from dgm_core.errors import CannotLearn
+from dgm_core.manifest import DataSpec
 from dgm_core.style.base import Base
 from dgm_core.training.bases import design_of
 

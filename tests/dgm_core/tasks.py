@@ -3,8 +3,8 @@
 import torch
 from torch.func import functional_call
 
+from dgm_core.manifest import DataSpec
 from dgm_core.masking.gating import UnitGating, WeightGating
-from dgm_core.memory import DataSpec
 from dgm_core.networks import architecture_of
 from dgm_core.topology import spread
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from dgm_core import experts
 from dgm_core.experts import FrozenExpert, draw
-from dgm_core.memory import DataSpec, Expert
+from dgm_core.manifest import DataSpec
+from dgm_core.memory import Expert
 from dgm_core.networks.norms import reestimate_norms
 from tests.dgm_core.tasks import GATINGS, NOISE, SPECS, inputs, masked, materialised, naive
 

@@ -6,7 +6,7 @@ import grpc
 import pytest
 from memory_api.v1 import memory_pb2 as pb
 
-from dgm_core.memory import DataSpec
+from dgm_core.manifest import DataSpec
 from tests.dgm_core.bases import random_base
 
 INVALID, PRECONDITION = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION

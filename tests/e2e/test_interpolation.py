@@ -10,7 +10,7 @@ import torch
 from memory_api.v1 import memory_pb2 as pb
 from memory_client import CannotInterpolate, InvalidInput, Memory, UnknownClass, UnknownTask
 
-from dgm_core.memory import DataSpec
+from dgm_core.manifest import DataSpec
 from dgm_core.style.base import Base
 from dgm_core.training.bases import design_of
 

@@ -2,7 +2,8 @@ import torch
 from torch import nn
 
 from dgm_core.evaluation.nearest import nearest
-from dgm_core.memory import DataSpec, Expert, TaskData
+from dgm_core.manifest import DataSpec
+from dgm_core.memory import Expert, TaskData
 
 SPEC = DataSpec((1, 8, 8), "uint8")
 CPU = torch.device("cpu")

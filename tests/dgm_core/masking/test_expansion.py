@@ -1,8 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dgm_core.manifest import DataSpec
 from dgm_core.masking.expansion import expanded_widths
-from dgm_core.memory import DataSpec
 from dgm_core.networks.chains import Dcgan, Mlp
 from dgm_core.networks.residual import Residual
 

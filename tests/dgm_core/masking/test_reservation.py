@@ -2,13 +2,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dgm_core.manifest import DataSpec
 from dgm_core.masking.ledger import Ledger
 from dgm_core.masking.masked import MaskedGenerator
 from dgm_core.masking.reservation import protect_, restore_
 from dgm_core.masking.sparsity import free_capacity, reservation_cost, scarcity
 from dgm_core.memories.dgma import DGMa
 from dgm_core.memories.dgmw import DGMw
-from dgm_core.memory import DataSpec
 from dgm_core.networks.chains import Dcgan
 from dgm_core.training.adversarial import AdversarialStep
 from dgm_core.training.batches import BalancedBatches

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dgm_core.memory import CannotLearn, DataSpec
+from dgm_core.errors import CannotLearn
+from dgm_core.manifest import DataSpec
 from dgm_core.networks import architecture_of
 from dgm_core.networks.chains import Dcgan, Mlp
 from dgm_core.networks.grids import grids

@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch.func import functional_call
 
+from dgm_core.manifest import DataSpec
 from dgm_core.masking.expansion import expanded_widths
 from dgm_core.masking.gating import UnitGating
 from dgm_core.memories import load_memory, new_manifest
-from dgm_core.memory import DataSpec, TaskData, Terms
+from dgm_core.memory import TaskData, Terms
 from dgm_core.networks.gpgan import Gpgan, multiples
 from tests.dgm_core.networks.tracing import with_a_unit_off
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.func import functional_call
 
+from dgm_core.manifest import DataSpec
 from dgm_core.masking.gating import UnitGating
-from dgm_core.memory import DataSpec
 from dgm_core.networks.residual import Residual
 from tests.dgm_core.networks.tracing import with_a_unit_off
 

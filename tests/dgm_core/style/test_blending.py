@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from dgm_core.errors import CannotBlend
 from dgm_core.memories import load_memory, new_manifest
-from dgm_core.memory import Blend, CannotBlend, TaskData, Terms
+from dgm_core.memory import Blend, TaskData, Terms
 from tests.dgm_core.bases import IMAGE, tiny_bases
 
 pytestmark = pytest.mark.usefixtures("small_batches")

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from dgm_core.memory import DataSpec
+from dgm_core.manifest import DataSpec
 from dgm_core.style.foundation import Foundation
 from dgm_core.training.adversarial import AdversarialStep
 from dgm_core.training.batches import BalancedBatches

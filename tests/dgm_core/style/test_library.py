@@ -6,7 +6,8 @@ import zipfile
 import pytest
 
 from dgm_core.blobs import pack, unpack
-from dgm_core.memory import CannotLearn, DataSpec
+from dgm_core.errors import CannotLearn
+from dgm_core.manifest import DataSpec
 from dgm_core.style.library import SHIPPED, Library
 from tests.dgm_core.bases import IMAGE, random_base
 

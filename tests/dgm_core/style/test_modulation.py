@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from dgm_core.memory import CannotLearn, DataSpec
+from dgm_core.errors import CannotLearn
+from dgm_core.manifest import DataSpec
 from dgm_core.style.base import Base
 from dgm_core.style.foundation import COLUMNS, Foundation
 from dgm_core.style.modulation import Site, generator_sites, modulate, normalised, statistics

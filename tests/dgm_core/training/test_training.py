@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from dgm_core.memory import DataSpec, Progress, TaskData
+from dgm_core.manifest import DataSpec
+from dgm_core.memory import Progress, TaskData
 from dgm_core.training.averaging import Average
 from dgm_core.training.batches import BalancedBatches, split, standardisation, to_range
 from dgm_core.training.classifying import Pool, accuracy, train_classifier

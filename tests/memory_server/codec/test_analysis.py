@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from dgm_core.memory import DataSpec, ExpertEntry, Manifest, TaskEntry
+from dgm_core.manifest import DataSpec, ExpertEntry, Manifest, TaskEntry
 from memory_server.codec import answers
 from memory_server.store.records import MemoryRecord
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from memory_api.v1 import memory_pb2 as pb
 
-from dgm_core.memory import DataSpec
+from dgm_core.manifest import DataSpec
 from memory_server.codec import values
 from memory_server.errors import BadRequest
 

@@ -4,8 +4,8 @@ import numpy as np
 import psutil
 import pytest
 
+from dgm_core.manifest import DataSpec, Manifest
 from dgm_core.memories import new_manifest
-from dgm_core.memory import DataSpec, Manifest
 from memory_server.learning.admission import IngestBudget
 from memory_server.learning.buffer import IngestBuffer
 from memory_server.learning.queue import TaskQueue

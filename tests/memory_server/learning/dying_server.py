@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from dgm_core.manifest import DataSpec
 from dgm_core.memories import new_manifest
-from dgm_core.memory import DataSpec, Terms
+from dgm_core.memory import Terms
 from memory_server.learning.admission import IngestBudget
 from memory_server.learning.buffer import IngestBuffer
 from memory_server.learning.executor import LocalProcessExecutor

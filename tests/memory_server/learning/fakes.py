@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from dgm_core.memory import ExpertEntry, Learned, Manifest, Progress, Shared, TaskEntry, Terms
+from dgm_core.manifest import ExpertEntry, Learned, Manifest, Shared, TaskEntry
+from dgm_core.memory import Progress, Terms
 from memory_server.learning.messages import Job
 from memory_server.learning.queue import TaskQueue
 from memory_server.learning.status import TaskStatus

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dgm_core.memory import DataSpec
+from dgm_core.manifest import DataSpec
 from memory_server.errors import TaskTooLarge
 from memory_server.learning.buffer import IngestBuffer
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from dgm_core.errors import CannotLearn
+from dgm_core.manifest import Manifest
 from dgm_core.memories import load_memory
-from dgm_core.memory import CannotLearn, Manifest, Terms
+from dgm_core.memory import Terms
 from memory_server.learning.errors import LearningFailed, WorkerDied
 from memory_server.learning.executor import LocalProcessExecutor
 from memory_server.learning.messages import Job

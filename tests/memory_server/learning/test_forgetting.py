@@ -2,7 +2,8 @@ import asyncio
 
 import pytest
 
-from dgm_core.memory import CannotForget, Progress, QualityTooLow
+from dgm_core.errors import CannotForget, QualityTooLow
+from dgm_core.memory import Progress
 from memory_server.errors import (
     NoSolver,
     ShuttingDown,

@@ -1,16 +1,8 @@
 import pytest
 
-from dgm_core.memory import (
-    CannotLearn,
-    ExpertEntry,
-    Learned,
-    Progress,
-    QualityTooLow,
-    Shared,
-    TaskEntry,
-    Terms,
-    TrainingDiverged,
-)
+from dgm_core.errors import CannotLearn, QualityTooLow, TrainingDiverged
+from dgm_core.manifest import ExpertEntry, Learned, Shared, TaskEntry
+from dgm_core.memory import Progress, Terms
 from memory_server.learning.errors import LearningFailed, OutOfMemory, WorkerDied
 from memory_server.learning.messages import (
     Inherited,

@@ -6,7 +6,8 @@ import time
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from dgm_core.memory import Progress, QualityTooLow, Terms
+from dgm_core.errors import QualityTooLow
+from dgm_core.memory import Progress, Terms
 from memory_server.errors import (
     ServerBusy,
     ShuttingDown,

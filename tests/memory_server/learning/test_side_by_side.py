@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dgm_core.memory import DataSpec, Manifest, Progress, QualityTooLow
+from dgm_core.errors import QualityTooLow
+from dgm_core.manifest import DataSpec, Manifest
+from dgm_core.memory import Progress
 from memory_server.errors import TaskExists, TaskUnfinished, UnknownMemory
 from memory_server.learning.admission import IngestBudget
 from memory_server.learning.buffer import IngestBuffer

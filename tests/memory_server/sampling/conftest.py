@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from dgm_core.manifest import DataSpec
 from dgm_core.memories import load_memory, new_manifest
-from dgm_core.memory import DataSpec, TaskData, Terms
+from dgm_core.memory import TaskData, Terms
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from dgm_core.errors import CannotBlend
+from dgm_core.manifest import DataSpec, ExpertEntry, Manifest, TaskEntry
 from dgm_core.memories import KINDS
 from dgm_core.memories.dgmw import DGMw
-from dgm_core.memory import Blend, CannotBlend, DataSpec, ExpertEntry, Manifest, TaskEntry
+from dgm_core.memory import Blend
 from memory_server.errors import BadRequest, EmptyMemory, Superseded, UnknownClass, UnknownTask
 from memory_server.sampling.engine import SamplingEngine
 from memory_server.sampling.experts import ExpertCache

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dgm_core.memory import DataSpec, ExpertEntry, Manifest, TaskEntry
+from dgm_core.manifest import DataSpec, ExpertEntry, Manifest, TaskEntry
 from memory_server.errors import EmptyMemory, UnknownClass, UnknownTask
 from memory_server.sampling.plan import TILE_ROWS, Plan, Source, segment_rows, sources_of, split
 

@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dgm_core.memory import DataSpec, ExpertEntry, Learned, Manifest, TaskEntry
+from dgm_core.manifest import DataSpec, ExpertEntry, Learned, Manifest, TaskEntry
 from memory_server.store.records import TaskRecord
 
 

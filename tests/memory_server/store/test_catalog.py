@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dgm_core.memory import CannotForget, DataSpec, ExpertEntry, Learned, Manifest, Shared, TaskEntry
+from dgm_core.errors import CannotForget
+from dgm_core.manifest import DataSpec, ExpertEntry, Learned, Manifest, Shared, TaskEntry
 from memory_server.errors import (
     MemoryExists,
     TaskExists,

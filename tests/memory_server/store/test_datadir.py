@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from dgm_core.memory import Shared
+from dgm_core.manifest import Shared
 from memory_server.errors import UnknownMemory
 from memory_server.store.datadir import DataDir
 from memory_server.store.errors import CommitFailed, DataDirError, NotForgotten, SolverNotStored
@@ -30,7 +30,7 @@ COMMIT_FOREVER = """
 import hashlib, sys
 from itertools import count
 from pathlib import Path
-from dgm_core.memory import DataSpec, ExpertEntry, Learned, Manifest, TaskEntry
+from dgm_core.manifest import DataSpec, ExpertEntry, Learned, Manifest, TaskEntry
 from memory_server.store.datadir import DataDir
 from memory_server.store.records import TaskRecord
 
