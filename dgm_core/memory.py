@@ -9,13 +9,13 @@ Learning differs by kind, serving does not: a sampler knows only manifests and e
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, Self, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from dgm_core.errors import CannotBlend
 from dgm_core.manifest import Blobs, DataSpec, Label, Learned, Manifest, Shared
@@ -105,12 +105,16 @@ class Expert(ABC):
         classes: what it generates.
         noise_dim: length of one noise vector z ~ N(0, I).
         nbytes: memory that its tensors take.
+        network: what generates, from (z, c).
+        form: of experts of one memory, equal for those whose networks differ in the values of their tensors alone.
     """
 
     digest: str
     classes: tuple[Label, ...]
     noise_dim: int
     nbytes: int
+    network: nn.Module
+    form: Hashable
 
     @abstractmethod
     def generate(self, z: Float[Tensor, "batch noise"], c: Int[Tensor, " batch"]) -> Float[Tensor, "batch *shape"]:

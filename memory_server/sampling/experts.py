@@ -2,11 +2,12 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
 import torch
 
+from dgm_core.bundles import Bundle
 from dgm_core.errors import CannotBlend
 from dgm_core.manifest import Blobs, Manifest
 from dgm_core.memories import load_memory
@@ -18,6 +19,8 @@ Newest = Callable[[str], Manifest]
 """The newest revision of a named memory; raises UnknownMemory."""
 
 _MEMORIES = 2
+_BUNDLES = 4
+"""Each holds the weights of a few experts once more; readers mostly want the same ones again."""
 _BLENDS = 8
 """Blends that are kept: enough for a few readers whose large n takes many tiles of one."""
 
@@ -41,6 +44,7 @@ class ExpertCache:
         self._blobs = blobs
         self._capacity = capacity
         self._experts: OrderedDict[ExpertKey, Expert] = OrderedDict()
+        self._bundles: OrderedDict[tuple[ExpertKey, ...], Bundle] = OrderedDict()
         self._solvers: OrderedDict[str, Solver] = OrderedDict()
         self._memories: OrderedDict[str, GenerativeMemory] = OrderedDict()
         self._loading = threading.Lock()
@@ -59,6 +63,27 @@ class ExpertCache:
             return found
         with self._loading:
             return self._recent(key) or self._keep(key, self._made(memory, key).to(self.device))
+
+    def form(self, key: ExpertKey) -> Hashable | None:
+        """What an expert of a memory has to share with another one to be bundled with it; None if it is not here."""
+        with self._lock:
+            expert = self._experts.get(key)
+        return None if expert is None else expert.form
+
+    def bundle(self, experts: Mapping[ExpertKey, Expert]) -> Bundle:
+        """Experts of one memory and one form as one, kept for the next time if all of them are."""
+        key = tuple(experts)
+        with self._lock:
+            found = self._bundles.get(key)
+            if found is not None:
+                self._bundles.move_to_end(key)
+                return found
+        made = Bundle(list(experts.values()))
+        with self._lock:
+            if self._experts.keys() >= experts.keys():  # none of them was forgotten in the meantime
+                self._bundles[key] = made
+                _trim(self._bundles, _BUNDLES)
+        return made
 
     def solver(self, memory: str) -> tuple[Manifest, Solver]:
         """The newest revision and its task solver. Raises UnknownMemory, SolverRetraining.
@@ -85,14 +110,15 @@ class ExpertCache:
                 self._experts.pop(digest, None)
             for blend in self._blends():
                 del self._experts[blend]
+            self._bundles.clear()
             self._solvers.clear()
             self._memories.clear()
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all experts in the cache."""
+        """Bytes of all experts in the cache, bundled ones counted again."""
         with self._lock:
-            return sum(expert.nbytes for expert in self._experts.values())
+            return _size(self._experts.values()) + _size(self._bundles.values())
 
     def _recent(self, key: ExpertKey) -> Expert | None:
         with self._lock:
@@ -105,7 +131,7 @@ class ExpertCache:
             self._experts[key] = expert
             for blend in self._blends()[:-_BLENDS]:
                 del self._experts[blend]
-            total = sum(kept.nbytes for kept in self._experts.values())
+            total = _size(self._experts.values())
             while total > self._capacity and len(self._experts) > 1:
                 total -= self._experts.popitem(last=False)[1].nbytes
         return expert
@@ -146,6 +172,10 @@ class ExpertCache:
         return self._memories[key]
 
 
-def _trim(cache: OrderedDict[str, Any]) -> None:
-    while len(cache) > _MEMORIES:
+def _size(kept: Iterable[Expert | Bundle]) -> int:
+    return sum(each.nbytes for each in kept)
+
+
+def _trim(cache: OrderedDict[Any, Any], most: int = _MEMORIES) -> None:
+    while len(cache) > most:
         cache.popitem(last=False)

@@ -8,6 +8,9 @@ from dgm_core.manifest import Label, Manifest
 from dgm_core.memory import Blend
 from memory_server.sampling.plan import Blended, Plan, Repeated, Source, segment_rows, sources_of
 
+AWAITED_ROWS = 1024
+"""Up to so many rows are taken for a request that somebody waits for."""
+
 
 @dataclass(frozen=True)
 class Query(ABC):
@@ -31,6 +34,11 @@ class Query(ABC):
     @abstractmethod
     def endless(self) -> bool:
         """Whether the stream has no end of its own."""
+
+    @property
+    @abstractmethod
+    def awaited(self) -> bool:
+        """Whether somebody is likely to wait for all of it: then it comes before streams that run ahead of a reader."""
 
     @property
     @abstractmethod
@@ -71,6 +79,11 @@ class SampleQuery(Query):
         return self.n is None
 
     @property
+    def awaited(self) -> bool:
+        """Where the rows are named and few."""
+        return self.n is not None and self.n <= AWAITED_ROWS
+
+    @property
     def follows(self) -> bool:
         """Unless a seed or a revision pins it."""
         return self.seed is None and self.revision == 0
@@ -99,6 +112,11 @@ class BlendQuery(Query):
     def endless(self) -> bool:
         """Never."""
         return False
+
+    @property
+    def awaited(self) -> bool:
+        """Where there are few rows of all weights together."""
+        return self.n * len(self.weights) <= AWAITED_ROWS
 
     @property
     def follows(self) -> bool:

@@ -9,8 +9,9 @@ import numpy as np
 
 from dgm_core.manifest import DataSpec, Label, Manifest
 from memory_server.errors import MemoryServerError, UnknownRevision
+from memory_server.sampling.jobs import Job
 from memory_server.sampling.plan import Plan, Repeated
-from memory_server.sampling.pool import Job, TilePool
+from memory_server.sampling.pool import TilePool
 from memory_server.sampling.queries import Query
 
 MESSAGE_BYTES = 512 * 1024
@@ -167,7 +168,8 @@ class Stream:
             return None
         x = np.empty((len(segment.y), *self._opening.spec.shape), self._opening.dtype)
         done = asyncio.get_running_loop().create_future()
-        job = Job(self.query.memory, self._plan.seed, segment, self._skip, x, done)
+        exact, urgent = self.query.seed is not None, self.query.awaited
+        job = Job(self.query.memory, self._plan.seed, exact, urgent, segment, self._skip, x, done)
         self._segment, self._skip = self._segment + 1, 0
         return job
 

@@ -1,4 +1,4 @@
-"""One tile from noise to bytes: the only place where sampling runs a network."""
+"""What goes into a network for a tile, and what comes out of it as pixels."""
 
 import numpy as np
 import torch
@@ -6,30 +6,15 @@ from jaxtyping import Float, Int, UInt8
 from numpy import ndarray
 from torch import Tensor
 
-from dgm_core.memory import Expert
 from memory_server.sampling import noise
 from memory_server.sampling.plan import Tile
 
 
-@torch.inference_mode()
-def compute(expert: Expert, tile: Tile, *, seed: int, device: torch.device, as_uint8: bool) -> ndarray:
-    """The rows of a tile in its own order: uint8 images, or float32 images in [-1, 1] or vectors."""
-    z, c = inputs(tile, seed, expert.noise_dim)
-    x = expert.generate(z.to(device), c.to(device))[: len(tile.places)]
-    return (to_uint8(x) if as_uint8 else x).cpu().numpy()
-
-
-def inputs(tile: Tile, seed: int, noise_dim: int) -> tuple[Float[Tensor, "padded noise_dim"], Int[Tensor, " padded"]]:
-    """Noise and class indices of a tile; the rows that pad it are zero."""
-    z = np.zeros((tile.padded, noise_dim), np.float32)
-    c = np.zeros(tile.padded, np.int64)
-    at = 0
-    for run in tile.runs:
-        here = slice(at, at + len(run.rows))
-        z[here] = noise.normal(seed, run.batch, run.label, run.rows, noise_dim)
-        c[here] = run.index
-        at += len(run.rows)
-    return torch.from_numpy(z), torch.from_numpy(c)
+def inputs(tile: Tile, seed: int, noise_dim: int) -> tuple[Float[ndarray, "rows noise_dim"], Int[ndarray, " rows"]]:
+    """Noise (float32) and class indices (int64) of a tile, a row for each of its places."""
+    z = [noise.normal(seed, run.batch, run.label, run.rows, noise_dim) for run in tile.runs]
+    c = np.repeat([run.index for run in tile.runs], [len(run.rows) for run in tile.runs])
+    return np.concatenate(z), c.astype(np.int64, copy=False)
 
 
 def to_uint8(x: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:

@@ -1,0 +1,166 @@
+"""What waits to be computed: whose turn it is, and what can be computed along with it.
+
+Streams share the device by start-time fair queueing (Goyal et al. 1996): a stream's next tile is due at the virtual
+time at which its earlier rows have been paid for, and the tile that is due first is next. So each of n busy streams
+gets an n-th of the rows, whatever the size of its tiles, one that comes back from a pause is due at once, and nobody
+starves. Rows that somebody waits for cost an eighth of those of a stream that runs ahead of its reader, and come first
+among those that are due.
+"""
+
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import count, islice
+
+from memory_server.sampling.jobs import Job
+from memory_server.sampling.plan import TILE_ROWS, ExpertKey, Tile
+
+URGENCY = 8
+"""How many times its share a stream gets for which somebody waits."""
+
+FEW_ROWS = 8
+"""Up to so many rows of an expert are worth a place in a bundle; more are faster alone."""
+MOST_EXPERTS = 16
+"""Of a bundle: what it holds beside the experts themselves stays small."""
+_LOOKED_AT = 256
+
+Form = Callable[[ExpertKey], Hashable | None]
+"""The form of an expert (see `Expert.form`), None while it is not on the device."""
+
+
+@dataclass(eq=False)
+class Work:
+    """One tile of a job, waiting."""
+
+    turn: "_Turn"
+    job: Job
+    tile: Tile
+
+    @property
+    def rows(self) -> int:
+        """Rows that its stream pays for."""
+        return len(self.tile.places)
+
+    @property
+    def key(self) -> tuple[str, ExpertKey]:
+        """What it can be merged by."""
+        return self.job.memory, self.tile.expert
+
+
+@dataclass(eq=False)
+class _Turn:
+    """A stream's place in the order: `due` is the virtual time of its next tile."""
+
+    due: float
+    works: deque[Work] = field(default_factory=deque)
+    queued: bool = False
+
+
+class Waiting:
+    """All tiles that wait. Calls are made by one thread at a time.
+
+    Arguments:
+        form: tells which experts can be bundled.
+    """
+
+    def __init__(self, form: Form) -> None:
+        self._form = form
+        self._now = 0.0
+        self._turns: dict[Hashable, _Turn] = {}
+        self._order: list[tuple[float, bool, int, _Turn]] = []
+        self._arrivals = count()
+        # Tiles that may be merged, by what they can be merged by; in the order of their coming.
+        self._open: dict[tuple[str, ExpertKey], dict[Work, None]] = {}
+
+    def __bool__(self) -> bool:
+        """Whether `take` may have something; it is empty for sure afterwards if `take` had nothing."""
+        return bool(self._order)
+
+    def add(self, stream: Hashable, job: Job) -> None:
+        """The tiles of a job, behind those that its stream has waiting."""
+        turn = self._turns.setdefault(stream, _Turn(self._now))
+        if not turn.works:
+            turn.due = max(turn.due, self._now)
+        for tile in job.segment.tiles:
+            work = Work(turn, job, tile)
+            turn.works.append(work)
+            if not job.exact:
+                self._open.setdefault(work.key, {})[work] = None
+        self._queue(turn)
+
+    def drop(self, stream: Hashable) -> None:
+        """Forgets a stream and the tiles that it has waiting."""
+        turn = self._turns.pop(stream, None)
+        if turn is not None:
+            for work in turn.works:
+                self._close(work)
+            turn.works.clear()
+
+    def take(self) -> list[Work]:
+        """The next pass over the device: the tile that is due, and what may be computed along with it.
+
+        A tile whose bytes are promised is alone. Others are merged with those of the same expert into a full tile, and
+        few rows of one expert with few of others like it.
+        """
+        while self._order:
+            due, *_, turn = heappop(self._order)
+            turn.queued = False
+            if turn.works and due < turn.due:  # its rows were computed along with others' in the meantime
+                self._queue(turn)
+            elif turn.works:
+                self._now = due
+                return self._pass(turn.works[0])
+        return []
+
+    def _pass(self, first: Work) -> list[Work]:
+        works = [first] if first.job.exact else list(self._merged(first))
+        for work in works:
+            self._take(work)
+        return works
+
+    def _merged(self, first: Work) -> Iterator[Work]:
+        rows = 0
+        for work in _fitting([first, *self._open[first.key]], TILE_ROWS):
+            rows += work.rows
+            yield work
+        if rows > FEW_ROWS or (form := self._form(first.tile.expert)) is None:
+            return
+        memory, _ = first.key
+        alike = (
+            key
+            for key, works in islice(self._open.items(), _LOOKED_AT)
+            if key != first.key
+            and key[0] == memory
+            and next(iter(works)).rows <= FEW_ROWS
+            and self._form(key[1]) == form
+        )
+        for key in islice(alike, MOST_EXPERTS - 1):
+            yield from _fitting(self._open[key], FEW_ROWS)
+
+    def _take(self, work: Work) -> None:
+        self._close(work)
+        turn = work.turn
+        turn.works.remove(work)  # near the front: a pass takes the oldest of each stream
+        turn.due += work.rows / (URGENCY if work.job.urgent else 1)
+        self._queue(turn)
+
+    def _queue(self, turn: _Turn) -> None:
+        if turn.works and not turn.queued:
+            turn.queued = True
+            heappush(self._order, (turn.due, not turn.works[0].job.urgent, next(self._arrivals), turn))
+
+    def _close(self, work: Work) -> None:
+        works = self._open.get(work.key, {})
+        works.pop(work, None)
+        if not works:
+            self._open.pop(work.key, None)
+
+
+def _fitting(works: "dict[Work, None] | list[Work]", rows: int) -> Iterator[Work]:
+    """The first of some works, each once, as long as their rows are no more than so many."""
+    for work in dict.fromkeys(works):
+        rows -= work.rows
+        if rows < 0:
+            return
+        yield work

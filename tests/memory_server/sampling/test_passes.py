@@ -1,0 +1,133 @@
+"""Tiles computed alone, merged and bundled: the same rows."""
+
+import asyncio
+
+import numpy as np
+import pytest
+import torch
+
+from dgm_core.bundles import Bundle
+from dgm_core.experts import FrozenExpert
+from dgm_core.manifest import DataSpec
+from dgm_core.networks import architecture_of
+from memory_server.errors import Superseded
+from memory_server.sampling import passes
+from memory_server.sampling.experts import ExpertCache
+from memory_server.sampling.jobs import Job
+from memory_server.sampling.plan import Run, Segment, Tile
+from memory_server.sampling.tiles import inputs, to_uint8
+from memory_server.sampling.waiting import Waiting
+
+SPEC, NOISE = DataSpec((1, 8, 8), "uint8"), 8
+
+
+def made(seed):
+    torch.manual_seed(seed)
+    architecture = architecture_of("dcgan", SPEC, NOISE)
+    network = architecture.generator(architecture.initial_widths(2), 2).eval()
+    for parameter in network.parameters():
+        parameter.detach().normal_(std=0.3)
+    return FrozenExpert(network.folded(), (0, 1), NOISE)
+
+
+class Kept(ExpertCache):
+    """Holds some experts and no memory."""
+
+    def __init__(self, **experts):
+        super().__init__(lambda memory: None, {}, torch.device("cpu"), 1 << 30)
+        self._experts.update(experts)
+        self.bundled = []
+
+    def _made(self, memory, key):
+        raise Superseded(memory)
+
+    def bundle(self, experts):
+        self.bundled.append(set(experts))
+        return super().bundle(experts)
+
+
+@pytest.fixture
+def experts():
+    return Kept(**{name: made(seed) for seed, name in enumerate("abc")})
+
+
+async def delivered(experts, *jobs):
+    """Computes jobs of tiles (expert, rows): gives x or the error of each."""
+    waiting, submitted = Waiting(experts.form), []
+    for number, (tiles, exact) in enumerate(jobs):
+        submitted.append(job_of(tiles, exact, seed=number))
+        waiting.add(number, submitted[-1])
+    while works := waiting.take():
+        passes.run(works, experts)
+    return await asyncio.gather(*(result(job) for job in submitted), return_exceptions=True)
+
+
+def job_of(tiles, exact, seed):
+    total, made_tiles, at = sum(rows for _, rows in tiles), [], 0
+    for expert, rows in tiles:
+        made_tiles.append(Tile(expert, (Run(0, expert, 1, range(rows)),), np.arange(at, at + rows)[::-1]))
+        at += rows
+    segment = Segment(0, np.zeros(total, np.int32), tuple(made_tiles))
+    x, done = np.zeros((total, *SPEC.shape), np.uint8), asyncio.get_running_loop().create_future()
+    return Job("m", seed, exact, False, segment, 0, x, done)
+
+
+async def result(job):
+    await job.done
+    return job.x
+
+
+def expected(experts, tiles, seed):
+    """The bytes that are promised: every tile alone, rounded up to eight rows."""
+    parts = []
+    for tile in job_of(tiles, True, seed).segment.tiles:
+        z, c = (np.concatenate([each, np.zeros((-len(each) % 8, *each.shape[1:]), each.dtype)])
+                for each in inputs(tile, seed, NOISE))  # fmt: skip
+        x = experts.expert("m", tile.expert).generate(torch.from_numpy(z), torch.from_numpy(c))
+        parts.append(to_uint8(x)[: len(tile.places)].numpy()[::-1])
+    return np.concatenate(parts)
+
+
+MANY = [[("a", 3), ("b", 5)], [("a", 8)], [("b", 64), ("a", 20)], [("c", 1), ("a", 2), ("b", 4)]]
+
+
+async def test_promised_tiles_have_their_bytes_whatever_else_waits(experts):
+    found = await delivered(experts, *((tiles, number % 2 == 0) for number, tiles in enumerate(MANY)))
+    for number in (0, 2):
+        assert np.array_equal(found[number], expected(experts, MANY[number], number))
+
+
+async def test_merged_and_bundled_tiles_have_the_same_rows(experts):
+    found = await delivered(experts, *((tiles, False) for tiles in MANY))
+    assert experts.bundled == [{"b", "c"}]
+    for number, tiles in enumerate(MANY):
+        difference = np.abs(found[number].astype(int) - expected(experts, tiles, number))
+        assert difference.max() <= 1
+        assert difference.mean() < 0.01
+
+
+async def test_an_expert_that_is_gone_fails_its_own_readers_only(experts):
+    lost, whole, both = await delivered(
+        experts, ([("gone", 2)], False), ([("a", 2), ("b", 2)], False), ([("a", 2), ("gone", 2)], False)
+    )
+    assert isinstance(lost, Superseded) and isinstance(both, Superseded)
+    assert np.abs(whole.astype(int) - expected(experts, [("a", 2), ("b", 2)], 1)).max() <= 1
+
+
+async def test_what_breaks_in_a_pass_reaches_all_its_readers(experts, monkeypatch):
+    monkeypatch.setattr(Bundle, "generate", lambda *_: 1 / 0)
+    found = await delivered(experts, ([("a", 2), ("b", 2)], False), ([("c", 2)], False), ([("a", 64)], True))
+    assert [type(each) for each in found] == [ZeroDivisionError, ZeroDivisionError, np.ndarray]
+
+
+async def test_bundles_are_kept_for_the_next_time_and_go_with_their_experts(experts):
+    for _ in range(2):
+        await delivered(experts, ([("a", 2), ("b", 2)], False))
+    one = {key: experts.expert("m", key) for key in "ab"}
+    assert experts.bundle(one) is experts.bundle(one)
+    alone = sum(experts.expert("m", key).nbytes for key in "abc")
+    assert experts.nbytes == alone + experts.bundle(one).nbytes
+    experts.forget(["a"])
+    assert experts.nbytes == alone - one["a"].nbytes
+    experts.bundle(one)  # a pass that had the expert in hand when it was forgotten
+    assert experts.nbytes == alone - one["a"].nbytes

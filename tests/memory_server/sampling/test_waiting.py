@@ -1,0 +1,146 @@
+"""Whose turn it is, and what is computed along with it."""
+
+from collections import Counter
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memory_server.sampling.jobs import Job
+from memory_server.sampling.plan import TILE_ROWS, Run, Segment, Tile
+from memory_server.sampling.waiting import FEW_ROWS, MOST_EXPERTS, URGENCY, Waiting
+
+
+def job(*tiles, exact=False, urgent=False, memory="m"):
+    """A job of tiles (expert, rows)."""
+    made = tuple(Tile(expert, (Run(0, 0, 0, range(rows)),), np.arange(rows)) for expert, rows in tiles)
+    return Job(memory, 1, exact, urgent, Segment(0, np.zeros(1, np.int32), made), 0, np.empty(0), Mock())
+
+
+def passes(waiting):
+    """All passes that are left."""
+    return list(iter(waiting.take, []))
+
+
+def served(waiting, streams, rows):
+    """Rows of each stream among the first so many that are computed."""
+    names, counts = {id(job): name for name, jobs in streams.items() for job in jobs}, Counter()
+    while sum(counts.values()) < rows:
+        for work in waiting.take():
+            counts[names[id(work.job)]] += work.rows
+    return counts
+
+
+def one_form(key):
+    return "form"
+
+
+def submitted(form=one_form, **streams):
+    waiting = Waiting(form)
+    for name, jobs in streams.items():
+        for each in jobs:
+            waiting.add(name, each)
+    return waiting
+
+
+jobs = st.builds(
+    lambda tiles, exact, urgent: job(*tiles, exact=exact, urgent=urgent),
+    st.lists(st.tuples(st.sampled_from("abcd"), st.integers(1, TILE_ROWS)), min_size=1, max_size=6),
+    st.booleans(),
+    st.booleans(),
+)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), jobs), max_size=12), st.data())
+def test_every_tile_is_computed_once_and_within_bounds(submissions, data):
+    waiting, taken, due = Waiting(lambda key: key in "ab"), [], Counter()
+    for stream, each in submissions:
+        waiting.add(stream, each)
+        due.update((id(each), tile.expert, len(tile.places)) for tile in each.segment.tiles)
+        for _ in range(data.draw(st.integers(0, 2))):
+            taken.append(waiting.take())
+    taken += passes(waiting)
+    assert Counter((id(w.job), w.tile.expert, w.rows) for works in taken for w in works) == due
+    for works in filter(None, taken):
+        experts = {work.tile.expert for work in works}
+        assert len(works) == 1 or not any(work.job.exact for work in works)
+        assert len({work.key[1] in "ab" for work in works}) == 1
+        for expert in experts:
+            rows = sum(work.rows for work in works if work.tile.expert == expert)
+            assert rows <= (TILE_ROWS if len(experts) == 1 else FEW_ROWS)
+        assert len(experts) <= MOST_EXPERTS
+    assert not waiting
+
+
+def test_busy_streams_get_the_same_number_of_rows_whatever_their_tiles():
+    streams = {"small": [job(("a", 8), exact=True) for _ in range(100)], "large": [job(("b", 64)) for _ in range(20)]}
+    counts = served(submitted(**streams), streams, 1200)
+    assert abs(counts["small"] - counts["large"]) <= 64
+
+
+def test_a_stream_that_comes_later_is_not_owed_the_past():
+    first = [job(("a", 64)) for _ in range(20)]
+    waiting = submitted(first=first)
+    for _ in range(10):
+        waiting.take()
+    second = [job(("b", 64)) for _ in range(10)]
+    for each in second:
+        waiting.add("second", each)
+    counts = served(waiting, {"first": first, "second": second}, 10 * 64)
+    assert counts["first"] == counts["second"] == 5 * 64
+
+
+def test_who_is_waited_for_comes_first_and_starves_nobody():
+    streams = {"waited": [job(("a", 64), urgent=True) for _ in range(100)], "ahead": [job(("b", 64)) for _ in range(9)]}
+    counts = served(submitted(**streams), streams, 64 * 9 * 8)
+    assert counts["waited"] == URGENCY * counts["ahead"]
+
+
+@pytest.mark.parametrize(("urgent", "earlier"), [(True, 0), (False, 10)])
+def test_a_newcomer_does_not_wait_behind_what_others_have_queued(urgent, earlier):
+    waiting = submitted(**{f"s{i}": [job(("a", 64), exact=True) for _ in range(8)] for i in range(20)})
+    for _ in range(30):
+        waiting.take()
+    newcomer = job(("b", 64), urgent=urgent)
+    waiting.add("newcomer", newcomer)
+    assert newcomer in [work.job for _ in range(earlier + 1) for work in waiting.take()]
+
+
+def test_open_tiles_of_one_expert_are_computed_together_across_streams():
+    waiting = submitted(**{f"s{i}": [job(("a", 8))] for i in range(10)})
+    assert [len(works) for works in passes(waiting)] == [8, 2]
+
+
+def test_promised_tiles_are_computed_alone():
+    waiting = submitted(**{f"s{i}": [job(("a", 8), exact=True)] for i in range(3)})
+    assert [len(works) for works in passes(waiting)] == [1, 1, 1]
+
+
+def test_few_rows_of_experts_alike_are_computed_together():
+    tiles = [(f"e{i}", 2) for i in range(MOST_EXPERTS + 4)]
+    assert [len(works) for works in passes(submitted(s=[job(*tiles)]))] == [MOST_EXPERTS, 4]
+
+
+@pytest.mark.parametrize("form", [{"a": "x", "b": "y"}.get, {"a": "x"}.get], ids=["other", "not on the device"])
+def test_experts_of_other_forms_are_not(form):
+    assert [len(works) for works in passes(submitted(form, s=[job(("a", 2), ("b", 2))]))] == [1, 1]
+
+
+def test_experts_of_other_memories_are_not():
+    waiting = submitted(s=[job(("a", 2))], t=[job(("b", 2), memory="another"), job(("a", 2), memory="another")])
+    assert [len(works) for works in passes(waiting)] == [1, 2]
+
+
+def test_what_a_stream_has_waiting_goes_with_it():
+    waiting = submitted(s=[job(("a", 2), ("b", 2))], t=[job(("a", 2))])
+    waiting.drop("s")
+    waiting.drop("never there")
+    (works,) = passes(waiting)
+    assert [work.key for work in works] == [("m", "a")]
+
+
+def test_who_was_served_along_with_others_waits_for_it_later():
+    waiting = submitted(s=[job(("a", 32))], t=[job(("a", 32), ("a", 32))], u=[job(("b", 32), ("b", 32), exact=True)])
+    assert ["".join(work.tile.expert for work in works) for works in passes(waiting)] == ["aa", "b", "a", "b"]
