@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 
 import grpc
 import structlog
@@ -20,6 +20,7 @@ from memory_server.interceptors.logs import configure_logs
 from memory_server.interceptors.telemetry import Telemetry
 from memory_server.learning.admission import IngestBudget
 from memory_server.learning.executor import LocalProcessExecutor
+from memory_server.learning.gate import Gate
 from memory_server.learning.queue import TaskQueue
 from memory_server.learning.worker import keep_data_private
 from memory_server.sampling import runtime
@@ -75,10 +76,11 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
     async with AsyncExitStack() as stack:
         store = stack.enter_context(DataDir(settings.data_dir))
         experts = ExpertCache(store.catalog.manifest, store.blobs, device, settings.expert_cache_bytes)
-        engine = SamplingEngine(store.catalog.manifest, experts, settings.samplers(cuda))
+        gate = stack.enter_context(closing(Gate(settings.learners_share(cuda))))
+        engine = SamplingEngine(store.catalog.manifest, experts, settings.samplers(cuda), gate.waited_for)
         stack.callback(engine.close)
         budget = IngestBudget(settings.ingest_budget_bytes, settings.max_queue)
-        executor = LocalProcessExecutor(store.blobs.directory, str(device), settings.trainers(cuda))
+        executor = LocalProcessExecutor(store.blobs.directory, gate, str(device), settings.trainers(cuda))
         queue = TaskQueue(store, executor, engine, parallel=settings.workers(cuda))
         limits = Limits(settings.max_samples_per_request, settings.upload_idle_seconds)
         service = MemoryService(store, Library(settings.data_dir / BASES), budget, queue, engine, limits)

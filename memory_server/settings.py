@@ -60,6 +60,13 @@ class Settings(BaseSettings):
         ge=0,
         description="Threads of a process that learns; 0: all cores but one, shared by the learners; at most 8.",
     )
+    learning_share: float = Field(
+        0,
+        ge=0,
+        le=1,
+        description="Share of the device that learning keeps while samples are waited for; 1: it never pauses for them; "
+        "0: a half of a CUDA device, and 1 on processors, which the kernel shares: workers are nice.",
+    )
     metrics_port: int | None = Field(
         None, ge=0, le=65535, description="Port of the Prometheus metrics on the loopback; 0 picks one; unset: none."
     )
@@ -90,6 +97,10 @@ class Settings(BaseSettings):
         # One core stays free for sampling: threads that wait for a busy core slow every training step down. The share
         # does not depend on who learns now, or the same data would give other weights beside another task.
         return self.training_threads or max(1, min(_MOST_TRAINERS, (_cores() - 1) // self.workers(cuda)))
+
+    def learners_share(self, cuda: bool) -> float:
+        """What learning keeps of the device while samples are waited for."""
+        return self.learning_share or (0.5 if cuda else 1.0)
 
 
 def _cores() -> int:

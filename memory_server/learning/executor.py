@@ -15,6 +15,7 @@ from dgm_core.memory import Progress
 from memory_server.learning.buffer import IngestBuffer
 from memory_server.learning.errors import WorkerDied
 from memory_server.learning.frames import Frame, encode, read_async
+from memory_server.learning.gate import Gate
 from memory_server.learning.messages import (
     Inherited,
     Job,
@@ -67,9 +68,11 @@ class LocalProcessExecutor:
         blobs: directory of the blob store.
         device: where to train, as torch names it.
         threads: for torch on the CPU.
+        gate: has the workers make way for sampling.
     """
 
     blobs: Path
+    gate: Gate
     device: str = "cpu"
     threads: int = 1
 
@@ -84,7 +87,7 @@ class LocalProcessExecutor:
 
     @property
     def _place(self) -> Place:
-        return Place(str(self.blobs.absolute()), self.device, self.threads)
+        return Place(str(self.blobs.absolute()), self.device, self.threads, self.gate.fd, self.gate.share)
 
     async def _answer(self, work: Frame, inherited: tuple[int, ...], report: Callable[[Progress], None]) -> Frame:
         """Starts a worker, has it do what a frame says, and gives its last frame. Raises what went wrong there."""
@@ -102,7 +105,7 @@ class LocalProcessExecutor:
     async def _start(self, connection: socket.socket, inherited: tuple[int, ...]) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", _WORKER, str(connection.fileno()), str(os.getpid())),
-            pass_fds=(connection.fileno(), *inherited),
+            pass_fds=(connection.fileno(), self.gate.fd, *inherited),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             env={**_SPINS, **os.environ},

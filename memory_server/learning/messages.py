@@ -36,11 +36,15 @@ class Place:
         blobs: directory of the blob store, which it only reads.
         device: as torch names it.
         threads: for torch on the CPU.
+        gate: the inherited memory of a `Gate`.
+        share: of the device that learning keeps at that gate.
     """
 
     blobs: str
     device: str
     threads: int
+    gate: int
+    share: float
 
 
 @dataclass(frozen=True)

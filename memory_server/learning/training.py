@@ -12,9 +12,11 @@ from dgm_core.manifest import DataSpec
 from dgm_core.memories import load_memory
 from dgm_core.memory import Progress, Report, TaskData
 from memory_server.learning.frames import Frame
+from memory_server.learning.gate import pause_between_steps
 from memory_server.learning.messages import (
     Inherited,
     Job,
+    Place,
     error_frame,
     learned_frame,
     progress_frame,
@@ -54,19 +56,25 @@ def throttled(send: Send, clock: Callable[[], float] = time.monotonic) -> Report
 
 def _learn(frame: Frame, report: Report) -> Frame:
     job, place, inherited = read_job(frame)
-    torch.set_num_threads(place.threads)
+    device = _settle(place)
     memory = load_memory(job.manifest, BlobStore(Path(place.blobs)))
-    learned = memory.learn(
-        _data(job, inherited), task=job.task, terms=job.terms, report=report, device=torch.device(place.device)
-    )
+    learned = memory.learn(_data(job, inherited), task=job.task, terms=job.terms, report=report, device=device)
     return learned_frame(job.manifest, learned)
 
 
 def _restore(frame: Frame, report: Report) -> Frame:
     manifest, place = read_restoring(frame)
-    torch.set_num_threads(place.threads)
+    device = _settle(place)
     memory = load_memory(manifest, BlobStore(Path(place.blobs)))
-    return restored_frame(memory.restore(report=report, device=torch.device(place.device)))
+    return restored_frame(memory.restore(report=report, device=device))
+
+
+def _settle(place: Place) -> torch.device:
+    """Makes this process compute as it was told to."""
+    torch.set_num_threads(place.threads)
+    device = torch.device(place.device)
+    pause_between_steps(place.gate, place.share, device)
+    return device
 
 
 def _data(job: Job, inherited: Inherited) -> TaskData:

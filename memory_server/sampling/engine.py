@@ -30,13 +30,20 @@ class SamplingEngine:
     Arguments:
         find: finds revisions.
         experts: the generators and solvers.
-        threads: how many tiles are computed at once.
+        threads: how many passes over the device are computed at once.
+        waited_for: is told whether rows are waited for, at every change.
     """
 
-    def __init__(self, find: FindManifest, experts: ExpertCache, threads: int) -> None:
+    def __init__(
+        self,
+        find: FindManifest,
+        experts: ExpertCache,
+        threads: int,
+        waited_for: Callable[[bool], None] = lambda _: None,
+    ) -> None:
         self._find = find
         self._experts = experts
-        self._pool = TilePool(experts, threads)
+        self._pool = TilePool(experts, threads, waited_for)
         self._newest: dict[str, Manifest] = {}
         self._streams: set[Stream] = set()
         self._draining = False

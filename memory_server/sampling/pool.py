@@ -1,7 +1,7 @@
 """Threads that keep the device busy, pass after pass."""
 
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 import torch
 
@@ -17,10 +17,13 @@ class TilePool:
     Arguments:
         experts: where tiles find their generators.
         threads: how many passes are computed at once, each by one thread.
+        waited_for: is told whether rows are waited for, at every change.
     """
 
-    def __init__(self, experts: ExpertCache, threads: int) -> None:
+    def __init__(self, experts: ExpertCache, threads: int, waited_for: Callable[[bool], None] = lambda _: None) -> None:
         self._experts = experts
+        self._waited_for = waited_for
+        self._busy = 0
         self._waiting = Waiting(experts.form)
         self._changed = threading.Condition()
         self._closed = False
@@ -32,6 +35,7 @@ class TilePool:
         """Queues the tiles of a job behind those that its stream has waiting."""
         with self._changed:
             self._waiting.add(stream, job)
+            self._waited_for(True)
             self._changed.notify(len(job.segment.tiles))
 
     def forget(self, stream: Hashable) -> None:
@@ -52,13 +56,17 @@ class TilePool:
         torch.set_num_threads(1)
         while works := self._next():
             passes.run(works, self._experts)
+            with self._changed:
+                self._busy -= 1
 
     def _next(self) -> list[Work]:
         """The next pass; nothing once the pool is closed."""
         with self._changed:
-            while True:
-                self._changed.wait_for(lambda: self._closed or self._waiting)
-                if self._closed:
-                    return []
+            while not self._closed:
                 if works := self._waiting.take():
+                    self._busy += 1
                     return works
+                if not self._busy:
+                    self._waited_for(False)
+                self._changed.wait()
+            return []

@@ -73,10 +73,6 @@ class Waiting:
         # Tiles that may be merged, by what they can be merged by; in the order of their coming.
         self._open: dict[tuple[str, ExpertKey], dict[Work, None]] = {}
 
-    def __bool__(self) -> bool:
-        """Whether `take` may have something; it is empty for sure afterwards if `take` had nothing."""
-        return bool(self._order)
-
     def add(self, stream: Hashable, job: Job) -> None:
         """The tiles of a job, behind those that its stream has waiting."""
         turn = self._turns.setdefault(stream, _Turn(self._now))

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from contextlib import closing
 
 import numpy as np
 import psutil
@@ -8,6 +9,7 @@ from dgm_core.manifest import DataSpec, Manifest
 from dgm_core.memories import new_manifest
 from memory_server.learning.admission import IngestBudget
 from memory_server.learning.buffer import IngestBuffer
+from memory_server.learning.gate import Gate
 from memory_server.learning.queue import TaskQueue
 from memory_server.learning.status import TaskStatus
 from memory_server.store.datadir import DataDir
@@ -42,6 +44,12 @@ def rows(admission, spec) -> Callable[..., IngestBuffer]:
         return filled
 
     return buffer
+
+
+@pytest.fixture
+def gate():
+    with closing(Gate(1)) as gate:
+        yield gate
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from dgm_core.memory import Terms
 from memory_server.learning.admission import IngestBudget
 from memory_server.learning.buffer import IngestBuffer
 from memory_server.learning.executor import LocalProcessExecutor
+from memory_server.learning.gate import Gate
 from memory_server.learning.messages import Job
 
 
@@ -23,7 +24,7 @@ async def main(directory: Path, when: str) -> None:
     manifest = new_manifest("dgmw", {"width": "4", "noise": "8"}, spec, seed=7)
     job = Job(manifest, "t0", (0, 1), 40, Terms(steps=10_000_000))
     started = asyncio.Event()
-    task = asyncio.create_task(LocalProcessExecutor(directory).learn(job, buffer, lambda _: started.set()))
+    task = asyncio.create_task(LocalProcessExecutor(directory, Gate(1)).learn(job, buffer, lambda _: started.set()))
     if when == "learning":
         await started.wait()
     while not (workers := psutil.Process().children()):

@@ -22,8 +22,8 @@ SERVER = Path(__file__).with_name("dying_server.py")
 
 
 @pytest.fixture
-def executor(store) -> LocalProcessExecutor:
-    return LocalProcessExecutor(store.blobs.directory)
+def executor(store, gate) -> LocalProcessExecutor:
+    return LocalProcessExecutor(store.blobs.directory, gate)
 
 
 def job(manifest: Manifest, terms: Terms = ENDLESS, task: str = "t0") -> Job:

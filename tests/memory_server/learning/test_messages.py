@@ -25,12 +25,12 @@ from memory_server.learning.messages import (
 
 def test_a_job_arrives_as_it_was_sent(manifest):
     job = Job(manifest, "t0", ("cat", "dog"), 40, Terms(steps=10, min_quality=0.5, erasable=True))
-    place, data = Place("/data/blobs", "cpu", 1), Inherited(5, 6)
+    place, data = Place("/data/blobs", "cpu", 1, 7, 0.5), Inherited(5, 6)
     assert read_job(job_frame(job, place, data)) == (job, place, data)
 
 
 def test_a_memory_to_restore_and_what_was_made_anew_arrive_as_they_were_sent(manifest):
-    place = Place("/data/blobs", "cpu", 1)
+    place = Place("/data/blobs", "cpu", 1, 7, 0.5)
     assert read_restoring(restoring_frame(manifest, place)) == (manifest, place)
     shared = Shared({"solver": "b" * 64, "other": "a" * 64}, {"a" * 64: b"weights", "b" * 64: b""})
     assert read_restored(restored_frame(shared)) == shared

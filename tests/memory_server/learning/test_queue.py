@@ -24,8 +24,8 @@ from tests.memory_server.learning.fakes import NOTHING, finished, seen
 
 
 @pytest.fixture
-async def real_queue(store, witness):
-    executor = LocalProcessExecutor(store.blobs.directory)
+async def real_queue(store, gate, witness):
+    executor = LocalProcessExecutor(store.blobs.directory, gate)
     queue = TaskQueue(store, executor, witness)
     yield queue
     await queue.close()

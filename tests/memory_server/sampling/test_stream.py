@@ -83,6 +83,17 @@ async def test_a_stream_has_every_row_once_and_in_order(learned, pool):
     assert at == 1000
 
 
+async def test_the_pool_tells_whether_rows_are_waited_for(learned, experts, eventually):
+    told = []
+    pool = TilePool(experts, 2, told.append)
+    try:
+        await collect(stream_of(learned, pool, n=10))
+        await asyncio.to_thread(eventually, lambda: told[-1:] == [False])
+        assert True in told
+    finally:
+        pool.close()
+
+
 async def test_a_stream_past_its_end_is_only_an_opening(learned, pool):
     (opening,) = await collect(stream_of(learned, pool, n=10, batch_size=5, start_at=2))
     assert isinstance(opening, Opening)

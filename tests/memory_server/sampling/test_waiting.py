@@ -71,7 +71,7 @@ def test_every_tile_is_computed_once_and_within_bounds(submissions, data):
             rows = sum(work.rows for work in works if work.tile.expert == expert)
             assert rows <= (TILE_ROWS if len(experts) == 1 else FEW_ROWS)
         assert len(experts) <= MOST_EXPERTS
-    assert not waiting
+    assert waiting.take() == []
 
 
 def test_busy_streams_get_the_same_number_of_rows_whatever_their_tiles():
