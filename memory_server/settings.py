@@ -64,7 +64,7 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=1,
-        description="Share of the device that learning keeps while samples are waited for; 1: it never pauses for them; "
+        description="Share of the device that learning keeps while samples are waited for; 1: it never pauses; "
         "0: a half of a CUDA device, and 1 on processors, which the kernel shares: workers are nice.",
     )
     metrics_port: int | None = Field(
