@@ -13,21 +13,21 @@ from dgm_core.memory import Expert
 
 
 class Bundle:
-    """Experts of one form, each given rows of its own: weights side by side, one batched product for each layer.
+    """Experts of one signature, each given rows of its own: weights side by side, one batched product for each layer.
 
     What it generates is what the experts generate up to the last bits of a sum. The bytes that are promised for a seed
     are those of the experts themselves.
 
     Arguments:
-        experts: of one memory and one form (see `Expert.form`), on one device.
+        experts: of one memory and one signature (see `Expert.signature`), on one device.
 
     Attributes:
         nbytes: memory that its tensors take.
     """
 
     def __init__(self, experts: Sequence[Expert]) -> None:
-        if len({expert.form for expert in experts}) != 1:
-            raise ValueError("experts of several forms cannot be bundled")
+        if len({expert.signature for expert in experts}) != 1:
+            raise ValueError("experts of several signatures cannot be bundled")
         states = [expert.network.state_dict() for expert in experts]
         self._weights = {name: torch.stack([state[name] for state in states]) for name in states[0]}
         self._shell = deepcopy(experts[0].network).to("meta")

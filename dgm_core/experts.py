@@ -41,7 +41,7 @@ class FrozenExpert(Expert):
         self.network = plain.served().eval().requires_grad_(False)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.classes, self.noise_dim = classes, noise_dim
-        self.form = (str(self.network), tuple((name, t.shape) for name, t in self.network.state_dict().items()))
+        self.signature = (str(self.network), tuple((name, t.shape) for name, t in self.network.state_dict().items()))
         self.nbytes = sum(t.numel() * t.element_size() for t in self.network.state_dict().values())
 
     @torch.inference_mode()

@@ -106,7 +106,7 @@ class Expert(ABC):
         noise_dim: length of one noise vector z ~ N(0, I).
         nbytes: memory that its tensors take.
         network: what generates, from (z, c).
-        form: of experts of one memory, equal for those whose networks differ in the values of their tensors alone.
+        signature: of experts of one memory, equal for those whose networks differ in the values of their tensors alone.
     """
 
     digest: str
@@ -114,7 +114,7 @@ class Expert(ABC):
     noise_dim: int
     nbytes: int
     network: nn.Module
-    form: Hashable
+    signature: Hashable
 
     @abstractmethod
     def generate(self, z: Float[Tensor, "batch noise"], c: Int[Tensor, " batch"]) -> Float[Tensor, "batch *shape"]:

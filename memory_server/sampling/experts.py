@@ -64,14 +64,14 @@ class ExpertCache:
         with self._loading:
             return self._recent(key) or self._keep(key, self._made(memory, key).to(self.device))
 
-    def form(self, key: ExpertKey) -> Hashable | None:
+    def signature(self, key: ExpertKey) -> Hashable | None:
         """What an expert of a memory has to share with another one to be bundled with it; None if it is not here."""
         with self._lock:
             expert = self._experts.get(key)
-        return None if expert is None else expert.form
+        return None if expert is None else expert.signature
 
     def bundle(self, experts: Mapping[ExpertKey, Expert]) -> Bundle:
-        """Experts of one memory and one form as one, kept for the next time if all of them are."""
+        """Experts of one memory and one signature as one, kept for the next time if all of them are."""
         key = tuple(experts)
         with self._lock:
             found = self._bundles.get(key)

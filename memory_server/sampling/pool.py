@@ -24,7 +24,7 @@ class TilePool:
         self._experts = experts
         self._waited_for = waited_for
         self._busy = 0
-        self._waiting = Waiting(experts.form)
+        self._waiting = Waiting(experts.signature)
         self._changed = threading.Condition()
         self._closed = False
         self._threads = [threading.Thread(target=self._work, name=f"tiles-{i}", daemon=True) for i in range(threads)]

@@ -25,8 +25,8 @@ MOST_EXPERTS = 16
 """Of a bundle: what it holds beside the experts themselves stays small."""
 _LOOKED_AT = 256
 
-Form = Callable[[ExpertKey], Hashable | None]
-"""The form of an expert (see `Expert.form`), None while it is not on the device."""
+Signature = Callable[[ExpertKey], Hashable | None]
+"""The signature of an expert (see `Expert.signature`), None while it is not on the device."""
 
 
 @dataclass(eq=False)
@@ -61,11 +61,11 @@ class Waiting:
     """All tiles that wait. Calls are made by one thread at a time.
 
     Arguments:
-        form: tells which experts can be bundled.
+        signature: tells which experts can be bundled.
     """
 
-    def __init__(self, form: Form) -> None:
-        self._form = form
+    def __init__(self, signature: Signature) -> None:
+        self._signature = signature
         self._now = 0.0
         self._turns: dict[Hashable, _Turn] = {}
         self._order: list[tuple[float, bool, int, _Turn]] = []
@@ -120,7 +120,7 @@ class Waiting:
         for work in _fitting([first, *self._open[first.key]], TILE_ROWS):
             rows += work.rows
             yield work
-        if rows > FEW_ROWS or (form := self._form(first.tile.expert)) is None:
+        if rows > FEW_ROWS or (signature := self._signature(first.tile.expert)) is None:
             return
         memory, _ = first.key
         alike = (
@@ -129,7 +129,7 @@ class Waiting:
             if key != first.key
             and key[0] == memory
             and next(iter(works)).rows <= FEW_ROWS
-            and self._form(key[1]) == form
+            and self._signature(key[1]) == signature
         )
         for key in islice(alike, MOST_EXPERTS - 1):
             yield from _fitting(self._open[key], FEW_ROWS)

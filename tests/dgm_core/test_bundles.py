@@ -54,11 +54,11 @@ def test_threads_may_share_a_bundle():
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
-def test_experts_of_other_widths_are_of_another_form():
+def test_experts_of_other_widths_are_of_another_signature():
     experts = alike(*SPECS[0])
     architecture = architecture_of("dcgan", SPECS[0][0], NOISE)
     wider = architecture.generator([w + 1 for w in architecture.initial_widths(2)], CLASSES).eval()
     for parameter in wider.parameters():
         parameter.detach().normal_()
-    with pytest.raises(ValueError, match="several forms"):
+    with pytest.raises(ValueError, match="several signatures"):
         Bundle([*experts, FrozenExpert(wider.folded(), (0, 1, 2), NOISE)])

@@ -53,7 +53,7 @@ def experts():
 
 async def delivered(experts, *jobs):
     """Computes jobs of tiles (expert, rows): gives x or the error of each."""
-    waiting, submitted = Waiting(experts.form), []
+    waiting, submitted = Waiting(experts.signature), []
     for number, (tiles, exact) in enumerate(jobs):
         submitted.append(job_of(tiles, exact, seed=number))
         waiting.add(number, submitted[-1])
