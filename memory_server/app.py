@@ -28,6 +28,7 @@ from memory_server.sampling.engine import SamplingEngine
 from memory_server.sampling.experts import ExpertCache
 from memory_server.service import Limits, MemoryService
 from memory_server.settings import Settings
+from memory_server.sockets import bind_port, bound_socket
 from memory_server.store.catalog import Catalog
 from memory_server.store.datadir import BASES, DataDir
 
@@ -44,7 +45,7 @@ def run(settings: Settings, ready: Callable[[str], None]) -> None:
         ready: called once with "host:port" when calls are answered.
 
     Raises:
-        CannotStart: the port, the data directory or the device is not to be had.
+        CannotStart: the port, the Unix socket, the data directory or the device is not to be had.
     """
     if settings.exposed and not settings.insecure_expose:
         raise CannotStart(
@@ -82,14 +83,21 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         budget = IngestBudget(settings.ingest_budget_bytes, settings.max_queue)
         executor = LocalProcessExecutor(store.blobs.directory, gate, str(device), settings.trainers(cuda))
         queue = TaskQueue(store, executor, engine, parallel=settings.workers(cuda))
-        limits = Limits(settings.max_samples_per_request, settings.upload_idle_seconds)
+        limits = Limits(settings.max_samples_per_request, settings.upload_idle_seconds, settings.shared_memory)
         service = MemoryService(store, Library(settings.data_dir / BASES), budget, queue, engine, limits)
         telemetry = _telemetry(settings, store.catalog, budget, experts, stack)
         server = _server(settings, telemetry, service)
         watch = await _add_health(server)
-        address = _bind(server, settings)
+        address = bind_port(server, settings)
+        stack.enter_context(bound_socket(server, settings.unix_socket))
         await server.start()
-        structlog.get_logger().info("ready", address=address, data_dir=str(settings.data_dir), device=str(device))
+        structlog.get_logger().info(
+            "ready",
+            address=address,
+            unix_socket=settings.unix_socket and str(settings.unix_socket),
+            data_dir=str(settings.data_dir),
+            device=str(device),
+        )
         try:
             await queue.resume()
             yield address
@@ -126,17 +134,6 @@ async def _add_health(server: grpc.aio.Server) -> health.aio.HealthServicer:
     for name in (health.OVERALL_HEALTH, SERVICE):
         await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
     return servicer
-
-
-def _bind(server: grpc.aio.Server, settings: Settings) -> str:
-    try:
-        port = server.add_insecure_port(settings.address)
-    except RuntimeError as error:
-        raise CannotStart(
-            f"cannot listen on {settings.address}: the port is taken or the address is not this machine's; "
-            "choose another with --port, or --port 0 for a free one"
-        ) from error
-    return settings.model_copy(update={"port": port}).address
 
 
 def _telemetry(

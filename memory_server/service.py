@@ -28,6 +28,7 @@ from memory_server.learning.admission import IngestBudget
 from memory_server.learning.buffer import IngestBuffer
 from memory_server.learning.queue import TaskQueue
 from memory_server.sampling.engine import SamplingEngine
+from memory_server.sampling.ring import Offer, opened
 from memory_server.store.datadir import DataDir
 from memory_server.store.records import MemoryRecord, TaskRecord
 
@@ -41,10 +42,12 @@ class Limits:
     Arguments:
         samples: rows of one Sample or Interpolate call.
         upload_idle_seconds: how long an upload may pause.
+        shared_memory: whether rows may be put into memory that a client on this host offers.
     """
 
     samples: int
     upload_idle_seconds: float
+    shared_memory: bool
 
 
 class MemoryService(MemoryServiceServicer):
@@ -140,17 +143,19 @@ class MemoryService(MemoryServiceServicer):
 
     # Samples
 
-    async def Sample(self, request: pb.SampleRequest, _: Context) -> AsyncIterator[pb.SampleResponse]:
+    async def Sample(self, request: pb.SampleRequest, context: Context) -> AsyncIterator[pb.SampleResponse]:
         """See memory.proto."""
         async with self._engine.open(queries.sample_query(request, self._limits.samples)) as stream:
-            async for answer in stream:
-                yield answers.sample(answer)
+            with opened(self._offer(request, context)) as ring:
+                async for answer in stream:
+                    yield answers.sample(answer, ring)
 
-    async def Interpolate(self, request: pb.InterpolateRequest, _: Context) -> AsyncIterator[pb.SampleResponse]:
+    async def Interpolate(self, request: pb.InterpolateRequest, context: Context) -> AsyncIterator[pb.SampleResponse]:
         """See memory.proto."""
         async with self._engine.open(queries.blend_query(request, self._limits.samples)) as stream:
-            async for answer in stream:
-                yield answers.sample(answer)
+            with opened(self._offer(request, context)) as ring:
+                async for answer in stream:
+                    yield answers.sample(answer, ring)
 
     async def Classify(self, request: pb.ClassifyRequest, _: Context) -> pb.ClassifyResponse:
         """See memory.proto."""
@@ -159,6 +164,9 @@ class MemoryService(MemoryServiceServicer):
             return answers.classification(*await self._engine.classify(request.memory, x))
         except SolverRetraining as error:  # the queue knows for how long
             raise SolverRetraining(request.memory, self._queue.solver_due(request.memory)) from error
+
+    def _offer(self, request: pb.SampleRequest | pb.InterpolateRequest, context: Context) -> Offer | None:
+        return queries.offer(request, context.peer()) if self._limits.shared_memory else None
 
     async def _received(
         self,

@@ -32,6 +32,13 @@ class Settings(BaseSettings):
     insecure_expose: bool = Field(
         False, description="Listen beyond the loopback although there is no TLS: whoever reaches the port can call."
     )
+    unix_socket: Path | None = Field(
+        None, description="Unix socket to listen on as well, for this user's processes on this host; unset: none."
+    )
+    shared_memory: bool = Field(
+        True,
+        description="Put samples into memory that clients of this user on this host share, instead of sending them.",
+    )
     data_dir: Path = Field(Path("memory-data"), description="Directory of all that is kept; made if it is not there.")
     device: str = Field("auto", description="Where to compute: cpu, cuda, cuda:1, ...; auto: CUDA if there is any.")
     ingest_budget_bytes: int = Field(

@@ -6,8 +6,10 @@ from numpy import ndarray
 from dgm_core.manifest import Manifest
 from dgm_core.memory import Progress
 from memory_server.codec.analysis import task_analysis
+from memory_server.codec.formats import layout_code
 from memory_server.codec.values import label_message, spec_message
 from memory_server.learning.status import TaskStatus
+from memory_server.sampling.ring import Placed, Ring
 from memory_server.sampling.stream import Opening, Rows
 from memory_server.store.records import MemoryRecord
 
@@ -59,16 +61,18 @@ def task(status: TaskStatus) -> pb.Task:
     )
 
 
-def sample(answer: Opening | Rows) -> pb.SampleResponse:
-    """One message of a Sample stream."""
+def sample(answer: Opening | Rows, ring: Ring | None) -> pb.SampleResponse:
+    """One message of a stream of samples; x goes into the ring where there is one and it has room."""
     if isinstance(answer, Rows):
-        return pb.SampleResponse(chunk=pb.SampleChunk(row=answer.row, x=answer.x, y=answer.y))
+        return pb.SampleResponse(chunk=_chunk(answer, None if ring is None else ring.put(answer.x)))
     return pb.SampleResponse(
         header=pb.SampleHeader(
             revision=answer.revision,
-            spec=spec_message(answer.spec.shape, answer.dtype),
+            spec=spec_message(answer.form.shape, answer.form.dtype),
             classes=map(label_message, answer.classes),
             batch_size=answer.batch_size,
+            layout=layout_code(answer.form.layout),
+            shared=ring is not None,
         )
     )
 
@@ -81,6 +85,12 @@ def classification(manifest: Manifest, probabilities: ndarray) -> pb.ClassifyRes
         probabilities=probabilities.astype("<f4").tobytes(),
         revision=manifest.revision,
     )
+
+
+def _chunk(rows: Rows, placed: Placed | None) -> pb.SampleChunk:
+    if placed is None:
+        return pb.SampleChunk(row=rows.row, x=b"".join(part.data for part in rows.x), y=rows.y)
+    return pb.SampleChunk(row=rows.row, y=rows.y, shared=pb.SharedRows(position=placed.position, length=placed.length))
 
 
 def _progress(progress: Progress) -> pb.TaskProgress:

@@ -7,15 +7,19 @@ from memory_api.v1 import memory_pb2 as pb
 
 from dgm_core.manifest import Label
 from dgm_core.memory import BLEND_GROUPS, Blend
-from memory_server.codec import values
+from memory_server.codec import formats, values
 from memory_server.errors import BadRequest
 from memory_server.sampling.queries import BlendQuery, SampleQuery
+from memory_server.sampling.ring import Offer
 
 DEFAULT_BATCH_SIZE = 128
 MAX_BATCH_SIZE = 65_536
 MAX_WEIGHTS = 256
 MAX_ROW = 1 << 62
 """Positions in a stream stay within what 64-bit arithmetic can count."""
+
+_HERE = ("unix:", "ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "ipv6:[::ffff:127.", "ipv6:%5B::ffff:127.")
+"""How gRPC writes peers that come from this host."""
 
 
 def sample_query(request: pb.SampleRequest, max_n: int) -> SampleQuery:
@@ -42,6 +46,14 @@ def blend_query(request: pb.InterpolateRequest, max_rows: int) -> BlendQuery:
         most = f"{max_rows} rows of all {len(weights)} weights together"
         raise BadRequest("n", f"n is {request.n}; ask for at least 1 row of each weight, and at most {most}")
     return BlendQuery(**_stream(request, request.n), blend=_blend(request), weights=weights, n=request.n)
+
+
+def offer(request: pb.SampleRequest | pb.InterpolateRequest, peer: str) -> Offer | None:
+    """The memory that a request offers to share; None if there is none, or its peer comes from elsewhere."""
+    if not request.HasField("shared_memory") or not peer.startswith(_HERE):
+        return None
+    offered = request.shared_memory
+    return Offer(offered.pid, offered.fd, offered.nonce, offered.size)
 
 
 def _blend(request: pb.InterpolateRequest) -> Blend:
@@ -84,5 +96,5 @@ def _stream(request: pb.SampleRequest | pb.InterpolateRequest, batch_size: int) 
         "seed": request.seed if request.HasField("seed") else None,
         "start_at": request.start_at,
         "revision": request.revision,
-        "dtype": None if request.dtype == pb.DTYPE_UNSPECIFIED else values.dtype(request.dtype, "dtype"),
+        "format": formats.sent(request.format),
     }

@@ -80,6 +80,8 @@ def spec(message: pb.DataSpec, prefix: str = "") -> DataSpec:
 
 def dtype(number: int, field: str) -> DTypeName:
     """UINT8 or FLOAT32."""
+    if number == pb.FLOAT16:
+        raise BadRequest(field, "FLOAT16 is for samples alone; x comes as UINT8 or FLOAT32, so convert it")
     try:
         return _DTYPES[number]
     except KeyError:

@@ -80,7 +80,7 @@ class Telemetry:
         """Counts a message to a client."""
         if isinstance(message, pb.SampleResponse):
             self.samples.inc(len(message.chunk.y) // 4)
-            self.sample_bytes.inc(len(message.chunk.x))
+            self.sample_bytes.inc(len(message.chunk.x) + message.chunk.shared.length)
 
 
 def _code(context: grpc.aio.ServicerContext[Any, Any]) -> str:

@@ -11,7 +11,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from dgm_core.manifest import Manifest
-from memory_server.errors import BadRequest, EmptyMemory, ShuttingDown, UnknownMemory
+from memory_server.errors import EmptyMemory, ShuttingDown, UnknownMemory
 from memory_server.sampling.experts import ExpertCache
 from memory_server.sampling.pool import TilePool
 from memory_server.sampling.queries import Query
@@ -54,14 +54,12 @@ class SamplingEngine:
 
         Raises:
             UnknownMemory, UnknownRevision, UnknownClass, UnknownTask, EmptyMemory: the query cannot be served.
-            BadRequest: the memory does not hold images of that dtype.
+            BadRequest: the memory cannot give x in that format.
             ShuttingDown: the server is stopping.
         """
         if self._draining:
             raise _stopping()
         manifest = await self._manifest(query.memory, query.revision)
-        if query.dtype == "uint8" and not manifest.spec.is_image:
-            raise BadRequest("dtype", "vectors are given as FLOAT32 only; leave the dtype out")
         stream = Stream(query, manifest, lambda: self._newest.get(query.memory, manifest), self._pool)
         self._streams.add(stream)
         try:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from numpy import ndarray
 
+from memory_server.sampling.formats import Form
 from memory_server.sampling.plan import Segment, Tile
 
 
@@ -20,6 +21,7 @@ class Job:
         urgent: whether somebody waits for it, rather than for a stream to go on.
         segment: what to compute.
         skip: how many of its first rows were not asked for.
+        form: of x.
         x: (rows, *shape), filled in tile by tile.
         done: resolves to None, or to the exception that stopped it.
     """
@@ -30,6 +32,7 @@ class Job:
     urgent: bool
     segment: Segment
     skip: int
+    form: Form
     x: ndarray
     done: asyncio.Future[None]
     _left: int = field(init=False)

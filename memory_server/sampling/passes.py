@@ -10,7 +10,7 @@ from torch import Tensor
 from dgm_core.memory import Expert
 from memory_server.sampling.experts import ExpertCache
 from memory_server.sampling.plan import TILE_STEP, ExpertKey
-from memory_server.sampling.tiles import inputs, to_uint8
+from memory_server.sampling.tiles import inputs
 from memory_server.sampling.waiting import Work
 
 
@@ -76,7 +76,7 @@ def _deliver(works: Sequence[Work], x: Tensor) -> None:
     start = 0
     for work in works:
         rows = x[start : start + work.rows]
-        work.job.deliver(work.tile, (to_uint8(rows) if work.job.x.dtype == np.uint8 else rows).cpu().numpy())
+        work.job.deliver(work.tile, work.job.form.of(rows).cpu().numpy())
         start += work.rows
 
 

@@ -18,10 +18,14 @@ class TilePool:
         experts: where tiles find their generators.
         threads: how many passes are computed at once, each by one thread.
         waited_for: is told whether rows are waited for, at every change.
+
+    Attributes:
+        device: where they are computed.
     """
 
     def __init__(self, experts: ExpertCache, threads: int, waited_for: Callable[[bool], None] = lambda _: None) -> None:
         self._experts = experts
+        self.device = experts.device
         self._waited_for = waited_for
         self._busy = 0
         self._waiting = Waiting(experts.signature)

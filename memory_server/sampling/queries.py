@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from dgm_core.manifest import Label, Manifest
 from dgm_core.memory import Blend
+from memory_server.sampling.formats import AS_HELD, Format
 from memory_server.sampling.plan import Blended, Plan, Repeated, Source, segment_rows, sources_of
 
 AWAITED_ROWS = 1024
@@ -21,14 +22,14 @@ class Query(ABC):
         seed: makes the stream a function of the request; None for fresh randomness.
         start_at: the first batch to send.
         revision: 0 for the newest.
-        dtype: "uint8" or "float32"; None for uint8 images and float32 vectors.
+        format: in which x is given.
     """
 
     memory: str
     seed: int | None = None
     start_at: int = 0
     revision: int = 0
-    dtype: str | None = None
+    format: Format = AS_HELD
 
     @property
     @abstractmethod

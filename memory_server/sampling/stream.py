@@ -3,12 +3,15 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
+from numpy import ndarray
 
-from dgm_core.manifest import DataSpec, Label, Manifest
+from dgm_core.manifest import Label, Manifest
 from memory_server.errors import MemoryServerError, UnknownRevision
+from memory_server.sampling.formats import Form
 from memory_server.sampling.jobs import Job
 from memory_server.sampling.plan import Plan, Repeated
 from memory_server.sampling.pool import TilePool
@@ -24,21 +27,26 @@ HEARTBEAT_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Opening:
-    """What the rows that follow are: `spec.shape` as learned, `dtype` as sent, y indexing `classes`."""
+    """What the rows that follow are: x in that form, y indexing `classes`."""
 
     revision: int
-    spec: DataSpec
-    dtype: str
+    form: Form
     classes: tuple[Label, ...]
     batch_size: int
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Consecutive rows from position `row` of the stream: x as the opening says, y as int32. No rows: a heartbeat."""
+    """Consecutive rows from position `row` of the stream. No rows: a heartbeat.
+
+    Arguments:
+        x: C-contiguous arrays (rows, *shape) that follow each other, as the opening says; they are not copied together
+            here, for their bytes go to one of several places.
+        y: int32 of each row.
+    """
 
     row: int
-    x: bytes = b""
+    x: tuple[ndarray, ...] = ()
     y: bytes = b""
 
 
@@ -54,6 +62,7 @@ class Stream:
 
     Raises:
         UnknownClass, UnknownTask, EmptyMemory: the manifest cannot serve the query.
+        BadRequest: x cannot be given in the format that is wanted.
     """
 
     def __init__(
@@ -110,8 +119,8 @@ class Stream:
             if self._window[0][0] != opening:
                 opening = self._window[0][0]
                 yield opening
-            for rows in messages(self._finished(opening)):
-                yield rows
+            for rows in messages(self._finished(opening), opening.form.nbytes):
+                yield await self._formed(rows, opening.form)
             self._fill()
 
     async def _ready(self, job: Job) -> bool:
@@ -127,15 +136,22 @@ class Stream:
 
     def _finished(self, opening: Opening) -> list[Job]:
         """Takes what is done from the head of the window: at least one job, no more than fills a message."""
+        row = opening.form.nbytes
         jobs = [self._window.popleft()[1]]
-        size = jobs[0].x.nbytes
+        size = len(jobs[0].x) * row
         while self._window and size < MESSAGE_BYTES:
             its_opening, job = self._window[0]
             if its_opening != opening or not job.done.done() or job.done.exception() is not None:
                 break
-            size += job.x.nbytes
+            size += len(job.x) * row
             jobs.append(self._window.popleft()[1])
         return jobs
+
+    async def _formed(self, rows: Rows, form: Form) -> Rows:
+        """The rows in the form in which they are sent, which those that would take much room have only from here on."""
+        if form.generated is form:
+            return rows
+        return await asyncio.to_thread(_formed, rows, form, self._pool.device)
 
     def _fill(self) -> None:
         """Submits segments until enough is under way; the allowance doubles each time, for a reader that reads on."""
@@ -166,10 +182,11 @@ class Stream:
         segment = self._plan.segment(self._segment)
         if len(segment.y) <= self._skip:
             return None
-        x = np.empty((len(segment.y), *self._opening.spec.shape), self._opening.dtype)
+        form = self._opening.form.generated
+        x = np.empty((len(segment.y), *form.shape), form.dtype)
         done = asyncio.get_running_loop().create_future()
         exact, urgent = self.query.seed is not None, self.query.awaited
-        job = Job(self.query.memory, self._plan.seed, exact, urgent, segment, self._skip, x, done)
+        job = Job(self.query.memory, self._plan.seed, exact, urgent, segment, self._skip, form, x, done)
         self._segment, self._skip = self._segment + 1, 0
         return job
 
@@ -182,18 +199,23 @@ class Stream:
             self._opening = self._opening_of(manifest, self._plan)
 
     def _opening_of(self, manifest: Manifest, plan: Plan | Repeated) -> Opening:
-        dtype = self.query.dtype or manifest.spec.dtype
-        return Opening(manifest.revision, manifest.spec, dtype, plan.classes, plan.batch_size)
+        return Opening(manifest.revision, self.query.format.of(manifest.spec), plan.classes, plan.batch_size)
 
 
-def messages(jobs: Sequence[Job]) -> Iterator[Rows]:
-    """Finished jobs, which follow each other in the stream, as messages of at most 1 MiB (or one row)."""
-    first = jobs[0].segment.row + jobs[0].skip
-    xs, ys = [job.x[job.skip :] for job in jobs], [job.segment.y[job.skip :] for job in jobs]
-    if len(jobs) > 1:
-        yield Rows(first, b"".join(x.data for x in xs), b"".join(y.data for y in ys))
+def messages(jobs: Sequence[Job], row_bytes: int) -> Iterator[Rows]:
+    """Finished jobs, which follow each other in the stream, as messages of at most 1 MiB as it is sent (or one row)."""
+    pieces = [(job.segment.row + job.skip, job.x[job.skip :], job.segment.y[job.skip :]) for job in jobs]
+    if sum(len(y) for _, _, y in pieces) * row_bytes <= LARGEST_MESSAGE_BYTES:
+        yield Rows(pieces[0][0], tuple(x for _, x, _ in pieces), b"".join(y.data for _, _, y in pieces))
         return
-    step = max(1, LARGEST_MESSAGE_BYTES // xs[0][0].nbytes)
-    for start in range(0, len(xs[0]), step):
-        part = slice(start, start + step)
-        yield Rows(first + start, xs[0][part].tobytes(), ys[0][part].tobytes())
+    step = max(1, LARGEST_MESSAGE_BYTES // row_bytes)
+    for first, x, y in pieces:
+        for start in range(0, len(y), step):
+            part = slice(start, start + step)
+            yield Rows(first + start, (x[part],), y[part].tobytes())
+
+
+def _formed(rows: Rows, form: Form, device: torch.device) -> Rows:
+    return replace(
+        rows, x=tuple(form.of(torch.from_numpy(x).to(device)).contiguous().numpy(force=True) for x in rows.x)
+    )

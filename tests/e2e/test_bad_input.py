@@ -45,6 +45,7 @@ def with_value(x, value):
 
 BAD_UPLOADS: dict[str, tuple[str, Uploads]] = {
     "a dtype that is none": ("header.spec.dtype", lambda w, x, y: upload(w, x, y, dtype=0)),
+    "a dtype that is for samples": ("header.spec.dtype", lambda w, x, y: upload(w, x, y, dtype=pb.FLOAT16)),
     "a vector of uint8": ("header.spec.dtype", lambda w, x, y: upload(w, x, y, shape=(64,), dtype=pb.UINT8)),
     "two channels": ("header.spec.shape", lambda w, x, y: upload(w, x, y, shape=(2, 8, 8))),
     "a side of seven pixels": ("header.spec.shape", lambda w, x, y: upload(w, x, y, shape=(1, 7, 8))),
@@ -156,6 +157,10 @@ def sample(wire, **request):
     return list(wire.stub.Sample(pb.SampleRequest(**request), timeout=30))
 
 
+def sampled(wire, **form):
+    return sample(wire, memory="taught", n=8, format=pb.Format(**form))
+
+
 def integers(*labels):
     return [pb.ClassLabel(integer=label) for label in labels]
 
@@ -182,7 +187,12 @@ CALLS: dict[str, tuple[grpc.StatusCode, str, str, Callable[[Any], Any]]] = {
         "revision",
         lambda w: sample(w, memory="taught", revision=2**64 - 1),
     ),
-    "a dtype that is none": (INVALID, "BAD_REQUEST", "dtype", lambda w: sample(w, memory="taught", n=8, dtype=9)),
+    "a dtype that is none": (INVALID, "BAD_REQUEST", "format.dtype", lambda w: sampled(w, dtype=9)),
+    "a layout that is none": (INVALID, "BAD_REQUEST", "format.layout", lambda w: sampled(w, layout=3)),
+    "a height alone": (INVALID, "BAD_REQUEST", "format.width", lambda w: sampled(w, height=8)),
+    "a width alone": (INVALID, "BAD_REQUEST", "format.height", lambda w: sampled(w, width=8)),
+    "too high an image": (INVALID, "BAD_REQUEST", "format.height", lambda w: sampled(w, height=1025, width=8)),
+    "too wide an image": (INVALID, "BAD_REQUEST", "format.width", lambda w: sampled(w, height=1024, width=2**32 - 1)),
     "a class asked for twice": (
         INVALID,
         "BAD_REQUEST",
@@ -253,6 +263,18 @@ CALLS: dict[str, tuple[grpc.StatusCode, str, str, Callable[[Any], Any]]] = {
         "spec.dtype",
         lambda w: create(w, name="fresh", spec=pb.DataSpec(shape=(1, 8, 8), dtype=pb.FLOAT32)),
     ),
+    "a memory of half floats": (
+        INVALID,
+        "BAD_REQUEST",
+        "spec.dtype",
+        lambda w: create(w, name="fresh", spec=pb.DataSpec(shape=(8,), dtype=pb.FLOAT16)),
+    ),
+    "half floats to classify": (
+        INVALID,
+        "BAD_REQUEST",
+        "spec.dtype",
+        lambda w: classify(w, np.zeros((2, 1, 8, 8)), pb.FLOAT16),
+    ),
     "a memory of an unknown kind": (
         INVALID,
         "BAD_REQUEST",
@@ -266,8 +288,8 @@ def create(wire, **request):
     return wire.stub.CreateMemory(pb.CreateMemoryRequest(**request), timeout=30)
 
 
-def classify(wire, x):
-    spec = pb.DataSpec(shape=x.shape[1:], dtype=pb.UINT8)
+def classify(wire, x, dtype=pb.UINT8):
+    spec = pb.DataSpec(shape=x.shape[1:], dtype=dtype)
     return wire.stub.Classify(pb.ClassifyRequest(memory="taught", spec=spec, x=x.tobytes()), timeout=30)
 
 

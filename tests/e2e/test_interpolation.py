@@ -16,6 +16,7 @@ from dgm_core.training.bases import design_of
 
 IMAGE = DataSpec((1, 8, 8), "uint8")
 STYLED = {"kind": "gan_memory", "options": {"base": "tiny", "seed": "1"}}
+FLOATS = pb.Format(dtype=pb.FLOAT32)
 QUARTERS = [0.0, 0.25, 0.5, 0.75, 1.0]
 THIRDS = [0.0, 1 / 3, 2 / 3, 1.0]
 N = 10
@@ -64,9 +65,9 @@ def test_rows_come_weight_by_weight_under_one_header(wire, styled):
 
 def test_the_ends_are_the_tasks_own_samples_to_the_bit(wire, styled):
     for dtype in (pb.UINT8, pb.FLOAT32):
-        _, x = blended(wire, styled, "a", "b", QUARTERS, seed=5, dtype=dtype)
+        _, x = blended(wire, styled, "a", "b", QUARTERS, seed=5, format=pb.Format(dtype=dtype))
         for weight, task in ((0, "a"), (-1, "b")):
-            own = wire.sample(styled, classes=(0,), tasks=[task], n=N, seed=5, dtype=dtype)
+            own = wire.sample(styled, classes=(0,), tasks=[task], n=N, seed=5, format=pb.Format(dtype=dtype))
             assert x[weight].tobytes() == own.x
     _, x = blended(wire, styled, "", "b", [1.0], seed=5, end_class=integer(3))
     assert x.tobytes() == wire.sample(styled, classes=(3,), n=N, seed=5).x
@@ -78,13 +79,13 @@ def test_an_end_is_the_tasks_own_samples_however_many_rows_are_asked_for(wire, s
 
 
 def test_every_weight_has_the_same_noise_and_moves_away_from_the_start(wire, styled):
-    _, x = blended(wire, styled, "a", "b", QUARTERS, n=40, dtype=pb.FLOAT32)
+    _, x = blended(wire, styled, "a", "b", QUARTERS, n=40, format=FLOATS)
     distances = np.abs(x - x[0]).mean((1, 2))
     assert distances[0] == 0
     assert 0 < distances[1] < distances[2] < distances[4]
     near, other = np.abs(x[1] - x[0]).mean(), np.abs(x[1] - np.roll(x[0], 1, 0)).mean()
     assert near < other  # each row is nearest to itself: it is the same picture
-    _, twice = blended(wire, styled, "a", "b", [0.5, 0.5], dtype=pb.FLOAT32)
+    _, twice = blended(wire, styled, "a", "b", [0.5, 0.5], format=FLOATS)
     assert np.array_equal(twice[0], twice[1])
 
 
@@ -127,9 +128,9 @@ def test_groups_and_layers_say_what_is_blended(wire, styled):
     assert len(layers) > 1
 
     def one(**request):
-        return blended(wire, styled, "", "a", [1.0], seed=4, dtype=pb.FLOAT32, **request)[1].tobytes()
+        return blended(wire, styled, "", "a", [1.0], seed=4, format=FLOATS, **request)[1].tobytes()
 
-    base = blended(wire, styled, "", "a", [0.0], seed=4, dtype=pb.FLOAT32)[1].tobytes()
+    base = blended(wire, styled, "", "a", [0.0], seed=4, format=FLOATS)[1].tobytes()
     groups = ["scale", "shift", "bias"]
     assert one(groups=groups) == one(groups=groups[::-1] * 2) == one(layers=layers) == one()
     seen = {base, one(), *(one(groups=[group]) for group in groups), *(one(layers=[layer]) for layer in layers)}
@@ -139,7 +140,7 @@ def test_groups_and_layers_say_what_is_blended(wire, styled):
 def test_a_stream_is_pinned_to_its_revision_and_ends_when_that_is_gone(wire, styled, name):
     wire.learn(name, "a", (0, 1), **STYLED)
     wire.learn(name, "b", (0, 3), **STYLED)
-    asked = pb.InterpolateRequest(memory=name, start="a", end="b", weights=QUARTERS * 50, n=20, dtype=pb.FLOAT32)
+    asked = pb.InterpolateRequest(memory=name, start="a", end="b", weights=QUARTERS * 50, n=20, format=FLOATS)
     stream = wire.stub.Interpolate(asked, timeout=60)
     assert next(stream).header.revision == 2
     next(stream)
@@ -163,7 +164,7 @@ REFUSED = {
     "a class that is empty": ({"end_class": pb.ClassLabel()}, INVALID, "BAD_REQUEST", "end_class"),
     "a group that there is not": ({"groups": ["scale", "scales"]}, INVALID, "BAD_REQUEST", "groups[1]"),
     "a layer that there is not": ({"layers": ["nowhere"]}, INVALID, "BAD_REQUEST", "layers"),
-    "a dtype that is none": ({"dtype": 9}, INVALID, "BAD_REQUEST", "dtype"),
+    "a dtype that is none": ({"format": pb.Format(dtype=9)}, INVALID, "BAD_REQUEST", "format.dtype"),
     "a weight beyond all counting": ({"start_at": 2**63}, INVALID, "BAD_REQUEST", "start_at"),
     "an unknown memory": ({"memory": "nobody"}, MISSING, "UNKNOWN_MEMORY", ""),
     "an unknown start": ({"start": "t9"}, MISSING, "UNKNOWN_TASK", ""),

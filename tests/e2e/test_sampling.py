@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from memory_api.v1 import memory_pb2 as pb
 
+FLOATS = pb.Format(dtype=pb.FLOAT32)
+
 
 def first_rows(wire, memory, rows, **request):
     """The first rows of an endless stream, as bytes."""
@@ -47,7 +49,7 @@ def test_tasks_restrict_what_is_sampled(wire, taught):
 
 def test_float_images_are_those_of_uint8_before_rounding(wire, taught):
     pixels = wire.sample(taught, n=200, seed=5).rows()
-    floats = wire.sample(taught, n=200, seed=5, dtype=pb.FLOAT32)
+    floats = wire.sample(taught, n=200, seed=5, format=FLOATS)
     assert floats.headers[0].spec.dtype == pb.FLOAT32
     values = floats.rows(dtype="float32")
     assert np.abs(values).max() <= 1
@@ -62,7 +64,7 @@ def test_a_seed_makes_the_stream_a_function_of_the_request(wire, taught):
 
 def test_no_sample_is_handed_out_twice_without_a_seed(wire, name):
     wire.learn(name, "t0", (0, 1), options={"seed": "0"})  # wide enough to tell any two noise vectors apart
-    floats = [wire.sample(name, n=500, dtype=pb.FLOAT32).rows(dtype="float32").reshape(500, -1) for _ in range(2)]
+    floats = [wire.sample(name, n=500, format=FLOATS).rows(dtype="float32").reshape(500, -1) for _ in range(2)]
     together = np.concatenate(floats)
     assert len(np.unique(together, axis=0)) == len(together)
 
@@ -80,7 +82,7 @@ def test_an_endless_stream_begins_like_a_finite_one(wire, taught):
 
 
 def test_a_large_batch_is_cut_into_messages_of_a_mebibyte_at_most(wire, taught):
-    samples = wire.sample(taught, n=5000, batch_size=5000, dtype=pb.FLOAT32)
+    samples = wire.sample(taught, n=5000, batch_size=5000, format=FLOATS)
     assert len(samples.x) == 5000 * 64 * 4
     assert max(len(chunk.x) for chunk in samples.chunks) <= 1 << 20
 
@@ -138,8 +140,8 @@ def test_a_vector_comes_back_as_float32(wire, name):
     assert samples.headers[0].spec.dtype == pb.FLOAT32
     assert samples.rows((6,), "float32").shape == (40, 6)
     assert set(samples.y) == {"low", "high"}
-    refusal = wire.refusal(lambda: wire.sample(name, n=8, dtype=pb.UINT8))
-    assert (refusal.reason, refusal.field) == ("BAD_REQUEST", "dtype")
+    refusal = wire.refusal(lambda: wire.sample(name, n=8, format=pb.Format(dtype=pb.UINT8)))
+    assert (refusal.reason, refusal.field) == ("BAD_REQUEST", "format.dtype")
 
 
 def test_classify_labels_with_the_classes_of_the_memory(wire, taught, make_images):

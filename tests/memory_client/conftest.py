@@ -148,7 +148,7 @@ class Service(MemoryServiceServicer):
         classes = list(request.classes) or known
         if any(label not in known for label in classes):
             fail(context, "UNKNOWN_CLASS", "memory 'digits' has not learned this class; the classes are ...")
-        dtype = request.dtype or pb.UINT8
+        dtype = request.format.dtype or pb.UINT8
         spec = pb.DataSpec(shape=self.shape, dtype=dtype)
         yield pb.SampleResponse(
             header=pb.SampleHeader(
@@ -172,7 +172,7 @@ class Service(MemoryServiceServicer):
             fail(context, self.faults.blend, "a memory of kind dgmw has no styles to blend")
         if not request.weights or request.n < 1:
             fail(context, "BAD_REQUEST", "weights: name at least one", ("weights", "name at least one"))
-        dtype = request.dtype or pb.UINT8
+        dtype = request.format.dtype or pb.UINT8
         yield pb.SampleResponse(
             header=pb.SampleHeader(
                 revision=request.revision or self.revision,

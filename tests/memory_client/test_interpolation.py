@@ -67,7 +67,7 @@ def test_the_request_says_all_that_was_asked_for(memory, service):
         layers=["x", "y"],
         end_class=pb.ClassLabel(text="cat"),
         revision=3,
-        dtype=pb.FLOAT32,
+        format=pb.Format(dtype=pb.FLOAT32),
     )
     memory.interpolate("a", "b", classes=(0, None))
     assert (last(service).start, last(service).start_class, last(service).HasField("end_class")) == (

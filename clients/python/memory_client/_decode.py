@@ -1,8 +1,8 @@
 """Wire messages -> Python values: tasks, memories, labels and rows of samples."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from memory_api.v1 import memory_pb2 as pb
@@ -12,8 +12,10 @@ from memory_client.analysis import LayerUsage, MaskPoint, TaskAnalysis
 from memory_client.errors import InternalError
 from memory_client.types import DTypeName, Label, MemoryInfo, Task, TaskProgress, TaskState
 
+T = TypeVar("T")
+
 _DTYPES: dict[int, DTypeName] = {pb.UINT8: "uint8", pb.FLOAT32: "float32"}
-_WIRE = {"uint8": "u1", "float32": "<f4"}
+_WIRE: dict[int, str] = {pb.UINT8: "u1", pb.FLOAT16: "<f2", pb.FLOAT32: "<f4"}
 
 
 def labels(classes: Iterable[pb.ClassLabel]) -> tuple[Label, ...]:
@@ -26,17 +28,9 @@ def label_array(classes: Sequence[Label]) -> NDArray[Any]:
     return np.array(classes, np.int64 if all(isinstance(label, int) for label in classes) else np.str_)
 
 
-def dtype(spec: pb.DataSpec) -> DTypeName:
-    """Name of the element type. Raises InternalError for one that this client does not know."""
-    try:
-        return _DTYPES[spec.dtype]
-    except KeyError:
-        raise InternalError(f"the server sends x of an unknown dtype ({spec.dtype}): upgrade this client") from None
-
-
 def rows(spec: pb.DataSpec, content: bytes) -> NDArray[Any]:
     """Rows of x as a read-only view (n, *shape) of the message's bytes."""
-    return np.frombuffer(content, _WIRE[dtype(spec)]).reshape(-1, *spec.shape)
+    return np.frombuffer(content, _known(_WIRE, spec.dtype)).reshape(-1, *spec.shape)
 
 
 def indices(content: bytes) -> NDArray[np.int32]:
@@ -51,7 +45,7 @@ def memory(message: pb.Memory) -> MemoryInfo:
         kind=message.kind,
         options=dict(message.options),
         shape=tuple(message.spec.shape),
-        dtype=dtype(message.spec),
+        dtype=_known(_DTYPES, message.spec.dtype),
         revision=message.revision,
         classes=labels(message.classes),
         bytes=message.bytes,
@@ -80,6 +74,13 @@ def task(message: pb.Task) -> Task:
         created=_time(message.created_unix_ms),
         finished=_time(message.finished_unix_ms),
     )
+
+
+def _known(dtypes: Mapping[int, T], code: int) -> T:
+    try:
+        return dtypes[code]
+    except KeyError:
+        raise InternalError(f"the server has x of an unknown dtype ({code}): upgrade this client") from None
 
 
 def _progress(message: pb.TaskProgress) -> TaskProgress:

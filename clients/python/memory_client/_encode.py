@@ -18,8 +18,11 @@ from memory_client.errors import InvalidInput
 from memory_client.types import Label
 
 _DTYPES = {"uint8": pb.UINT8, "float32": pb.FLOAT32}
+_SAMPLED = {**_DTYPES, "float16": pb.FLOAT16}
+_LAYOUTS = {None: pb.LAYOUT_UNSPECIFIED, "NCHW": pb.NCHW, "NHWC": pb.NHWC}
 _INT64 = range(-(2**63), 2**63)
 _UINT64 = range(2**64)
+_SIDES = range(1, 2**32)  # 0 would mean none; the server knows the real limit
 
 
 def class_label(label: object) -> pb.ClassLabel:
@@ -72,14 +75,12 @@ def unsigned(value: object, name: str) -> int:
         raise InvalidInput(f"{name} is {value!r}: pass an integer") from None
 
 
-def dtype_code(dtype: object) -> pb.DType:
-    """The wire form of a dtype: None leaves the choice to the server."""
-    if dtype is None:
-        return pb.DTYPE_UNSPECIFIED
-    try:
-        return _DTYPES[np.dtype(dtype).name]  # type: ignore[call-overload]
-    except (KeyError, TypeError):
-        raise InvalidInput(f"dtype is {dtype!r}: pass 'uint8' or 'float32'") from None
+def sample_format(dtype: object, layout: object, size: object) -> pb.Format:
+    """The wire form of how samples are to be given: None leaves each choice to the server."""
+    if layout not in _LAYOUTS:
+        raise InvalidInput(f"layout is {layout!r}: pass 'NCHW' or 'NHWC'")
+    height, width = (0, 0) if size is None else _sides(size)
+    return pb.Format(dtype=_sampled(dtype), layout=_LAYOUTS[layout], height=height, width=width)
 
 
 def options_text(options: Mapping[str, object]) -> dict[str, str]:
@@ -134,6 +135,24 @@ def _selection(chosen: object, name: str) -> list[object]:
     if not many:
         raise InvalidInput(f"{name} is empty: name at least one, or leave it out for all")
     return many
+
+
+def _sampled(dtype: object) -> pb.DType:
+    if dtype is None:
+        return pb.DTYPE_UNSPECIFIED
+    try:
+        return _SAMPLED[np.dtype(dtype).name]  # type: ignore[call-overload]
+    except (KeyError, TypeError):
+        raise InvalidInput(f"dtype is {dtype!r}: pass 'uint8', 'float16' or 'float32'") from None
+
+
+def _sides(size: object) -> tuple[int, int]:
+    try:
+        sides: tuple[object, ...] = tuple(size)  # type: ignore[arg-type]
+        height, width = sides
+        return within(height, _SIDES, "the height in size"), within(width, _SIDES, "the width in size")
+    except (TypeError, ValueError):
+        raise InvalidInput(f"size is {size!r}: pass (height, width) in pixels, as in (32, 32)") from None
 
 
 def _by_first_occurrence(y: NDArray[Any]) -> tuple[list[Label], NDArray[np.intp]]:

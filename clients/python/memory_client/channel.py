@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 import grpc
 from memory_api.v1.memory_pb2_grpc import MemoryServiceStub
 
+from memory_client._shared import is_local
 from memory_client.errors import InvalidInput, ServerUnavailable, from_rpc
 
 T = TypeVar("T")
@@ -54,19 +55,28 @@ class Connection:
     A channel does not survive a fork, so a child makes its own; a pickled connection carries the settings alone.
 
     Arguments:
-        target: "host:port", or any gRPC target.
+        target: "host:port", "unix:/path", or any gRPC target.
         timeout: deadline of one unary call, in seconds.
         reconnect: how long a server that is away is tried again, in seconds.
         silence: how long a stream may stay without a message, in seconds.
+        shared_memory: whether a server on this host may be offered memory for samples.
     """
 
-    def __init__(self, target: str, timeout: float, reconnect: float, silence: float = SILENCE_SECONDS) -> None:
+    def __init__(
+        self,
+        target: str,
+        timeout: float,
+        reconnect: float,
+        silence: float = SILENCE_SECONDS,
+        shared_memory: bool = True,
+    ) -> None:
         if not target:
             raise InvalidInput("target is empty: pass the server's address, such as 'localhost:50051'")
         self.target = target
         self.timeout = timeout
         self.reconnect = reconnect
         self.silence = silence
+        self.shares_memory = shared_memory and is_local(target)
         # A forked child leaves its parent's channel and streams alone: their threads, and their locks, are not its own.
         self._own: dict[int, _Own] = {}
 

@@ -9,7 +9,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from memory_client import _decode
 from memory_client._batches import examples, rows_per_chunk
-from memory_client._encode import class_labels, dtype_code, names, options_text, spec, unsigned, within
+from memory_client._encode import class_labels, names, options_text, sample_format, spec, unsigned, within
 from memory_client._relay import Reading
 from memory_client.channel import Connection
 from memory_client.errors import InvalidInput
@@ -17,7 +17,7 @@ from memory_client.interpolation import Ends, interpolated
 from memory_client.learning import TaskHandle, Upload
 from memory_client.progress import ProgressListener, listener
 from memory_client.sampling import Batch, RowReader, batches, collect
-from memory_client.types import Label, MemoryInfo, Task
+from memory_client.types import Label, Layout, MemoryInfo, Task
 
 Classes = Label | Sequence[Label] | NDArray[Any] | None
 """One class, several, or None for all."""
@@ -35,12 +35,14 @@ class Memory:
     be pickled and may be carried through a fork. Threads may share one. A `with` closes the connection early.
 
     Arguments:
-        target: address of the server, "host:port".
+        target: address of the server, "host:port" or "unix:/path/of/socket".
         name: of the memory; the first `learn_task` creates it.
         kind: of the memory, such as "dgmw"; takes effect when it is created, and is an expectation afterwards.
         options: of the kind, likewise; values may be anything whose text the server understands.
         timeout: deadline of a single call, in seconds; streams and waits are bounded by the server's heartbeat instead.
         reconnect: how long a server that does not answer is tried again, in seconds; then ServerUnavailable.
+        shared_memory: whether a server on this host may put samples into memory that streams offer it, instead of
+            sending them; samples are the same.
 
     Every method that calls the server raises ServerUnavailable or DeadlineExceeded where nobody answers, and
     UnknownMemory where the memory does not exist.
@@ -54,13 +56,14 @@ class Memory:
         options: Mapping[str, object] | None = None,
         timeout: float = 30.0,
         reconnect: float = 10.0,
+        shared_memory: bool = True,
     ) -> None:
         if not name:
             raise InvalidInput("name is empty: name the memory, as in Memory(target, name='digits')")
         self.name = name
         self._kind = kind or ""
         self._options = options_text(options or {})
-        self._connection = Connection(target, timeout, reconnect)
+        self._connection = Connection(target, timeout, reconnect, shared_memory=shared_memory)
 
     def __repr__(self) -> str:
         return f"Memory({self.target!r}, name={self.name!r})"
@@ -181,6 +184,8 @@ class Memory:
         tasks: str | Sequence[str] | None = None,
         revision: int | None = None,
         dtype: DTypeLike | None = None,
+        layout: Layout | None = None,
+        size: tuple[int, int] | None = None,
     ) -> Batch:
         """Draws n synthetic examples, balanced over the classes to ±1.
 
@@ -190,18 +195,21 @@ class Memory:
             seed: the same seed gives the same bytes, whatever else the server does; None draws afresh.
             tasks: only what these tasks taught; None for all.
             revision: of the memory; None for the newest.
-            dtype: "uint8" (0 to 255) or "float32" ([-1, 1]) for images; None for uint8 images and float32 vectors.
+            dtype: "uint8" (0 to 255), "float32" or "float16" ([-1, 1]) for images, "float32" or "float16" for vectors;
+                None for uint8 images and float32 vectors.
+            layout: of images: "NCHW" or "NHWC"; None for NCHW.
+            size: (height, width) to resize images to, each from 1 to 1024; None leaves them as learned.
 
         Returns:
-            x (n, C, H, W) or (n, F), and y (n,) as int64 or, for classes that are strings, as unicode.
+            x (n, C, H, W), (n, H, W, C) or (n, F), and y (n,) as int64 or, for classes that are strings, as unicode.
 
         Raises:
             UnknownClass, UnknownTask, UnknownRevision: the message lists the known ones.
             EmptyMemory: nothing has been learned yet.
-            InvalidInput: n, the seed or the dtype is out of bounds.
+            InvalidInput: n or the seed is out of bounds, or x cannot be given so.
         """
         rows = within(n, _COUNTS, "n")
-        request = self._sample_request(classes, tasks, seed, revision, dtype)
+        request = self._sample_request(classes, tasks, seed, revision, sample_format(dtype, layout, size))
         request.n = rows
         request.batch_size = max(1, min(rows, _SAMPLE_BATCH))  # the server refuses n < 1 in its own words
         return collect(self._connection, RowReader.of_sample(self._connection, request), rows)
@@ -216,6 +224,8 @@ class Memory:
         tasks: str | Sequence[str] | None = None,
         revision: int | None = None,
         dtype: DTypeLike | None = None,
+        layout: Layout | None = None,
+        size: tuple[int, int] | None = None,
         n: int | None = None,
     ) -> Reading[Batch]:
         """Batches of synthetic examples without end, prefetched by a thread, each balanced over the classes to ±1.
@@ -228,7 +238,7 @@ class Memory:
             batch_size: rows of each batch, 1 to 65536.
             start_at: the first batch to give, counted from 0: how a seeded stream is resumed by another process.
             n: rows in total, after which the stream ends, the last batch holding what remains; None never ends.
-            classes, seed, tasks, revision, dtype: as for `sample`.
+            classes, seed, tasks, revision, dtype, layout, size: as for `sample`.
 
         Yields:
             (x, y) as from `sample`; the arrays belong to the caller.
@@ -236,7 +246,7 @@ class Memory:
         Raises:
             As `sample` does, when iterated; ServerUnavailable also when the server is silent for 60 seconds.
         """
-        request = self._sample_request(classes, tasks, seed, revision, dtype)
+        request = self._sample_request(classes, tasks, seed, revision, sample_format(dtype, layout, size))
         request.batch_size = within(batch_size, range(1, 2**32), "batch_size")
         request.start_at = unsigned(start_at, "start_at")
         if n is not None:
@@ -256,6 +266,8 @@ class Memory:
         layers: str | Sequence[str] | None = None,
         revision: int | None = None,
         dtype: DTypeLike | None = None,
+        layout: Layout | None = None,
+        size: tuple[int, int] | None = None,
     ) -> NDArray[Any]:
         """Draws what lies between two tasks: their style parameters are blended, the same noise for every weight.
 
@@ -267,7 +279,7 @@ class Memory:
             classes: one class of each end; None takes the first that the task learned.
             groups: what is blended, of "scale", "shift" and "bias"; the rest stays that of `start`. None: all.
             layers: in which layers, by the names in `describe().analysis`; the others stay those of `start`. None: all.
-            seed, revision, dtype: as for `sample`.
+            seed, revision, dtype, layout, size: as for `sample`.
 
         Returns:
             x (weights, n, *shape), where x[:, i] is one picture that changes; for a single number (n, *shape).
@@ -285,7 +297,7 @@ class Memory:
             groups=names(groups, "groups"),
             layers=names(layers, "layers"),
             revision=0 if revision is None else unsigned(revision, "revision"),
-            dtype=dtype_code(dtype),
+            format=sample_format(dtype, layout, size),
         )
         return interpolated(self._connection, request, weights, classes)
 
@@ -371,7 +383,7 @@ class Memory:
         tasks: str | Sequence[str] | None,
         seed: int | None,
         revision: int | None,
-        dtype: DTypeLike | None,
+        form: pb.Format,
     ) -> pb.SampleRequest:
         return pb.SampleRequest(
             memory=self.name,
@@ -379,7 +391,7 @@ class Memory:
             tasks=names(tasks, "tasks"),
             seed=None if seed is None else unsigned(seed, "seed"),
             revision=0 if revision is None else unsigned(revision, "revision"),
-            dtype=dtype_code(dtype),
+            format=form,
         )
 
     def _classify_part(self, x: NDArray[Any]) -> pb.ClassifyResponse:

@@ -11,14 +11,18 @@ from numpy.typing import NDArray
 
 from memory_client import _decode
 from memory_client._relay import Reading, Relay, persistent
+from memory_client._shared import SharedRing
 from memory_client.channel import Connection
 from memory_client.errors import InternalError
 
 Batch = tuple[NDArray[Any], NDArray[Any]]
-"""x (n, *shape) as uint8 or float32, and y (n,) as int64 or unicode; the arrays belong to the caller."""
+"""x (n, *shape) as uint8, float16 or float32, and y (n,) as int64 or unicode; the arrays belong to the caller."""
 
 PREFETCH = 2
 """Batches that wait for the caller, beside the one being put together."""
+
+_SHARED_FROM = 256
+"""Rows from which on a stream is worth the making of shared memory."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class RowReader:
         self._row = request.start_at * batch_size
         self._header: pb.SampleHeader | None = None
         self._classes: NDArray[Any] = np.empty(0)
+        self._ring: SharedRing | None = None
 
     @classmethod
     def of_sample(cls, connection: Connection, request: pb.SampleRequest) -> "RowReader":
@@ -73,13 +78,18 @@ class RowReader:
 
     def __call__(self, relay: Relay[Any]) -> Iterator[Rows]:
         """All rows from the batch `start_at` on; a reopened stream repeats the rows of its unfinished batch."""
-        yield from persistent(relay, self._connection, self._open)
+        try:
+            yield from persistent(relay, self._connection, self._open)
+        finally:
+            self._share(None)
         if self._total is None or self._row < self._total:
             raise InternalError(f"the server ended the stream at row {self._row}, before its end: see the server's log")
 
     def _open(self) -> tuple[Any, Any]:
         self._request.start_at = self._row // self._batch_size
         self._row = self._request.start_at * self._batch_size
+        large = self._total is None or self._total - self._row >= _SHARED_FROM
+        self._share(SharedRing.made() if large and self._connection.shares_memory else None)
         return getattr(self._connection.stub, self._method)(self._request), self._rows
 
     def _rows(self, message: pb.SampleResponse) -> Iterator[Rows]:
@@ -90,6 +100,8 @@ class RowReader:
 
     def _begin(self, header: pb.SampleHeader) -> None:
         self._header = header
+        if not header.shared:
+            self._share(None)
         self._classes = _decode.label_array(_decode.labels(header.classes))
         if self._request.HasField("seed"):
             self._request.revision = header.revision
@@ -99,12 +111,29 @@ class RowReader:
             raise InternalError("the server sent rows before their header: upgrade the server or this client")
         if chunk.row != self._row:
             raise InternalError(f"the server sent row {chunk.row} where row {self._row} follows: see the server's log")
-        x = _decode.rows(self._header.spec, chunk.x)
+        x = _decode.rows(self._header.spec, self._content(chunk))
         y = self._classes[_decode.indices(chunk.y)]
         if len(x) != len(y):
             raise InternalError(f"the server sent {len(x)} rows with {len(y)} labels: see the server's log")
         self._row += len(y)
         return Rows(chunk.row, x, y)
+
+    def _content(self, chunk: pb.SampleChunk) -> bytes:
+        """The bytes of x, wherever they are."""
+        if not chunk.HasField("shared"):
+            return chunk.x
+        if self._ring is None:
+            raise InternalError("the server put rows into memory that it did not accept: see the server's log")
+        return self._ring.take(chunk.shared)
+
+    def _share(self, ring: SharedRing | None) -> None:
+        """Has one stream at a time share memory: what was shared before is given back."""
+        if self._ring is not None:
+            self._ring.close()
+        self._ring = ring
+        self._request.ClearField("shared_memory")
+        if ring is not None:
+            self._request.shared_memory.CopyFrom(ring.offer)
 
 
 class Rebatcher:

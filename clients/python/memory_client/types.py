@@ -11,6 +11,9 @@ from memory_client.analysis import TaskAnalysis
 Label = int | str
 """A class. All classes of one memory are integers or all are strings."""
 
+Layout = Literal["NCHW", "NHWC"]
+"""Order of an image's axes: (C, H, W) or (H, W, C)."""
+
 DTypeName = Literal["uint8", "float32"]
 """Element type of x: uint8 or float32 in [-1, 1] for images, float32 for vectors."""
 

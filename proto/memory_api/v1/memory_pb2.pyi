@@ -12,6 +12,13 @@ class DType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DTYPE_UNSPECIFIED: _ClassVar[DType]
     UINT8: _ClassVar[DType]
     FLOAT32: _ClassVar[DType]
+    FLOAT16: _ClassVar[DType]
+
+class Layout(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LAYOUT_UNSPECIFIED: _ClassVar[Layout]
+    NCHW: _ClassVar[Layout]
+    NHWC: _ClassVar[Layout]
 
 class TaskState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -25,6 +32,10 @@ class TaskState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
 DTYPE_UNSPECIFIED: DType
 UINT8: DType
 FLOAT32: DType
+FLOAT16: DType
+LAYOUT_UNSPECIFIED: Layout
+NCHW: Layout
+NHWC: Layout
 TASK_STATE_UNSPECIFIED: TaskState
 QUEUED: TaskState
 LEARNING: TaskState
@@ -32,6 +43,18 @@ COMMITTING: TaskState
 LEARNED: TaskState
 FAILED: TaskState
 CANCELLED: TaskState
+
+class Format(_message.Message):
+    __slots__ = ("dtype", "layout", "height", "width")
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    LAYOUT_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    dtype: DType
+    layout: Layout
+    height: int
+    width: int
+    def __init__(self, dtype: _Optional[_Union[DType, str]] = ..., layout: _Optional[_Union[Layout, str]] = ..., height: _Optional[int] = ..., width: _Optional[int] = ...) -> None: ...
 
 class DataSpec(_message.Message):
     __slots__ = ("shape", "dtype")
@@ -347,7 +370,7 @@ class ForgetTaskRequest(_message.Message):
     def __init__(self, memory: _Optional[str] = ..., task: _Optional[str] = ...) -> None: ...
 
 class SampleRequest(_message.Message):
-    __slots__ = ("memory", "classes", "tasks", "n", "batch_size", "seed", "start_at", "revision", "dtype")
+    __slots__ = ("memory", "classes", "tasks", "n", "batch_size", "seed", "start_at", "revision", "format", "shared_memory")
     MEMORY_FIELD_NUMBER: _ClassVar[int]
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
@@ -356,7 +379,8 @@ class SampleRequest(_message.Message):
     SEED_FIELD_NUMBER: _ClassVar[int]
     START_AT_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
-    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    SHARED_MEMORY_FIELD_NUMBER: _ClassVar[int]
     memory: str
     classes: _containers.RepeatedCompositeFieldContainer[ClassLabel]
     tasks: _containers.RepeatedScalarFieldContainer[str]
@@ -365,8 +389,29 @@ class SampleRequest(_message.Message):
     seed: int
     start_at: int
     revision: int
-    dtype: DType
-    def __init__(self, memory: _Optional[str] = ..., classes: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ..., tasks: _Optional[_Iterable[str]] = ..., n: _Optional[int] = ..., batch_size: _Optional[int] = ..., seed: _Optional[int] = ..., start_at: _Optional[int] = ..., revision: _Optional[int] = ..., dtype: _Optional[_Union[DType, str]] = ...) -> None: ...
+    format: Format
+    shared_memory: SharedMemory
+    def __init__(self, memory: _Optional[str] = ..., classes: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ..., tasks: _Optional[_Iterable[str]] = ..., n: _Optional[int] = ..., batch_size: _Optional[int] = ..., seed: _Optional[int] = ..., start_at: _Optional[int] = ..., revision: _Optional[int] = ..., format: _Optional[_Union[Format, _Mapping]] = ..., shared_memory: _Optional[_Union[SharedMemory, _Mapping]] = ...) -> None: ...
+
+class SharedMemory(_message.Message):
+    __slots__ = ("pid", "fd", "nonce", "size")
+    PID_FIELD_NUMBER: _ClassVar[int]
+    FD_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    pid: int
+    fd: int
+    nonce: bytes
+    size: int
+    def __init__(self, pid: _Optional[int] = ..., fd: _Optional[int] = ..., nonce: _Optional[bytes] = ..., size: _Optional[int] = ...) -> None: ...
+
+class SharedRows(_message.Message):
+    __slots__ = ("position", "length")
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    position: int
+    length: int
+    def __init__(self, position: _Optional[int] = ..., length: _Optional[int] = ...) -> None: ...
 
 class SampleResponse(_message.Message):
     __slots__ = ("header", "chunk")
@@ -377,29 +422,35 @@ class SampleResponse(_message.Message):
     def __init__(self, header: _Optional[_Union[SampleHeader, _Mapping]] = ..., chunk: _Optional[_Union[SampleChunk, _Mapping]] = ...) -> None: ...
 
 class SampleHeader(_message.Message):
-    __slots__ = ("revision", "spec", "classes", "batch_size")
+    __slots__ = ("revision", "spec", "classes", "batch_size", "layout", "shared")
     REVISION_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    LAYOUT_FIELD_NUMBER: _ClassVar[int]
+    SHARED_FIELD_NUMBER: _ClassVar[int]
     revision: int
     spec: DataSpec
     classes: _containers.RepeatedCompositeFieldContainer[ClassLabel]
     batch_size: int
-    def __init__(self, revision: _Optional[int] = ..., spec: _Optional[_Union[DataSpec, _Mapping]] = ..., classes: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ..., batch_size: _Optional[int] = ...) -> None: ...
+    layout: Layout
+    shared: bool
+    def __init__(self, revision: _Optional[int] = ..., spec: _Optional[_Union[DataSpec, _Mapping]] = ..., classes: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ..., batch_size: _Optional[int] = ..., layout: _Optional[_Union[Layout, str]] = ..., shared: bool = ...) -> None: ...
 
 class SampleChunk(_message.Message):
-    __slots__ = ("row", "x", "y")
+    __slots__ = ("row", "x", "y", "shared")
     ROW_FIELD_NUMBER: _ClassVar[int]
     X_FIELD_NUMBER: _ClassVar[int]
     Y_FIELD_NUMBER: _ClassVar[int]
+    SHARED_FIELD_NUMBER: _ClassVar[int]
     row: int
     x: bytes
     y: bytes
-    def __init__(self, row: _Optional[int] = ..., x: _Optional[bytes] = ..., y: _Optional[bytes] = ...) -> None: ...
+    shared: SharedRows
+    def __init__(self, row: _Optional[int] = ..., x: _Optional[bytes] = ..., y: _Optional[bytes] = ..., shared: _Optional[_Union[SharedRows, _Mapping]] = ...) -> None: ...
 
 class InterpolateRequest(_message.Message):
-    __slots__ = ("memory", "start", "end", "weights", "n", "seed", "groups", "layers", "start_class", "end_class", "start_at", "revision", "dtype")
+    __slots__ = ("memory", "start", "end", "weights", "n", "seed", "groups", "layers", "start_class", "end_class", "start_at", "revision", "format", "shared_memory")
     MEMORY_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
@@ -412,7 +463,8 @@ class InterpolateRequest(_message.Message):
     END_CLASS_FIELD_NUMBER: _ClassVar[int]
     START_AT_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
-    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    SHARED_MEMORY_FIELD_NUMBER: _ClassVar[int]
     memory: str
     start: str
     end: str
@@ -425,8 +477,9 @@ class InterpolateRequest(_message.Message):
     end_class: ClassLabel
     start_at: int
     revision: int
-    dtype: DType
-    def __init__(self, memory: _Optional[str] = ..., start: _Optional[str] = ..., end: _Optional[str] = ..., weights: _Optional[_Iterable[float]] = ..., n: _Optional[int] = ..., seed: _Optional[int] = ..., groups: _Optional[_Iterable[str]] = ..., layers: _Optional[_Iterable[str]] = ..., start_class: _Optional[_Union[ClassLabel, _Mapping]] = ..., end_class: _Optional[_Union[ClassLabel, _Mapping]] = ..., start_at: _Optional[int] = ..., revision: _Optional[int] = ..., dtype: _Optional[_Union[DType, str]] = ...) -> None: ...
+    format: Format
+    shared_memory: SharedMemory
+    def __init__(self, memory: _Optional[str] = ..., start: _Optional[str] = ..., end: _Optional[str] = ..., weights: _Optional[_Iterable[float]] = ..., n: _Optional[int] = ..., seed: _Optional[int] = ..., groups: _Optional[_Iterable[str]] = ..., layers: _Optional[_Iterable[str]] = ..., start_class: _Optional[_Union[ClassLabel, _Mapping]] = ..., end_class: _Optional[_Union[ClassLabel, _Mapping]] = ..., start_at: _Optional[int] = ..., revision: _Optional[int] = ..., format: _Optional[_Union[Format, _Mapping]] = ..., shared_memory: _Optional[_Union[SharedMemory, _Mapping]] = ...) -> None: ...
 
 class ClassifyRequest(_message.Message):
     __slots__ = ("memory", "spec", "x")

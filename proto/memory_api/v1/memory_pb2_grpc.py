@@ -208,7 +208,7 @@ class MemoryServiceServicer(object):
         consecutive rows of the stream, whatever the batch boundaries: row r of the stream belongs to batch r / batch_size.
         An empty chunk is a heartbeat. The server generates only a few batches ahead of the reader.
         NOT_FOUND (UNKNOWN_MEMORY, UNKNOWN_CLASS, UNKNOWN_TASK, UNKNOWN_REVISION)  the message lists the known ones.
-        INVALID_ARGUMENT (BAD_REQUEST)      n <= 0 or above the server's limit, batch_size outside [1, 65536], a dtype that the
+        INVALID_ARGUMENT (BAD_REQUEST)      n <= 0 or above the server's limit, batch_size outside [1, 65536], a format that the
         memory cannot give.
         FAILED_PRECONDITION (EMPTY_MEMORY)  nothing has been learned yet.
         """
@@ -225,7 +225,8 @@ class MemoryServiceServicer(object):
         Sample gives for that class and that task alone. The stream is pinned to its revision, with a seed or without.
         NOT_FOUND (UNKNOWN_MEMORY, UNKNOWN_TASK, UNKNOWN_CLASS, UNKNOWN_REVISION)  the message lists the known ones.
         INVALID_ARGUMENT (BAD_REQUEST)      n <= 0, or n times the number of weights above the server's limit; no weight, more
-        than 256, or one outside [0, 1]; a group, a layer or a dtype that there is not.
+        than 256, or one outside [0, 1]; a group or a layer that there is not; a format that
+        the memory cannot give.
         FAILED_PRECONDITION (CANNOT_BLEND)  a memory of this kind has no styles to blend.
         FAILED_PRECONDITION (EMPTY_MEMORY)  nothing has been learned yet.
         """

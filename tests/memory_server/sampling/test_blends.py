@@ -15,6 +15,7 @@ from dgm_core.memory import Blend
 from memory_server.errors import BadRequest, EmptyMemory, Superseded, UnknownClass, UnknownTask
 from memory_server.sampling.engine import SamplingEngine
 from memory_server.sampling.experts import ExpertCache
+from memory_server.sampling.formats import Form
 from memory_server.sampling.queries import BlendQuery, SampleQuery
 from memory_server.sampling.stream import Opening, Rows
 
@@ -192,6 +193,10 @@ async def engine(learned, cache):
     engine.close()
 
 
+def bytes_of(answers):
+    return b"".join(part.data for rows in answers if isinstance(rows, Rows) for part in rows.x)
+
+
 async def answers_of(engine, asked):
     async with engine.open(asked) as stream:
         return [answer async for answer in stream]
@@ -199,21 +204,19 @@ async def answers_of(engine, asked):
 
 async def test_rows_come_weight_by_weight_and_are_numbered_through(engine, made):
     opening, *rest = await answers_of(engine, query("t0", "t1", (0.0, 0.2, 0.8, 1.0), n=1100, seed=3))
-    assert opening == Opening(2, engine._newest["m"].spec, "uint8", (0,), 1100)
+    assert opening == Opening(2, Form((1, 8, 8), "uint8", "NCHW"), (0,), 1100)
     at = 0
     for rows in rest:
         assert rows.row == at
         at += len(rows.y) // 4
     assert at == 4400
-    x = np.frombuffer(b"".join(rows.x for rows in rest), np.uint8).reshape(4, 1100, 64)
+    x = np.frombuffer(bytes_of(rest), np.uint8).reshape(4, 1100, 64)
     assert np.array_equal(x[1], x[2])  # this kind blends into its end, whatever the weight
     assert not np.array_equal(x[0], x[1])
 
 
 async def test_a_stream_without_a_seed_has_fresh_noise_and_does_not_follow(engine, made, learned):
-    one, other = [
-        b"".join(a.x for a in await answers_of(engine, query("t0", "t1")) if isinstance(a, Rows)) for _ in "12"
-    ]
+    one, other = [bytes_of(await answers_of(engine, query("t0", "t1"))) for _ in "12"]
     assert one != other
     async with engine.open(query("t0", "t1", (0.5,) * 50, n=200)) as stream:
         reader = aiter(stream)

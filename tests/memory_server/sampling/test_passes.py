@@ -13,12 +13,14 @@ from dgm_core.networks import architecture_of
 from memory_server.errors import Superseded
 from memory_server.sampling import passes
 from memory_server.sampling.experts import ExpertCache
+from memory_server.sampling.formats import Form
 from memory_server.sampling.jobs import Job
 from memory_server.sampling.plan import Run, Segment, Tile
-from memory_server.sampling.tiles import inputs, to_uint8
+from memory_server.sampling.tiles import inputs
 from memory_server.sampling.waiting import Waiting
 
 SPEC, NOISE = DataSpec((1, 8, 8), "uint8"), 8
+PIXELS = Form(SPEC.shape, "uint8", "NCHW")
 
 
 def made(seed):
@@ -69,7 +71,7 @@ def job_of(tiles, exact, seed):
         at += rows
     segment = Segment(0, np.zeros(total, np.int32), tuple(made_tiles))
     x, done = np.zeros((total, *SPEC.shape), np.uint8), asyncio.get_running_loop().create_future()
-    return Job("m", seed, exact, False, segment, 0, x, done)
+    return Job("m", seed, exact, False, segment, 0, PIXELS, x, done)
 
 
 async def result(job):
@@ -84,7 +86,7 @@ def expected(experts, tiles, seed):
         z, c = (np.concatenate([each, np.zeros((-len(each) % 8, *each.shape[1:]), each.dtype)])
                 for each in inputs(tile, seed, NOISE))  # fmt: skip
         x = experts.expert("m", tile.expert).generate(torch.from_numpy(z), torch.from_numpy(c))
-        parts.append(to_uint8(x)[: len(tile.places)].numpy()[::-1])
+        parts.append(PIXELS.of(x)[: len(tile.places)].numpy()[::-1])
     return np.concatenate(parts)
 
 

@@ -17,6 +17,7 @@ from memory_server.errors import (
 )
 from memory_server.sampling.engine import SamplingEngine
 from memory_server.sampling.experts import ExpertCache
+from memory_server.sampling.formats import Form
 from memory_server.sampling.pool import TilePool
 from memory_server.sampling.queries import SampleQuery
 from memory_server.sampling.stream import AHEAD_BYTES, Opening, Rows, Stream
@@ -62,6 +63,10 @@ def stream_of(learned, pool, heartbeat=10.0, **query):
     return Stream(SampleQuery("m", **query), newest, lambda: newest, pool, heartbeat)
 
 
+def bytes_of(answers):
+    return b"".join(part.data for answer in answers if isinstance(answer, Rows) for part in answer.x)
+
+
 async def collect(stream):
     return [answer async for answer in stream]
 
@@ -69,7 +74,7 @@ async def collect(stream):
 async def test_an_opening_comes_first_and_at_once(learned, pool, experts):
     experts.gate.clear()
     async for answer in stream_of(learned, pool, n=10):
-        assert answer == Opening(2, learned[0][-1].spec, "uint8", (0, 1, 2, 3), 128)
+        assert answer == Opening(2, Form((1, 8, 8), "uint8", "NCHW"), (0, 1, 2, 3), 128)
         break
 
 
@@ -78,7 +83,7 @@ async def test_a_stream_has_every_row_once_and_in_order(learned, pool):
     at = 0
     for rows in answers:
         assert rows.row == at
-        assert len(rows.x) // ROW == len(rows.y) // 4
+        assert sum(map(len, rows.x)) == len(rows.y) // 4
         at += len(rows.y) // 4
     assert at == 1000
 
@@ -174,7 +179,7 @@ async def test_the_engine_gives_the_same_seeded_rows_with_any_number_of_threads(
         experts = CountingExperts(learned)
         engine = SamplingEngine(lambda memory, revision: learned[0][-1], experts, threads)
         async with engine.open(SampleQuery("m", n=700, batch_size=64, seed=5)) as stream:
-            rows.append(b"".join([answer.x async for answer in stream if isinstance(answer, Rows)]))
+            rows.append(bytes_of([answer async for answer in stream]))
         engine.close()
     assert rows[0] == rows[1]
 

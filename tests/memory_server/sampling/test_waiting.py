@@ -16,7 +16,7 @@ from memory_server.sampling.waiting import FEW_ROWS, MOST_EXPERTS, URGENCY, Wait
 def job(*tiles, exact=False, urgent=False, memory="m"):
     """A job of tiles (expert, rows)."""
     made = tuple(Tile(expert, (Run(0, 0, 0, range(rows)),), np.arange(rows)) for expert, rows in tiles)
-    return Job(memory, 1, exact, urgent, Segment(0, np.zeros(1, np.int32), made), 0, np.empty(0), Mock())
+    return Job(memory, 1, exact, urgent, Segment(0, np.zeros(1, np.int32), made), 0, Mock(), np.empty(0), Mock())
 
 
 def passes(waiting):

@@ -22,7 +22,9 @@ for module in (learning, sampling, interpolation, tasks, memories, growth):
 @app.callback()
 def memoryctl(
     context: typer.Context,
-    target: Annotated[str, typer.Option(envvar="MEMORY_TARGET", help="Address of the server.")] = "localhost:50051",
+    target: Annotated[
+        str, typer.Option(envvar="MEMORY_TARGET", help="Address of the server: HOST:PORT, or unix:/PATH.")
+    ] = "localhost:50051",
     memory: Annotated[
         str, typer.Option("--memory", "-m", envvar="MEMORY_NAME", help="Name of the memory.")
     ] = "default",

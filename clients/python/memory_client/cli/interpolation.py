@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from memory_client.cli.sampling import known_class
+from memory_client.cli.sampling import Size, known_class, sides
 from memory_client.cli.session import Session, pairs, plotting, table
 from memory_client.grid import draw_rows
 from memory_client.styles import Shown, by_group, by_layer, shown, style_layers
@@ -38,6 +38,7 @@ def interpolate(
     end_class: Annotated[str | None, typer.Option(help="Class of END; else its first.")] = None,
     groups: Annotated[str | None, typer.Option(help="Blend only these of scale,shift,bias.")] = None,
     layers: Annotated[str | None, typer.Option(help="Blend only in these layers, as in body.0,body.1.")] = None,
+    size: Size = None,
     out: Annotated[Path | None, typer.Option(help="An .npz file for the arrays x and weights.")] = None,
     grid: Annotated[Path | None, typer.Option(help="An image file: one column per weight.")] = None,
 ) -> None:
@@ -58,7 +59,17 @@ def interpolate(
     memory = session.open()
     classes = (known_class(memory, start_class), known_class(memory, end_class))
     begin = "" if start == _BASE else start
-    x = memory.interpolate(begin, end, given, n, seed=seed, classes=classes, groups=pairs(groups), layers=pairs(layers))
+    x = memory.interpolate(
+        begin,
+        end,
+        given,
+        n,
+        seed=seed,
+        classes=classes,
+        groups=pairs(groups),
+        layers=pairs(layers),
+        size=sides(size),
+    )
     if out is not None:
         np.savez(out, x=x, weights=np.array(given))
     if grid is not None:

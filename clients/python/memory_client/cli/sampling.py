@@ -12,6 +12,8 @@ from memory_client.cli.session import Session, pairs
 from memory_client.grid import draw_grid
 from memory_client.types import Label
 
+Size = Annotated[str | None, typer.Option(help="HEIGHTxWIDTH to resize images to, as in 32x32; else as learned.")]
+
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
@@ -25,6 +27,8 @@ def sample(
     seed: Annotated[int | None, typer.Option(min=0, help="The same seed gives the same examples.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="Only what this task taught; may be repeated.")] = None,
     revision: Annotated[int | None, typer.Option(min=1, help="Of the memory; else the newest.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="uint8, float16 or float32; else as the memory gives them.")] = None,
+    size: Size = None,
     out: Annotated[Path | None, typer.Option(help="An .npz file for the arrays x and y.")] = None,
     grid: Annotated[Path | None, typer.Option(help="An image file: one row per class.")] = None,
 ) -> None:
@@ -35,6 +39,8 @@ def sample(
         memoryctl sample --n 100 --grid out.png -m digits
 
         memoryctl sample --classes 0,1 --n 1000 --seed 7 --out samples.npz -m digits
+
+        memoryctl sample --n 1000 --size 32x32 --dtype float32 --out samples.npz -m digits
     """
     if out is None and grid is None:
         raise typer.BadParameter("say where the samples go: --out samples.npz, --grid out.png, or both")
@@ -42,7 +48,8 @@ def sample(
         raise typer.BadParameter(f"{out} must end in .npz", param_hint="--out")
     session = Session.of(context)
     memory = session.open()
-    x, y = memory.sample(known_classes(memory, pairs(classes)), n, seed=seed, tasks=task or None, revision=revision)
+    chosen = known_classes(memory, pairs(classes))
+    x, y = memory.sample(chosen, n, seed=seed, tasks=task or None, revision=revision, dtype=dtype, size=sides(size))
     if out is not None:
         np.savez(out, x=x, y=y)
     if grid is not None:
@@ -51,6 +58,17 @@ def sample(
     files = {name: str(path) for name, path in (("out", out), ("grid", grid)) if path is not None}
     result = {"n": n, "shape": list(x.shape[1:]), "dtype": str(x.dtype), "classes": counts, "seed": seed, **files}
     session.show(result, f"{n} examples of {len(counts)} classes in {' and '.join(files.values())}")
+
+
+def sides(text: str | None) -> tuple[int, int] | None:
+    """Height and width from "32x48"; None if there is no text."""
+    if text is None:
+        return None
+    try:
+        height, width = map(int, text.lower().split("x"))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no size; write it as in 32x32", param_hint="--size") from None
+    return height, width
 
 
 def known_class(memory: Memory, name: str | None) -> Label | None:
