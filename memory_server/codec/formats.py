@@ -5,7 +5,7 @@ from memory_api.v1 import memory_pb2 as pb
 from memory_server.errors import BadRequest
 from memory_server.sampling.formats import DTypeName, Format, Layout
 
-MAX_SIDE = 1024
+MIN_SIDE, MAX_SIDE = 8, 1024  # the least is that of images that are learned; torch 2.13 resizes to a width of 1 wrongly
 
 _DTYPES: dict[int, DTypeName | None] = {
     pb.DTYPE_UNSPECIFIED: None,
@@ -36,7 +36,7 @@ def _size(message: pb.Format) -> tuple[int, int] | None:
     if size == (0, 0):
         return None
     for field, side in zip(("height", "width"), size, strict=True):
-        if not 1 <= side <= MAX_SIDE:
-            rule = f"name both height and width, each from 1 to {MAX_SIDE}, or neither"
+        if not MIN_SIDE <= side <= MAX_SIDE:
+            rule = f"name both height and width, each from {MIN_SIDE} to {MAX_SIDE}, or neither"
             raise BadRequest(f"format.{field}", f"{field} is {side}; {rule}")
     return size

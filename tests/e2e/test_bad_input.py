@@ -191,6 +191,7 @@ CALLS: dict[str, tuple[grpc.StatusCode, str, str, Callable[[Any], Any]]] = {
     "a layout that is none": (INVALID, "BAD_REQUEST", "format.layout", lambda w: sampled(w, layout=3)),
     "a height alone": (INVALID, "BAD_REQUEST", "format.width", lambda w: sampled(w, height=8)),
     "a width alone": (INVALID, "BAD_REQUEST", "format.height", lambda w: sampled(w, width=8)),
+    "too small an image": (INVALID, "BAD_REQUEST", "format.width", lambda w: sampled(w, height=8, width=7)),
     "too high an image": (INVALID, "BAD_REQUEST", "format.height", lambda w: sampled(w, height=1025, width=8)),
     "too wide an image": (INVALID, "BAD_REQUEST", "format.width", lambda w: sampled(w, height=1024, width=2**32 - 1)),
     "a class asked for twice": (

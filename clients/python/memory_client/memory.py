@@ -198,7 +198,7 @@ class Memory:
             dtype: "uint8" (0 to 255), "float32" or "float16" ([-1, 1]) for images, "float32" or "float16" for vectors;
                 None for uint8 images and float32 vectors.
             layout: of images: "NCHW" or "NHWC"; None for NCHW.
-            size: (height, width) to resize images to, each from 1 to 1024; None leaves them as learned.
+            size: (height, width) to resize images to, each from 8 to 1024; None leaves them as learned.
 
         Returns:
             x (n, C, H, W), (n, H, W, C) or (n, F), and y (n,) as int64 or, for classes that are strings, as unicode.
