@@ -270,7 +270,8 @@ def make_images() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """One server for all tests that leave it as it was, or use a memory of their own."""
-    process = ServerProcess(tmp_path_factory.mktemp("server"), metrics_port=0, max_samples_per_request=5000)
+    home = tmp_path_factory.mktemp("server")
+    process = ServerProcess(home, metrics_port=0, max_samples_per_request=5000, unix_socket=home / "socket")
     yield process.start()
     process.end()
 

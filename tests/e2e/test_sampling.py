@@ -140,8 +140,19 @@ def test_a_vector_comes_back_as_float32(wire, name):
     assert samples.headers[0].spec.dtype == pb.FLOAT32
     assert samples.rows((6,), "float32").shape == (40, 6)
     assert set(samples.y) == {"low", "high"}
-    refusal = wire.refusal(lambda: wire.sample(name, n=8, format=pb.Format(dtype=pb.UINT8)))
-    assert (refusal.reason, refusal.field) == ("BAD_REQUEST", "format.dtype")
+    assert samples.headers[0].layout == pb.LAYOUT_UNSPECIFIED
+    floats, halves = (
+        wire.sample(name, n=40, seed=1, format=pb.Format(dtype=dtype)).rows((6,), dtype.lower())
+        for dtype in ("FLOAT32", "FLOAT16")
+    )
+    assert np.array_equal(floats.astype(np.float16), halves)
+    for field, form in (
+        ("dtype", {"dtype": pb.UINT8}),
+        ("layout", {"layout": pb.NHWC}),
+        ("height", {"height": 8, "width": 8}),
+    ):
+        refusal = wire.refusal(lambda form=form: wire.sample(name, n=8, format=pb.Format(**form)))
+        assert (refusal.reason, refusal.field) == ("BAD_REQUEST", f"format.{field}")
 
 
 def test_classify_labels_with_the_classes_of_the_memory(wire, taught, make_images):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from memory_api.v1 import memory_pb2 as pb
 from memory_client import InvalidInput, _decode
-from memory_client._encode import TaskEncoder, class_labels, dtype_code, names, options_text, plain_label
+from memory_client._encode import TaskEncoder, class_labels, names, options_text, plain_label, sample_format
 
 INTEGERS = st.integers(-(2**63), 2**63 - 1)
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=8)
@@ -81,9 +81,26 @@ def test_options_are_texts():
 
 
 def test_dtypes_are_named_as_numpy_names_them():
-    assert dtype_code(None) == pb.DTYPE_UNSPECIFIED
-    assert dtype_code("uint8") == dtype_code(np.uint8) == pb.UINT8
-    assert dtype_code(np.dtype("float32")) == pb.FLOAT32
+    assert sample_format("uint8", None, None) == sample_format(np.uint8, None, None) == pb.Format(dtype=pb.UINT8)
+    assert sample_format(np.dtype("float32"), None, None) == pb.Format(dtype=pb.FLOAT32)
+    assert sample_format("float16", None, None) == pb.Format(dtype=pb.FLOAT16)
     for wrong in ("float64", "no dtype", 3):
-        with pytest.raises(InvalidInput, match="'uint8' or 'float32'"):
-            dtype_code(wrong)
+        with pytest.raises(InvalidInput, match="'uint8', 'float16' or 'float32'"):
+            sample_format(wrong, None, None)
+
+
+def test_a_format_that_is_not_named_is_left_to_the_server():
+    assert sample_format(None, None, None) == pb.Format()
+    assert sample_format(None, "NHWC", (12, np.int64(9))) == pb.Format(layout=pb.NHWC, height=12, width=9)
+
+
+@pytest.mark.parametrize("size", [0, 32, (32,), (0, 0), (8, 0), (8, -8), (8, 2**32), (8.0, 8), "8x8", (8, 8, 8)])
+def test_a_size_is_a_height_and_a_width(size):
+    with pytest.raises(InvalidInput, match="size"):
+        sample_format(None, None, size)
+
+
+@pytest.mark.parametrize("layout", ["nchw", "CHW", 1])
+def test_a_layout_is_named(layout):
+    with pytest.raises(InvalidInput, match="'NCHW' or 'NHWC'"):
+        sample_format(None, layout, None)
