@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,6 +62,18 @@ def test_a_stream_goes_round_its_ring_again_and_again(server, taught, taken):
     with Memory(server.target, taught) as memory:
         assert [x.tobytes() for x, _ in memory.stream(**asked)] == expected
     assert sum(taken) > 2 * (4 << 20)
+
+
+def test_a_stream_that_is_left_gives_its_memory_back(server, taught, taken, eventually):
+    def rings() -> int:
+        return Path("/proc/self/maps").read_text().count("/memfd:samples")
+
+    before = rings()
+    with Memory(server.target, taught) as memory, memory.stream() as stream:
+        next(stream)
+        assert rings() == before + 1
+    assert taken
+    eventually(lambda: rings() == before)
 
 
 def test_rows_that_are_shared_are_in_the_ring_and_not_in_the_message(wire, taught, ring):

@@ -100,6 +100,8 @@ def test_learning_from_a_folder_of_images(ctl, tmp_path, service):
         ["learn", __file__, "--images", __file__],
         ["sample"],
         ["sample", "--out", "samples.csv"],
+        ["sample", "--out", "samples.npz", "--size", "32"],
+        ["sample", "--out", "samples.npz", "--size", "32xwide"],
         ["no-such-command"],
     ],
 )
@@ -133,6 +135,12 @@ def test_sampling_writes_arrays_and_a_picture(ctl, taught, tmp_path):
         assert sorted(set(arrays["y"].tolist())) == [0, 1]
     with Image.open(grid) as image:
         assert image.height > 2 * 50
+
+
+def test_the_format_of_samples_reaches_the_memory(ctl, taught, tmp_path, service):
+    status, _, err = ctl("sample", "--size", "16x12", "--dtype", "float32", "--out", str(tmp_path / "s.npz"))
+    assert status == 0, err
+    assert service.requests[-1].format == pb.Format(dtype=pb.FLOAT32, height=16, width=12)
 
 
 def test_sampling_a_class_that_is_not_there_lists_the_known_ones(ctl, taught, tmp_path):

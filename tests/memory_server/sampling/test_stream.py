@@ -17,10 +17,10 @@ from memory_server.errors import (
 )
 from memory_server.sampling.engine import SamplingEngine
 from memory_server.sampling.experts import ExpertCache
-from memory_server.sampling.formats import Form
+from memory_server.sampling.formats import Form, Format
 from memory_server.sampling.pool import TilePool
 from memory_server.sampling.queries import SampleQuery
-from memory_server.sampling.stream import AHEAD_BYTES, Opening, Rows, Stream
+from memory_server.sampling.stream import AHEAD_BYTES, LARGEST_MESSAGE_BYTES, Opening, Rows, Stream
 from memory_server.store.records import Forgotten
 
 ROW = 64
@@ -138,6 +138,30 @@ async def test_what_is_generated_ahead_is_bounded_in_bytes(learned, pool, expert
     await asyncio.sleep(1.0)
     ahead = experts.tiles * 64 * ROW - rows * ROW
     assert 0 <= ahead <= AHEAD_BYTES + 3 * 1024 * ROW
+
+
+@pytest.mark.parametrize("size", [(8, 8), (64, 48)])
+async def test_rows_of_any_format_come_once_and_in_order(learned, pool, size):
+    """Large ones wait as floats, and are made when they are sent."""
+    form = Format("float32", "NHWC", size)
+    answers = (await collect(stream_of(learned, pool, n=700, batch_size=300, start_at=1, seed=1, format=form)))[1:]
+    at = 300
+    for rows in answers:
+        assert rows.row == at
+        assert [part.shape[1:] for part in rows.x] == [(*size, 1)] * len(rows.x)
+        assert all(part.flags.c_contiguous and part.dtype == np.float32 for part in rows.x)
+        assert sum(part.nbytes for part in rows.x) <= LARGEST_MESSAGE_BYTES
+        at += sum(map(len, rows.x))
+    assert at == 700
+
+
+async def test_what_waits_for_a_reader_is_no_larger_than_floats(learned, pool, experts):
+    stream = stream_of(learned, pool, batch_size=1024, format=Format("float32", None, (1024, 1024)))
+    reader = aiter(stream)
+    for _ in range(3):
+        await anext(reader)
+    held = sum(job.x.nbytes for _, job in stream._window)
+    assert 0 < held <= AHEAD_BYTES + 1024 * ROW * 4
 
 
 async def test_a_small_reader_is_not_kept_waiting_by_a_large_one(learned, experts):
