@@ -14,6 +14,7 @@ from memory_server.sampling.ring import Offer
 
 DEFAULT_BATCH_SIZE = 128
 MAX_BATCH_SIZE = 65_536
+MAX_STRIDE = 65_536
 MAX_WEIGHTS = 256
 MAX_ROW = 1 << 62
 """Positions in a stream stay within what 64-bit arithmetic can count."""
@@ -29,6 +30,8 @@ def sample_query(request: pb.SampleRequest, max_n: int) -> SampleQuery:
         raise BadRequest("n", f"n is {n}; ask for 1 to {max_n} rows, or leave n out for an endless stream")
     if request.batch_size > MAX_BATCH_SIZE:
         raise BadRequest("batch_size", f"{request.batch_size} is not in 1 to {MAX_BATCH_SIZE}")
+    if request.stride > MAX_STRIDE:
+        raise BadRequest("stride", f"{request.stride} is not in 1 to {MAX_STRIDE}")
     batch_size = request.batch_size or min(DEFAULT_BATCH_SIZE, n or DEFAULT_BATCH_SIZE)
     return SampleQuery(
         **_stream(request, batch_size),
@@ -36,6 +39,7 @@ def sample_query(request: pb.SampleRequest, max_n: int) -> SampleQuery:
         tasks=tuple(values.name(task, f"tasks[{index}]") for index, task in enumerate(request.tasks)),
         n=n,
         batch_size=batch_size,
+        stride=max(1, request.stride),
     )
 
 

@@ -8,6 +8,7 @@ from numpy import ndarray
 
 from memory_server.sampling.formats import Form
 from memory_server.sampling.plan import Segment, Tile
+from memory_server.sampling.wanted import Part
 
 
 @dataclass(eq=False)
@@ -19,10 +20,9 @@ class Job:
         seed: of the stream.
         exact: whether its bytes are promised, so that each tile is computed alone; else it may be merged with others.
         urgent: whether somebody waits for it, rather than for a stream to go on.
-        segment: what to compute.
-        skip: how many of its first rows were not asked for.
+        part: what to compute of which segment.
         form: of x.
-        x: (rows, *shape), filled in tile by tile.
+        x: (rows, *shape) of the whole segment, filled in tile by tile.
         done: resolves to None, or to the exception that stopped it.
     """
 
@@ -30,8 +30,7 @@ class Job:
     seed: int
     exact: bool
     urgent: bool
-    segment: Segment
-    skip: int
+    part: Part
     form: Form
     x: ndarray
     done: asyncio.Future[None]
@@ -40,6 +39,11 @@ class Job:
 
     def __post_init__(self) -> None:
         self._left = len(self.segment.tiles)
+
+    @property
+    def segment(self) -> Segment:
+        """What to compute."""
+        return self.part.segment
 
     def deliver(self, tile: Tile, rows: ndarray) -> None:
         """Puts the rows of one of its tiles into their places; the last tile resolves `done`. From any thread."""

@@ -131,12 +131,14 @@ class Plan:
         """Rows of one batch; 0 after the last."""
         return self.batch_size if self.n is None else max(0, min(self.batch_size, self.n - batch * self.batch_size))
 
-    def find(self, batch: int) -> tuple[int, int]:
-        """The segment that a batch begins in, and how many rows of that segment come before it."""
-        if self.parts > 1:
-            return batch * self.parts, 0
-        number, earlier = divmod(batch, self._together)
-        return number, earlier * self.batch_size
+    def find(self, batch: int) -> int:
+        """The segment that a batch begins in."""
+        return batch * self.parts // self._together
+
+    def batches(self, number: int) -> range:
+        """The batches that a segment has rows of, could the stream not end within it."""
+        group = number // self.parts * self._together
+        return range(group, group + self._together)
 
     def segment(self, number: int) -> Segment:
         """One segment, fully determined by the plan."""
@@ -161,9 +163,9 @@ class Plan:
         return batch * self._together * self.batch_size + part * self.segment_rows
 
     def _pieces(self, number: int) -> Iterator["_Piece"]:
-        group, part = divmod(number, self.parts)
+        part = number % self.parts
         at = 0
-        for batch in range(group * self._together, (group + 1) * self._together):
+        for batch in self.batches(number):
             first = part * self.segment_rows
             rows = min(self.segment_rows, self.rows_of(batch) - first)
             if rows <= 0:
@@ -222,9 +224,14 @@ class Repeated:
         """Of the stream."""
         return self.plans[0].seed
 
-    def find(self, batch: int) -> tuple[int, int]:
+    def find(self, batch: int) -> int:
         """See `Plan.find`."""
-        return batch * self.plans[0].parts, 0
+        return batch * self.plans[0].parts
+
+    def batches(self, number: int) -> range:
+        """See `Plan.batches`."""
+        batch = number // self.plans[0].parts
+        return range(batch, batch + 1)
 
     def segment(self, number: int) -> Segment:
         """See `Plan.segment`."""

@@ -8,6 +8,7 @@ from dgm_core.manifest import Label, Manifest
 from dgm_core.memory import Blend
 from memory_server.sampling.formats import AS_HELD, Format
 from memory_server.sampling.plan import Blended, Plan, Repeated, Source, segment_rows, sources_of
+from memory_server.sampling.wanted import Wanted
 
 AWAITED_ROWS = 1024
 """Up to so many rows are taken for a request that somebody waits for."""
@@ -54,6 +55,11 @@ class Query(ABC):
             EmptyMemory, UnknownTask, UnknownClass: this revision cannot serve the query.
         """
 
+    @property
+    def wanted(self) -> Wanted:
+        """Which batches are sent."""
+        return Wanted(self.start_at)
+
     def drawn_seed(self) -> int:
         """The seed, drawn at random where none was named."""
         return secrets.randbits(64) if self.seed is None else self.seed
@@ -67,12 +73,14 @@ class SampleQuery(Query):
         classes, tasks: restrictions.
         n: rows in total.
         batch_size: rows of a batch.
+        stride: only every stride-th batch from `start_at` on is sent.
     """
 
     classes: tuple[Label, ...] = ()
     tasks: tuple[str, ...] = ()
     n: int | None = None
     batch_size: int = 128
+    stride: int = 1
 
     @property
     def endless(self) -> bool:
@@ -88,6 +96,11 @@ class SampleQuery(Query):
     def follows(self) -> bool:
         """Unless a seed or a revision pins it."""
         return self.seed is None and self.revision == 0
+
+    @property
+    def wanted(self) -> Wanted:
+        """See `Query.wanted`."""
+        return Wanted(self.start_at, self.stride)
 
     def plan(self, manifest: Manifest, seed: int) -> Plan:
         """See `Query.plan`."""

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ class Opening:
 
 @dataclass(frozen=True)
 class Rows:
-    """Consecutive rows from position `row` of the stream. No rows: a heartbeat.
+    """Consecutive rows of what is wanted, from position `row` of the stream on. No rows: a heartbeat.
 
     Arguments:
         x: C-contiguous arrays (rows, *shape) that follow each other, as the opening says; they are not copied together
@@ -48,6 +49,14 @@ class Rows:
     row: int
     x: tuple[ndarray, ...] = ()
     y: bytes = b""
+
+
+class _Due(NamedTuple):
+    """A segment that is under way, and what is true of it."""
+
+    opening: Opening
+    segment: int
+    job: Job
 
 
 class Stream:
@@ -80,8 +89,9 @@ class Stream:
         self._heartbeat = heartbeat
         self._plan = query.plan(manifest, query.drawn_seed())
         self._opening = self._opening_of(manifest, self._plan)
-        self._segment, self._skip = self._plan.find(query.start_at)
-        self._window: deque[tuple[Opening, Job]] = deque()  # consecutive segments up to before `_segment`
+        self._wanted = query.wanted
+        self._segment = self._plan.find(query.start_at)
+        self._window: deque[_Due] = deque()  # consecutive wanted segments up to before `_segment`
         self._allowance = 1
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -113,11 +123,10 @@ class Stream:
         yield opening
         self._fill()
         while self._window:
-            while not await self._ready(self._window[0][1]):
-                head = self._window[0][1]
-                yield Rows(head.segment.row + head.skip)
-            if self._window[0][0] != opening:
-                opening = self._window[0][0]
+            while not await self._ready(self._window[0].job):
+                yield Rows(self._window[0].job.part.position)
+            if self._window[0].opening != opening:
+                opening = self._window[0].opening
                 yield opening
             for rows in messages(self._finished(opening), opening.form.nbytes):
                 yield await self._formed(rows, opening.form)
@@ -137,14 +146,14 @@ class Stream:
     def _finished(self, opening: Opening) -> list[Job]:
         """Takes what is done from the head of the window: at least one job, no more than fills a message."""
         row = opening.form.nbytes
-        jobs = [self._window.popleft()[1]]
-        size = len(jobs[0].x) * row
+        jobs = [self._window.popleft().job]
+        size = len(jobs[0].part.rows) * row
         while self._window and size < MESSAGE_BYTES:
-            its_opening, job = self._window[0]
+            its_opening, _, job = self._window[0]
             if its_opening != opening or not job.done.done() or job.done.exception() is not None:
                 break
-            size += len(job.x) * row
-            jobs.append(self._window.popleft()[1])
+            size += len(job.part.rows) * row
+            jobs.append(self._window.popleft().job)
         return jobs
 
     async def _formed(self, rows: Rows, form: Form) -> Rows:
@@ -157,10 +166,10 @@ class Stream:
         """Submits segments until enough is under way; the allowance doubles each time, for a reader that reads on."""
         self._allowance = min(2 * self._allowance, AHEAD_BYTES)
         while len(self._window) < 2 or self._ahead() < self._allowance:
-            job = self._next()
+            number, job = self._segment, self._next()
             if job is None:
                 break
-            self._window.append((self._opening, job))
+            self._window.append(_Due(self._opening, number, job))
             self._pool.submit(self, job)
 
     def _begin_anew(self) -> None:
@@ -168,27 +177,32 @@ class Stream:
         self._follow()
         if not self._window:
             return
-        self._segment, self._skip = self._segment - len(self._window), self._window[0][1].skip
-        for _, job in self._window:
-            job.done.cancel()
+        self._segment = self._window[0].segment
+        for due in self._window:
+            due.job.done.cancel()
         self._window.clear()
         self._fill()
 
     def _ahead(self) -> int:
-        return sum(job.x.nbytes for _, job in self._window)
+        return sum(due.job.x.nbytes for due in self._window)
 
     def _next(self) -> Job | None:
         self._follow()
-        segment = self._plan.segment(self._segment)
-        if len(segment.y) <= self._skip:
+        part = self._wanted.part(self._plan.segment(self._segment), self._plan.batch_size)
+        if len(part.rows) == 0:
             return None
         form = self._opening.form.generated
-        x = np.empty((len(segment.y), *form.shape), form.dtype)
+        x = np.empty((len(part.segment.y), *form.shape), form.dtype)
         done = asyncio.get_running_loop().create_future()
         exact, urgent = self.query.seed is not None, self.query.awaited
-        job = Job(self.query.memory, self._plan.seed, exact, urgent, segment, self._skip, form, x, done)
-        self._segment, self._skip = self._segment + 1, 0
-        return job
+        self._segment = self._following(self._segment)
+        return Job(self.query.memory, self._plan.seed, exact, urgent, part, form, x, done)
+
+    def _following(self, segment: int) -> int:
+        """The next segment with a batch that is wanted."""
+        batches = self._plan.batches(segment + 1)
+        batch = self._wanted.after(batches.start)
+        return segment + 1 if batch in batches else self._plan.find(batch)
 
     def _follow(self) -> None:
         """Turns to the newest revision between two segments, if this stream follows it."""
@@ -203,16 +217,16 @@ class Stream:
 
 
 def messages(jobs: Sequence[Job], row_bytes: int) -> Iterator[Rows]:
-    """Finished jobs, which follow each other in the stream, as messages of at most 1 MiB as it is sent (or one row)."""
-    pieces = [(job.segment.row + job.skip, job.x[job.skip :], job.segment.y[job.skip :]) for job in jobs]
+    """Finished jobs, which follow each other in what is sent, as messages of at most 1 MiB as sent (or one row)."""
+    pieces = [(job.part, job.part.of(job.x), job.part.of(job.segment.y)) for job in jobs]
     if sum(len(y) for _, _, y in pieces) * row_bytes <= LARGEST_MESSAGE_BYTES:
-        yield Rows(pieces[0][0], tuple(x for _, x, _ in pieces), b"".join(y.data for _, _, y in pieces))
+        yield Rows(pieces[0][0].position, tuple(x for _, x, _ in pieces), b"".join(y.data for _, _, y in pieces))
         return
     step = max(1, LARGEST_MESSAGE_BYTES // row_bytes)
-    for first, x, y in pieces:
+    for part, x, y in pieces:
         for start in range(0, len(y), step):
-            part = slice(start, start + step)
-            yield Rows(first + start, (x[part],), y[part].tobytes())
+            cut = slice(start, start + step)
+            yield Rows(part.segment.row + int(part.rows[start]), (x[cut],), y[cut].tobytes())
 
 
 def _formed(rows: Rows, form: Form, device: torch.device) -> Rows:

@@ -181,6 +181,7 @@ CALLS: dict[str, tuple[grpc.StatusCode, str, str, Callable[[Any], Any]]] = {
         "start_at",
         lambda w: sample(w, memory="taught", start_at=2**63),
     ),
+    "too long a stride": (INVALID, "BAD_REQUEST", "stride", lambda w: sample(w, memory="taught", n=8, stride=65537)),
     "a revision beyond all counting": (
         INVALID,
         "BAD_REQUEST",

@@ -77,6 +77,19 @@ def test_a_broken_stream_is_resumed_at_any_batch(start, wire, taught):
     assert not rest.chunks or rest.chunks[0].row == 64 * start
 
 
+@pytest.mark.parametrize(("batch_size", "readers"), [(20, 3), (64, 2), (200, 4)])
+def test_readers_that_share_a_stream_by_a_stride_have_every_batch_once(batch_size, readers, wire, taught):
+    asked = {"n": 1000, "batch_size": batch_size, "seed": 3}
+    whole = wire.sample(taught, **asked)
+    shares = [wire.sample(taught, **asked, start_at=reader, stride=readers) for reader in range(readers)]
+    x, y = np.empty_like(whole.rows()), np.empty(1000, int)
+    for reader, share in enumerate(shares):
+        mine = [row for row in range(1000) if row // batch_size % readers == reader]
+        x[mine], y[mine] = share.rows(), share.y
+        assert share.chunks[0].row == reader * batch_size
+    assert (x.tobytes(), y.tolist()) == (whole.x, whole.y)
+
+
 def test_an_endless_stream_begins_like_a_finite_one(wire, taught):
     assert first_rows(wire, taught, 256, seed=9, batch_size=64) == wire.sample(taught, n=256, seed=9, batch_size=64).x
 

@@ -370,7 +370,7 @@ class ForgetTaskRequest(_message.Message):
     def __init__(self, memory: _Optional[str] = ..., task: _Optional[str] = ...) -> None: ...
 
 class SampleRequest(_message.Message):
-    __slots__ = ("memory", "classes", "tasks", "n", "batch_size", "seed", "start_at", "revision", "format", "shared_memory")
+    __slots__ = ("memory", "classes", "tasks", "n", "batch_size", "seed", "start_at", "revision", "format", "shared_memory", "stride")
     MEMORY_FIELD_NUMBER: _ClassVar[int]
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
@@ -381,6 +381,7 @@ class SampleRequest(_message.Message):
     REVISION_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     SHARED_MEMORY_FIELD_NUMBER: _ClassVar[int]
+    STRIDE_FIELD_NUMBER: _ClassVar[int]
     memory: str
     classes: _containers.RepeatedCompositeFieldContainer[ClassLabel]
     tasks: _containers.RepeatedScalarFieldContainer[str]
@@ -391,7 +392,8 @@ class SampleRequest(_message.Message):
     revision: int
     format: Format
     shared_memory: SharedMemory
-    def __init__(self, memory: _Optional[str] = ..., classes: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ..., tasks: _Optional[_Iterable[str]] = ..., n: _Optional[int] = ..., batch_size: _Optional[int] = ..., seed: _Optional[int] = ..., start_at: _Optional[int] = ..., revision: _Optional[int] = ..., format: _Optional[_Union[Format, _Mapping]] = ..., shared_memory: _Optional[_Union[SharedMemory, _Mapping]] = ...) -> None: ...
+    stride: int
+    def __init__(self, memory: _Optional[str] = ..., classes: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ..., tasks: _Optional[_Iterable[str]] = ..., n: _Optional[int] = ..., batch_size: _Optional[int] = ..., seed: _Optional[int] = ..., start_at: _Optional[int] = ..., revision: _Optional[int] = ..., format: _Optional[_Union[Format, _Mapping]] = ..., shared_memory: _Optional[_Union[SharedMemory, _Mapping]] = ..., stride: _Optional[int] = ...) -> None: ...
 
 class SharedMemory(_message.Message):
     __slots__ = ("pid", "fd", "nonce", "size")

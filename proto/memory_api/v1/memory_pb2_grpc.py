@@ -205,11 +205,12 @@ class MemoryServiceServicer(object):
         """Streams synthetic examples. A class that several tasks taught has an expert of each, and its rows are drawn from
         them in proportion to the examples of the class that each learned from. Message order: a `header`, then `chunk`s;
         another `header` whenever what it says changes (an unseeded stream follows the newest revision, and new classes may join an unrestricted one). A chunk holds
-        consecutive rows of the stream, whatever the batch boundaries: row r of the stream belongs to batch r / batch_size.
+        consecutive rows of the stream, whatever the batch boundaries: row r of the stream belongs to batch r / batch_size. With a
+        `stride` it holds consecutive rows of what is sent: the last row of a batch is followed by the first of the next one wanted.
         An empty chunk is a heartbeat. The server generates only a few batches ahead of the reader.
         NOT_FOUND (UNKNOWN_MEMORY, UNKNOWN_CLASS, UNKNOWN_TASK, UNKNOWN_REVISION)  the message lists the known ones.
-        INVALID_ARGUMENT (BAD_REQUEST)      n <= 0 or above the server's limit, batch_size outside [1, 65536], a format that the
-        memory cannot give.
+        INVALID_ARGUMENT (BAD_REQUEST)      n <= 0 or above the server's limit, batch_size outside [1, 65536], stride above 65536,
+        a format that the memory cannot give.
         FAILED_PRECONDITION (EMPTY_MEMORY)  nothing has been learned yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -18,6 +18,7 @@ from memory_server.sampling.jobs import Job
 from memory_server.sampling.plan import Run, Segment, Tile
 from memory_server.sampling.tiles import inputs
 from memory_server.sampling.waiting import Waiting
+from memory_server.sampling.wanted import Part
 
 SPEC, NOISE = DataSpec((1, 8, 8), "uint8"), 8
 PIXELS = Form(SPEC.shape, "uint8", "NCHW")
@@ -71,7 +72,7 @@ def job_of(tiles, exact, seed):
         at += rows
     segment = Segment(0, np.zeros(total, np.int32), tuple(made_tiles))
     x, done = np.zeros((total, *SPEC.shape), np.uint8), asyncio.get_running_loop().create_future()
-    return Job("m", seed, exact, False, segment, 0, PIXELS, x, done)
+    return Job("m", seed, exact, False, Part(segment, np.arange(total)), PIXELS, x, done)
 
 
 async def result(job):

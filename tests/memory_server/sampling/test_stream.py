@@ -104,6 +104,39 @@ async def test_a_stream_past_its_end_is_only_an_opening(learned, pool):
     assert isinstance(opening, Opening)
 
 
+async def batches_of(stream):
+    """Index of a batch -> its x and y, by the words of memory.proto; no row may come twice."""
+    query, found = stream.query, {}
+    for rows in (await collect(stream))[1:]:
+        batch, place = divmod(rows.row, query.batch_size)
+        sent = b"".join(part.data for part in rows.x)
+        for at, label in enumerate(np.frombuffer(rows.y, "<i4").tolist()):
+            x, y = found.setdefault(batch, (bytearray(), []))
+            assert len(y) == place
+            x += sent[at * ROW : (at + 1) * ROW]
+            y.append(label)
+            batch, place = (batch, place + 1) if place + 1 < query.batch_size else (batch + query.stride, 0)
+    return found
+
+
+@pytest.mark.parametrize(("batch_size", "n"), [(7, 400), (64, 700), (128, 1000), (300, 1000), (1500, 4000)])
+@pytest.mark.parametrize(("stride", "start_at"), [(2, 0), (3, 1), (5, 4)])
+async def test_a_stride_gives_every_nth_batch_as_it_is_without_one(batch_size, n, stride, start_at, learned, pool):
+    asked = {"n": n, "batch_size": batch_size, "seed": 3}
+    whole = await batches_of(stream_of(learned, pool, **asked))
+    some = await batches_of(stream_of(learned, pool, **asked, stride=stride, start_at=start_at))
+    assert sorted(whole) == list(range(-(-n // batch_size)))
+    assert some == {batch: whole[batch] for batch in whole if batch >= start_at and (batch - start_at) % stride == 0}
+
+
+async def test_a_stride_computes_no_tile_without_a_row_that_was_asked_for(learned, pool, experts):
+    asked = {"n": 2048, "batch_size": 256, "seed": 3}
+    await collect(stream_of(learned, pool, **asked))
+    all_of_them = experts.tiles
+    await collect(stream_of(learned, pool, **asked, stride=4, start_at=1))
+    assert experts.tiles - all_of_them == all_of_them / 4
+
+
 async def test_a_silent_stream_sends_heartbeats(learned, pool, experts):
     experts.gate.clear()
     beats = []
@@ -316,6 +349,20 @@ async def test_a_stream_that_follows_gives_no_row_of_the_forgotten_task_from_the
         assert part.row == at
         at += len(part.y) // 4
     assert at == 5000
+
+
+async def test_a_stream_with_a_stride_that_follows_goes_on_where_it_is(engine, forget):
+    async with engine.open(SampleQuery("m", n=9000, batch_size=64, stride=3, start_at=1)) as stream:
+        reader = aiter(stream)
+        answers = [await anext(reader) for _ in range(3)]
+        await forget("t1")
+        answers += await collect(reader)
+    position, total = 64, sum(len(rows.y) // 4 for rows in answers if isinstance(rows, Rows))
+    for rows in (answer for answer in answers if isinstance(answer, Rows)):
+        assert rows.row == position
+        for _ in range(len(rows.y) // 4):
+            position += 1 if (position + 1) % 64 else 1 + 2 * 64
+    assert total == sum(min(64, 9000 - 64 * batch) for batch in range(1, 141, 3))
 
 
 async def test_a_reader_that_waits_while_a_task_is_forgotten_gets_what_is_left(engine, forget, forgetting):

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from memory_server.sampling.jobs import Job
 from memory_server.sampling.plan import TILE_ROWS, Run, Segment, Tile
 from memory_server.sampling.waiting import FEW_ROWS, MOST_EXPERTS, URGENCY, Waiting
+from memory_server.sampling.wanted import Part
 
 
 def job(*tiles, exact=False, urgent=False, memory="m"):
     """A job of tiles (expert, rows)."""
     made = tuple(Tile(expert, (Run(0, 0, 0, range(rows)),), np.arange(rows)) for expert, rows in tiles)
-    return Job(memory, 1, exact, urgent, Segment(0, np.zeros(1, np.int32), made), 0, Mock(), np.empty(0), Mock())
+    part = Part(Segment(0, np.zeros(1, np.int32), made), np.arange(1))
+    return Job(memory, 1, exact, urgent, part, Mock(), np.empty(0), Mock())
 
 
 def passes(waiting):
