@@ -4,9 +4,10 @@
 import hashlib
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import count, islice
 
 import grpc
 import numpy as np
@@ -214,14 +215,21 @@ class Service(MemoryServiceServicer):
         )
 
     def _chunks(self, request, classes: int, dtype: int) -> Iterator[pb.SampleChunk]:
-        row = request.start_at * request.batch_size
-        while not request.HasField("n") or row < request.n:
-            rows = self.cut(row)
-            rows = min(rows, request.n - row) if request.HasField("n") else rows
-            x, y = expected(range(row, row + rows), self.shape, classes, request.seed)
+        wanted = self._wanted(request)
+        while rows := list(islice(wanted, 1)):
+            rows += islice(wanted, self.cut(rows[0]) - 1)
+            x, y = expected(rows, self.shape, classes, request.seed)
             x = x if dtype == pb.UINT8 else x.astype("<f4") / 127.5 - 1
-            yield pb.SampleChunk(row=row, x=x.tobytes(), y=y.astype("<i4").tobytes())
-            row += rows
+            yield pb.SampleChunk(row=rows[0], x=x.tobytes(), y=y.astype("<i4").tobytes())
+
+    def _wanted(self, request) -> Iterator[int]:
+        """Positions of the rows that are asked for."""
+        for batch in count(request.start_at, max(1, request.stride)):
+            first = batch * request.batch_size
+            if request.HasField("n") and first >= request.n:
+                return
+            last = first + request.batch_size
+            yield from range(first, min(last, request.n) if request.HasField("n") else last)
 
     def _classes(self) -> list[pb.ClassLabel]:
         found: list[pb.ClassLabel] = []
@@ -255,7 +263,7 @@ class Service(MemoryServiceServicer):
         return ended
 
 
-def expected(rows: range, shape: tuple[int, ...], classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def expected(rows: Sequence[int], shape: tuple[int, ...], classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """What the service gives for these rows: x and the class indices y."""
     values = np.array([(seed * 7 + row * 13) % 256 for row in rows], np.uint8)
     x = np.broadcast_to(values.reshape(-1, *(1,) * len(shape)), (len(values), *shape))

@@ -6,10 +6,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from memory_client import InvalidInput
-from memory_client._batches import CHUNK_BYTES, batches, examples, is_repeatable, labels, pieces
+from memory_client._batches import CHUNK_BYTES, Pieces, examples, is_repeatable, labels, pairs
 
 X = np.zeros((4, 1, 8, 8), np.uint8)
 Y = np.array([0, 1, 0, 1])
+
+
+def pieces(stream):
+    """All that is sent of a stream."""
+    regrouped = Pieces()
+    for pair in pairs(stream):
+        yield from regrouped.add(pair)
+    yield from regrouped.rest()
+
+
+async def arriving():
+    yield X, Y
 
 
 class Tensor:
@@ -55,7 +67,7 @@ class Tensor:
     ],
 )
 def test_pairs_lists_generators_and_tensors_are_streams(stream):
-    found = list(batches(stream))
+    found = list(pieces(stream))
 
     np.testing.assert_array_equal(np.concatenate([x for x, _ in found]), X)
     np.testing.assert_array_equal(np.concatenate([y for _, y in found]), Y)
@@ -65,9 +77,9 @@ def test_a_torch_loader_is_a_stream():
     torch = pytest.importorskip("torch")
     data = torch.utils.data.TensorDataset(torch.rand(10, 1, 8, 8, dtype=torch.float64) - 0.5, torch.arange(10))
 
-    found = list(batches(torch.utils.data.DataLoader(data, batch_size=4)))
+    found = list(pieces(torch.utils.data.DataLoader(data, batch_size=4)))
 
-    assert [(len(x), x.dtype) for x, _ in found] == [(4, np.float32), (4, np.float32), (2, np.float32)]
+    assert [(len(x), x.dtype) for x, _ in found] == [(10, np.float32)]
     assert examples(torch.zeros(2, 5, dtype=torch.bfloat16, requires_grad=True)).dtype == np.float32
 
 
@@ -102,7 +114,7 @@ def test_any_float_becomes_float32(dtype):
 )
 def test_what_cannot_be_sent_is_refused_with_the_fix(stream, advice):
     with pytest.raises(InvalidInput, match=advice):
-        list(batches(stream))
+        list(pieces(stream))
 
 
 def test_labels_held_as_objects_are_taken_one_by_one():
@@ -135,3 +147,4 @@ def test_only_what_can_be_iterated_again_is_repeatable():
     assert is_repeatable((X, Y))
     assert is_repeatable([(X, Y)])
     assert not is_repeatable(iter([(X, Y)]))
+    assert not is_repeatable(arriving())

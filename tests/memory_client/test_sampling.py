@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from memory_client import EmptyMemory, InvalidInput, ServerUnavailable, UnknownClass
-from memory_client.sampling import Rebatcher, Rows
+from memory_client.sampling import Course, Rebatcher, Rows
 
 SHAPE = (1, 2, 2)
 
@@ -118,10 +118,32 @@ def test_a_finite_stream_ends_with_what_remains(taught):
     assert [len(y) for _, y in taught.stream(batch_size=8, n=20)] == [8, 8, 4]
 
 
+@pytest.mark.parametrize("stride", [0, -1])
+def test_a_stride_that_is_none_is_refused(taught, stride):
+    with pytest.raises(InvalidInput, match=f"stride is {stride}"):
+        taught.stream(stride=stride)
+
+
 def test_a_stream_begins_at_the_batch_that_was_asked_for(taught, rows_of):
     x, _ = next(taught.stream(batch_size=8, seed=2, start_at=3))
 
     np.testing.assert_array_equal(x, rows_of(range(24, 32), SHAPE, 3, 2)[0])
+
+
+@given(
+    batch_size=st.integers(1, 9),
+    n=st.integers(1, 80),
+    first=st.integers(0, 12),
+    stride=st.integers(1, 6),
+)
+def test_a_course_counts_the_rows_of_its_batches(batch_size, n, first, stride):
+    course = Course(batch_size, n, first, stride)
+    wanted = [row for row in range(n) if row // batch_size in range(first, n, stride)]
+
+    assert [course.position(row) for row in range(len(wanted))] == wanted
+    assert course.rows == len(wanted)
+    assert course.batches == len({row // batch_size for row in wanted})
+    assert Course(batch_size, None, first, stride).rows is Course(batch_size, None).batches is None
 
 
 @given(
@@ -166,6 +188,22 @@ def test_a_seeded_stream_continues_where_it_broke_at_its_revision(taught, servic
     np.testing.assert_array_equal(np.concatenate([x for x, _ in batches]), rows_of(range(96), SHAPE, 3, 4)[0])
     opened = [(request.start_at, request.revision) for request in service.requests[1:]]
     assert opened == [(0, 0), (3, 1), (3, 1), (4, 1)]
+
+
+@pytest.mark.parametrize(("batch_size", "n"), [(8, None), (7, 100), (3, 100)])
+def test_streams_that_share_a_seed_by_a_stride_have_its_batches_between_them(taught, service, batch_size, n):
+    asked = {"batch_size": batch_size, "seed": 4, "n": n}
+    whole = list(islice(taught.stream(**asked), 12))
+    shares = [taught.stream(**asked, start_at=index, stride=3) for index in range(3)]
+    service.faults.lost_after_chunks = [5, 0, 3, 2]
+
+    shared = [next(shares[batch % 3]) for batch in range(12)]
+
+    for (x, y), (want_x, want_y) in zip(shared, whole, strict=True):
+        np.testing.assert_array_equal(x, want_x)
+        np.testing.assert_array_equal(y, want_y)
+    if n is not None:
+        assert sum(len(y) for share in shares for _, y in share) == n - 12 * batch_size
 
 
 def test_an_unseeded_stream_is_reopened_at_the_newest_revision(taught, service):

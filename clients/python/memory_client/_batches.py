@@ -4,7 +4,7 @@ Tensors are taken by their methods, so that no framework is imported here.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,43 +21,68 @@ Batch = tuple[NDArray[Any], NDArray[Any]]
 """x (n, ...) as uint8 or float32, and y (n,) as int64 or unicode."""
 
 
-def batches(stream: Any) -> Iterator[Batch]:
-    """The batches (x, y) of a stream: a pair of arrays is one batch, anything else is iterated.
+def pairs(stream: Any) -> Iterator[Any]:
+    """What a stream yields: a pair of arrays is one batch, anything else is iterated.
 
     Raises:
-        InvalidInput: what the stream yields is no batch, or its rows are not like those of the first.
+        InvalidInput: it cannot be iterated.
     """
-    first: tuple[str, str] | None = None
-    for index, (x, y) in enumerate(map(_batch, _pairs(stream))):
-        alike = (f"rows of {x.dtype} {x.shape[1:]}", "strings" if y.dtype.kind == "U" else "integers")
-        first = first or alike
-        if alike != first:
-            raise InvalidInput(
-                f"batch {index} has {' labelled by '.join(alike)}, but the first had {' labelled by '.join(first)}: "
-                "all rows of a task are alike"
-            )
-        if len(x):
-            yield x, y
+    if isinstance(stream, tuple | list) and len(stream) == 2 and hasattr(stream[0], "shape"):
+        return iter([stream])
+    if not isinstance(stream, Iterable) or isinstance(stream, str | bytes | Mapping) or hasattr(stream, "dtype"):
+        raise InvalidInput(
+            f"the stream is {type(stream).__name__}: pass a pair (x, y) of arrays, "
+            "or an iterable of such pairs as batches, for example a DataLoader"
+        )
+    return iter(stream)
 
 
 def is_repeatable(stream: Any) -> bool:
     """Whether the stream can be iterated a second time: a list or a DataLoader can, a generator cannot."""
-    return not isinstance(stream, Iterator)
+    return not isinstance(stream, Iterator | AsyncIterator)
 
 
-def pieces(stream: Any) -> Iterator[Batch]:
-    """The rows of a stream, regrouped so that each piece fills a chunk; only the last may be smaller."""
-    waiting: list[Batch] = []
-    for batch in batches(stream):
-        waiting.append(batch)
-        rows = rows_per_chunk(batch[0])
-        if sum(len(y) for _, y in waiting) >= rows:
-            x, y = _joined(waiting)
+class Pieces:
+    """Regroups batches, one after the other, into pieces that each fill a message; only the last may be smaller."""
+
+    def __init__(self) -> None:
+        self._seen = 0
+        self._alike: tuple[str, str] | None = None
+        self._waiting: list[Batch] = []
+
+    def add(self, pair: Any) -> Iterator[Batch]:
+        """The pieces that a batch completes.
+
+        Raises:
+            InvalidInput: it is no batch, or its rows are not like those of the first.
+        """
+        x, y = self._checked(pair)
+        if not len(x):
+            return
+        self._waiting.append((x, y))
+        rows = rows_per_chunk(x)
+        if sum(len(y) for _, y in self._waiting) >= rows:
+            x, y = _joined(self._waiting)
             whole = len(x) - len(x) % rows
             yield from ((x[at : at + rows], y[at : at + rows]) for at in range(0, whole, rows))
-            waiting = [(x[whole:], y[whole:])] if whole < len(x) else []
-    if waiting:
-        yield _joined(waiting)
+            self._waiting = [(x[whole:], y[whole:])] if whole < len(x) else []
+
+    def rest(self) -> Iterator[Batch]:
+        """What is left when no more batches come: one piece or none."""
+        if self._waiting:
+            yield _joined(self._waiting)
+
+    def _checked(self, pair: Any) -> Batch:
+        x, y = _batch(pair)
+        alike = (f"rows of {x.dtype} {x.shape[1:]}", "strings" if y.dtype.kind == "U" else "integers")
+        first = self._alike = self._alike or alike
+        if alike != first:
+            raise InvalidInput(
+                f"batch {self._seen} has {' labelled by '.join(alike)}, but the first had "
+                f"{' labelled by '.join(first)}: all rows of a task are alike"
+            )
+        self._seen += 1
+        return x, y
 
 
 def rows_per_chunk(x: NDArray[Any]) -> int:
@@ -99,17 +124,6 @@ def labels(y: Any) -> NDArray[Any]:
     if array.dtype.kind != "U":
         raise InvalidInput(f"y has dtype {array.dtype}: labels are integers or strings, so convert them first")
     return array
-
-
-def _pairs(stream: Any) -> Iterator[Any]:
-    if isinstance(stream, tuple | list) and len(stream) == 2 and hasattr(stream[0], "shape"):
-        return iter([stream])
-    if not isinstance(stream, Iterable) or isinstance(stream, str | bytes | Mapping) or hasattr(stream, "dtype"):
-        raise InvalidInput(
-            f"the stream is {type(stream).__name__}: pass a pair (x, y) of arrays, "
-            "or an iterable of such pairs as batches, for example a DataLoader"
-        )
-    return iter(stream)
 
 
 def _batch(pair: Any) -> Batch:

@@ -1,43 +1,32 @@
-"""What lies between two tasks, read whole."""
+"""What lies between two tasks, as a request."""
 
 import secrets
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from memory_api.v1 import memory_pb2 as pb
 from numpy.typing import ArrayLike, NDArray
 
 from memory_client._encode import class_label
-from memory_client.channel import Connection
 from memory_client.errors import InvalidInput
-from memory_client.sampling import RowReader, collect
 from memory_client.types import Label
 
 Ends = Sequence[Label | None]
 """A class of the start and a class of the end; None for the first that the task learned."""
 
 
-def interpolated(
-    connection: Connection, request: pb.InterpolateRequest, weights: ArrayLike, classes: Ends
-) -> NDArray[Any]:
-    """x of every weight, (weights, n, *shape), or (n, *shape) for a single number.
-
-    Arguments:
-        request: without weights and classes, which are added.
+def add_path(request: pb.InterpolateRequest, weights: ArrayLike, classes: Ends) -> tuple[int, ...]:
+    """Adds weights and classes to a request, and a seed if it has none; the shape of the weights, () for one number.
 
     Raises:
-        InvalidInput: the wire cannot say it; otherwise as Memory.interpolate says.
+        InvalidInput: the wire cannot say it.
     """
     given = _numbers(weights)
     request.weights.extend(given.ravel().tolist())
     _add_classes(request, classes)
     if not request.HasField("seed"):  # a stream that breaks must go on with the noise that it began with
         request.seed = secrets.randbits(64)
-    total = request.n * len(request.weights)
-    reader = RowReader(connection, "Interpolate", request, max(1, request.n), total)
-    x, _ = collect(connection, reader, total)
-    return x.reshape(*given.shape, request.n, *x.shape[1:])
+    return given.shape
 
 
 def _numbers(weights: ArrayLike) -> NDArray[np.float64]:

@@ -1,7 +1,6 @@
 """Teaching a task: the upload, and the handle by which a task is followed and ended."""
 
 import contextlib
-import math
 import queue
 import time
 from collections.abc import Callable, Iterator
@@ -11,23 +10,11 @@ import grpc
 from memory_api.v1 import memory_pb2 as pb
 
 from memory_client import _decode
-from memory_client._batches import Batch, is_repeatable, pieces
-from memory_client._encode import TaskEncoder, spec
+from memory_client._batches import pairs
+from memory_client._lesson import Lesson, Resending, goes_on, learned, not_in_time, not_reported, not_taken
 from memory_client._relay import Reading, Relay, persistent
 from memory_client.channel import Connection
-from memory_client.errors import (
-    BY_REASON,
-    DeadlineExceeded,
-    InternalError,
-    InvalidInput,
-    ServerBusy,
-    ServerUnavailable,
-    TaskCancelled,
-    TaskFailed,
-    UnknownMemory,
-    as_rejection,
-    from_rpc,
-)
+from memory_client.errors import InvalidInput, ServerBusy, ServerUnavailable, UnknownMemory, as_rejection, from_rpc
 from memory_client.progress import ProgressListener, Quiet
 from memory_client.types import Task, TaskState
 
@@ -91,10 +78,7 @@ class TaskHandle:
         try:
             return self._follow(listener.task, None)
         except KeyboardInterrupt as interrupt:
-            interrupt.add_note(
-                f"Task {self.name!r} goes on at {self._connection.target}: "
-                f"memory.task({self.name!r}).watch() follows it, .cancel() stops it."
-            )
+            interrupt.add_note(goes_on(self.name, self._connection.target))
             raise
         finally:
             listener.close()
@@ -114,9 +98,9 @@ class TaskHandle:
                 seen(task)
                 if task.state.final:
                     return learned(task)
-        if deadline is not None and time.monotonic() >= deadline:
-            raise DeadlineExceeded(f"task {self.name!r} is not finished after {timeout:g} s; it goes on at the server")
-        raise InternalError(f"the server stopped reporting on task {self.name!r} before its end: see the server's log")
+        if timeout is not None and deadline is not None and time.monotonic() >= deadline:
+            raise not_in_time(self.name, timeout)
+        raise not_reported(self.name)
 
 
 class Upload:
@@ -140,17 +124,13 @@ class Upload:
             InvalidInput: the data cannot be sent.
             ServerBusy, ServerUnavailable: it stayed so for `reconnect` seconds, or the stream can be read only once.
         """
-        deadline = math.inf
+        resending = Resending(stream, self._connection.reconnect)
         self._knock()
         while True:
             try:
                 return self._attempt(stream)
             except (ServerBusy, ServerUnavailable) as error:
-                now, pause = time.monotonic(), error.retry_after or 1.0
-                deadline = min(deadline, now + self._connection.reconnect)
-                if now + pause > deadline or not is_repeatable(stream):
-                    raise
-                time.sleep(pause)
+                time.sleep(resending.next_pause(error))
 
     def _knock(self) -> None:
         """Sees that a server answers before a stream that can be read only once is touched."""
@@ -158,13 +138,12 @@ class Upload:
             self._connection.unary("GetMemory", pb.GetMemoryRequest(name=self._header.memory, brief=True))
 
     def _attempt(self, stream: Any) -> Task:
-        parts = pieces(stream)
-        first = next(parts, None)
-        if first is None:
-            raise InvalidInput("the stream has no rows: a task needs data")
+        messages = self._messages(stream)
+        first = next(messages)  # before the call is made: what is no batch costs none
         outbox = _Outbox(self._connection)
         try:
-            for message in self._messages(first, parts):
+            outbox.put(first)
+            for message in messages:
                 outbox.put(message)
             return _decode.task(outbox.reply())
         except InvalidInput as error:
@@ -174,26 +153,11 @@ class Upload:
         finally:
             outbox.close()
 
-    def _messages(self, first: Batch, rest: Iterator[Batch]) -> Iterator[pb.LearnTaskRequest]:
-        self._header.spec.CopyFrom(spec(first[0]))
-        yield pb.LearnTaskRequest(header=self._header)
-        encoder = TaskEncoder()
-        yield encoder.chunk(*first)
-        for x, y in rest:
-            self._listener.sent(encoder.count, encoder.nbytes)
-            yield encoder.chunk(x, y)
-        self._listener.sent(encoder.count, encoder.nbytes)
-        yield encoder.finish()
-
-
-def learned(task: Task) -> Task:
-    """The task, if it was learned. Raises TaskFailed, QualityTooLow or TaskCancelled if it ended otherwise."""
-    if task.state is TaskState.CANCELLED:
-        raise TaskCancelled(f"task {task.name!r} was cancelled and nothing was kept; teach it again when you want it")
-    if task.state is TaskState.FAILED:
-        kind = BY_REASON.get(task.error_reason, TaskFailed)
-        raise kind(f"task {task.name!r} failed: {task.error}", reason=task.error_reason)
-    return task
+    def _messages(self, stream: Any) -> Iterator[pb.LearnTaskRequest]:
+        lesson = Lesson(self._header, self._listener)
+        for pair in pairs(stream):
+            yield from lesson.add(pair)
+        yield from lesson.finish()
 
 
 def _decoded(message: pb.Task) -> Iterator[Task]:
@@ -243,7 +207,4 @@ class _Outbox:
             raise from_rpc(error, self._connection.target) from None
 
     def _silent(self) -> ServerUnavailable:
-        return ServerUnavailable(
-            f"the server at {self._connection.target} took no data for {self._connection.silence:g} s. "
-            "Check that it is alive, then send the task again"
-        )
+        return not_taken(self._connection.target, self._connection.silence)

@@ -8,19 +8,15 @@ from memory_api.v1 import memory_pb2 as pb
 from numpy.typing import DTypeLike, NDArray
 
 from memory_client import _decode
-from memory_client._batches import examples, rows_per_chunk
-from memory_client._encode import class_labels, names, options_text, sample_format, spec, unsigned, within
 from memory_client._relay import Reading
+from memory_client._requests import Classes, Requests, labelled
+from memory_client._streaming import batches, collect
 from memory_client.channel import Connection
-from memory_client.errors import InvalidInput
-from memory_client.interpolation import Ends, interpolated
+from memory_client.interpolation import Ends
 from memory_client.learning import TaskHandle, Upload
 from memory_client.progress import ProgressListener, listener
-from memory_client.sampling import Batch, RowReader, batches, collect
+from memory_client.sampling import Batch, Rebatcher
 from memory_client.types import Label, Layout, MemoryInfo, Task
-
-Classes = Label | Sequence[Label] | NDArray[Any] | None
-"""One class, several, or None for all."""
 
 
 class Memory:
@@ -58,11 +54,8 @@ class Memory:
         reconnect: float = 10.0,
         shared_memory: bool = True,
     ) -> None:
-        if not name:
-            raise InvalidInput("name is empty: name the memory, as in Memory(target, name='digits')")
         self.name = name
-        self._kind = kind or ""
-        self._options = options_text(options or {})
+        self._requests = Requests.to(name, kind, options)
         self._connection = Connection(target, timeout, reconnect, shared_memory=shared_memory)
 
     def __repr__(self) -> str:
@@ -156,16 +149,8 @@ class Memory:
             ServerBusy, TaskTooLarge: the server cannot take the data now, or ever.
             Whatever iterating the stream raises: the server then keeps nothing.
         """
-        header = pb.LearnTaskHeader(
-            memory=self.name,
-            task=task,
-            classes=class_labels(classes),
-            kind=self._kind,
-            options=self._options,
-            steps=None if steps is None else unsigned(steps, "steps"),
-            seconds=seconds,
-            min_quality=min_quality,
-            erasable=erasable,
+        header = self._requests.learn_header(
+            task, steps=steps, seconds=seconds, min_quality=min_quality, erasable=erasable, classes=classes
         )
         shown = listener(progress)
         try:
@@ -208,11 +193,10 @@ class Memory:
             EmptyMemory: nothing has been learned yet.
             InvalidInput: n or the seed is out of bounds, or x cannot be given so.
         """
-        rows = within(n, _COUNTS, "n")
-        request = self._sample_request(classes, tasks, seed, revision, sample_format(dtype, layout, size))
-        request.n = rows
-        request.batch_size = max(1, min(rows, _SAMPLE_BATCH))  # the server refuses n < 1 in its own words
-        return collect(self._connection, RowReader.of_sample(self._connection, request), rows)
+        reader, rows = self._requests.sample(
+            n, classes=classes, seed=seed, tasks=tasks, revision=revision, dtype=dtype, layout=layout, size=size
+        )
+        return collect(self._connection, reader, rows)
 
     def stream(
         self,
@@ -221,6 +205,7 @@ class Memory:
         *,
         seed: int | None = None,
         start_at: int = 0,
+        stride: int = 1,
         tasks: str | Sequence[str] | None = None,
         revision: int | None = None,
         dtype: DTypeLike | None = None,
@@ -237,7 +222,10 @@ class Memory:
         Arguments:
             batch_size: rows of each batch, 1 to 65536.
             start_at: the first batch to give, counted from 0: how a seeded stream is resumed by another process.
-            n: rows in total, after which the stream ends, the last batch holding what remains; None never ends.
+            stride: gives every stride-th batch from `start_at` on: how k processes share a seeded stream, each with
+                `start_at` of its own. Every batch is what it is without a stride.
+            n: rows in total, skipped ones included, after which the stream ends, the last batch holding what remains;
+                None never ends.
             classes, seed, tasks, revision, dtype, layout, size: as for `sample`.
 
         Yields:
@@ -246,12 +234,17 @@ class Memory:
         Raises:
             As `sample` does, when iterated; ServerUnavailable also when the server is silent for 60 seconds.
         """
-        request = self._sample_request(classes, tasks, seed, revision, sample_format(dtype, layout, size))
-        request.batch_size = within(batch_size, range(1, 2**32), "batch_size")
-        request.start_at = unsigned(start_at, "start_at")
-        if n is not None:
-            request.n = within(n, _COUNTS, "n")
-        return batches(self._connection, request)
+        request = self._requests.stream(
+            *(batch_size, start_at, stride, n),
+            classes=classes,
+            seed=seed,
+            tasks=tasks,
+            revision=revision,
+            dtype=dtype,
+            layout=layout,
+            size=size,
+        )
+        return batches(self._connection, request, Rebatcher.of_sample(request))
 
     def interpolate(
         self,
@@ -288,18 +281,19 @@ class Memory:
             CannotInterpolate: a memory of this kind has no styles to blend.
             InvalidInput: a weight, a group or a layer is not there. Otherwise as `sample` does.
         """
-        request = pb.InterpolateRequest(
-            memory=self.name,
-            start=start or "",
-            end=end,
-            n=within(n, _COUNTS, "n"),
-            seed=None if seed is None else unsigned(seed, "seed"),
-            groups=names(groups, "groups"),
-            layers=names(layers, "layers"),
-            revision=0 if revision is None else unsigned(revision, "revision"),
-            format=sample_format(dtype, layout, size),
+        reader, total, shape = self._requests.interpolate(
+            *(start, end, weights, n),
+            seed=seed,
+            classes=classes,
+            groups=groups,
+            layers=layers,
+            revision=revision,
+            dtype=dtype,
+            layout=layout,
+            size=size,
         )
-        return interpolated(self._connection, request, weights, classes)
+        x, _ = collect(self._connection, reader, total)
+        return x.reshape(*shape, *x.shape[1:])
 
     def classify(self, x: Any) -> tuple[NDArray[Any], NDArray[np.float32]]:
         """Labels examples with the memory's own task solver, a single head over all classes learned so far.
@@ -315,13 +309,11 @@ class Memory:
             SolverRetraining: a task was forgotten, and `reconnect` seconds later the solver was not trained anew yet.
             InvalidInput: x does not have the memory's shape or range.
         """
-        array = examples(x)
-        step = rows_per_chunk(array)
-        parts = [array[at : at + step] for at in range(0, len(array), step)] or [array]
+        requests = self._requests.classify(x)
         while True:
-            replies = [self._classify_part(part) for part in parts]
-            if len({reply.revision for reply in replies}) == 1:  # else a task was committed in between: ask again
-                return _labelled(replies)
+            answer = labelled([self._connection.unary("Classify", request) for request in requests])
+            if answer is not None:
+                return answer
 
     @property
     def classes(self) -> tuple[Label, ...]:
@@ -376,36 +368,3 @@ class Memory:
     def _info(self, *, brief: bool) -> MemoryInfo:
         request = pb.GetMemoryRequest(name=self.name, brief=brief)
         return _decode.memory(self._connection.unary("GetMemory", request))
-
-    def _sample_request(
-        self,
-        classes: Classes,
-        tasks: str | Sequence[str] | None,
-        seed: int | None,
-        revision: int | None,
-        form: pb.Format,
-    ) -> pb.SampleRequest:
-        return pb.SampleRequest(
-            memory=self.name,
-            classes=class_labels(classes),
-            tasks=names(tasks, "tasks"),
-            seed=None if seed is None else unsigned(seed, "seed"),
-            revision=0 if revision is None else unsigned(revision, "revision"),
-            format=form,
-        )
-
-    def _classify_part(self, x: NDArray[Any]) -> pb.ClassifyResponse:
-        request = pb.ClassifyRequest(memory=self.name, spec=spec(x), x=x.tobytes())
-        reply: pb.ClassifyResponse = self._connection.unary("Classify", request)
-        return reply
-
-
-_COUNTS = range(-(2**63), 2**63)  # what the wire can say; the server knows the real limits
-_SAMPLE_BATCH = 4096  # what a broken call to `sample` repeats at most
-
-
-def _labelled(replies: "list[pb.ClassifyResponse]") -> tuple[NDArray[Any], NDArray[np.float32]]:
-    classes = _decode.label_array(_decode.labels(replies[0].classes))
-    indices = np.concatenate([_decode.indices(reply.y) for reply in replies])
-    flat = np.concatenate([np.frombuffer(reply.probabilities, "<f4") for reply in replies])
-    return classes[indices], flat.reshape(len(indices), len(classes))

@@ -1,6 +1,6 @@
-"""Reading a stream of samples: rows in order, regrouped into exact batches, resumed where a stream broke."""
+"""A stream of samples without its connection: rows in order, cut into exact batches, resumed where a stream broke."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +10,7 @@ from memory_api.v1 import memory_pb2 as pb
 from numpy.typing import NDArray
 
 from memory_client import _decode
-from memory_client._relay import Reading, Relay, persistent
 from memory_client._shared import SharedRing
-from memory_client.channel import Connection
 from memory_client.errors import InternalError
 
 Batch = tuple[NDArray[Any], NDArray[Any]]
@@ -23,6 +21,9 @@ PREFETCH = 2
 
 _SHARED_FROM = 256
 """Rows from which on a stream is worth the making of shared memory."""
+
+Allocate = Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]
+"""Gives an array of that shape and dtype, with any content, which nobody else writes to."""
 
 
 @dataclass(frozen=True)
@@ -36,67 +37,110 @@ class Rows:
     def __len__(self) -> int:
         return len(self.y)
 
-    def part(self, start: int, end: int) -> "Rows":
-        """The rows from position `start` to before `end`, both counted in the stream."""
-        within = slice(start - self.row, end - self.row)
-        return Rows(start, self.x[within], self.y[within])
+
+@dataclass(frozen=True)
+class Course:
+    """Which batches of a stream are read: every `stride`-th from `first` on. A reader counts their rows from 0.
+
+    Arguments:
+        batch_size: rows of a batch; the last one of the stream may be smaller.
+        n: rows of the stream, whoever reads them; None for an endless one.
+        first: index of a batch.
+        stride: at least 1.
+    """
+
+    batch_size: int
+    n: int | None
+    first: int = 0
+    stride: int = 1
+
+    @classmethod
+    def of(cls, request: pb.SampleRequest) -> "Course":
+        """What a request asks for."""
+        n = request.n if request.HasField("n") else None
+        return cls(request.batch_size, n, request.start_at, max(1, request.stride))
+
+    @property
+    def batches(self) -> int | None:
+        """How many batches are read; None: without end."""
+        return None if self.n is None else len(range(self.first, -(-self.n // self.batch_size), self.stride))
+
+    @property
+    def rows(self) -> int | None:
+        """How many rows are read; None: without end."""
+        if self.n is None or not self.batches:
+            return self.batches
+        last = self.first + (self.batches - 1) * self.stride
+        return (self.batches - 1) * self.batch_size + min(self.batch_size, self.n - last * self.batch_size)
+
+    def batch(self, row: int) -> int:
+        """The batch of the stream that holds the reader's row."""
+        return self.first + row // self.batch_size * self.stride
+
+    def position(self, row: int) -> int:
+        """Where the reader's row stands in the stream."""
+        return self.batch(row) * self.batch_size + row % self.batch_size
 
 
 class RowReader:
-    """Decodes one stream; when the stream breaks, reopens it at the first batch that was not complete.
+    """Decodes one stream; when the stream breaks, it is opened anew at the first batch that was not complete.
 
     A seeded stream pins the revision that it began with, so that a break changes nothing that follows it.
 
     Arguments:
         method: that is called, "Sample" or "Interpolate".
         request: its request.
-        batch_size: rows of a batch.
-        total: rows of the stream, counted from batch 0; None for an endless one.
+        course: what is asked for.
+
+    `close` it at the end: it gives back the memory that it shares with a server.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        method: str,
-        request: pb.SampleRequest | pb.InterpolateRequest,
-        batch_size: int,
-        total: int | None,
-    ) -> None:
-        self._connection = connection
-        self._method = method
+    def __init__(self, method: str, request: pb.SampleRequest | pb.InterpolateRequest, course: Course) -> None:
+        self.method = method
         self._request = deepcopy(request)
-        self._batch_size, self._total = batch_size, total
-        self._row = request.start_at * batch_size
+        self._course = course
+        self._row = 0
         self._header: pb.SampleHeader | None = None
         self._classes: NDArray[Any] = np.empty(0)
         self._ring: SharedRing | None = None
 
     @classmethod
-    def of_sample(cls, connection: Connection, request: pb.SampleRequest) -> "RowReader":
+    def of_sample(cls, request: pb.SampleRequest) -> "RowReader":
         """A reader of what `Sample` sends."""
-        return cls(connection, "Sample", request, request.batch_size, request.n if request.HasField("n") else None)
+        return cls("Sample", request, Course.of(request))
 
-    def __call__(self, relay: Relay[Any]) -> Iterator[Rows]:
-        """All rows from the batch `start_at` on; a reopened stream repeats the rows of its unfinished batch."""
-        try:
-            yield from persistent(relay, self._connection, self._open)
-        finally:
-            self._share(None)
-        if self._total is None or self._row < self._total:
-            raise InternalError(f"the server ended the stream at row {self._row}, before its end: see the server's log")
+    def opening(self, share: bool) -> pb.SampleRequest | pb.InterpolateRequest:
+        """The request at the present position; the rows of an unfinished batch will come again.
 
-    def _open(self) -> tuple[Any, Any]:
-        self._request.start_at = self._row // self._batch_size
-        self._row = self._request.start_at * self._batch_size
-        large = self._total is None or self._total - self._row >= _SHARED_FROM
-        self._share(SharedRing.made() if large and self._connection.shares_memory else None)
-        return getattr(self._connection.stub, self._method)(self._request), self._rows
+        Arguments:
+            share: whether the server may be offered memory.
+        """
+        self._row -= self._row % self._course.batch_size
+        self._request.start_at = self._course.batch(self._row)
+        large = self._course.rows is None or self._course.rows - self._row >= _SHARED_FROM
+        self._share(SharedRing.made() if share and large else None)
+        return self._request
 
-    def _rows(self, message: pb.SampleResponse) -> Iterator[Rows]:
+    def rows(self, message: pb.SampleResponse) -> Iterator[Rows]:
+        """The rows of one message, if it has any.
+
+        Raises:
+            InternalError: they are not those that follow.
+        """
         if message.HasField("header"):
             self._begin(message.header)
         elif message.chunk.y:
             yield self._decoded(message.chunk)
+
+    def ended(self) -> None:
+        """Raises InternalError unless the stream was to end here."""
+        if self._course.rows is None or self._row < self._course.rows:
+            position = self._course.position(self._row)
+            raise InternalError(f"the server ended the stream at row {position}, before its end: see the server's log")
+
+    def close(self) -> None:
+        """Gives shared memory back; may be called more than once."""
+        self._share(None)
 
     def _begin(self, header: pb.SampleHeader) -> None:
         self._header = header
@@ -109,14 +153,16 @@ class RowReader:
     def _decoded(self, chunk: pb.SampleChunk) -> Rows:
         if self._header is None:
             raise InternalError("the server sent rows before their header: upgrade the server or this client")
-        if chunk.row != self._row:
-            raise InternalError(f"the server sent row {chunk.row} where row {self._row} follows: see the server's log")
+        due = self._course.position(self._row)
+        if chunk.row != due:
+            raise InternalError(f"the server sent row {chunk.row} where row {due} follows: see the server's log")
         x = _decode.rows(self._header.spec, self._content(chunk))
         y = self._classes[_decode.indices(chunk.y)]
         if len(x) != len(y):
             raise InternalError(f"the server sent {len(x)} rows with {len(y)} labels: see the server's log")
+        rows = Rows(self._row, x, y)
         self._row += len(y)
-        return Rows(chunk.row, x, y)
+        return rows
 
     def _content(self, chunk: pb.SampleChunk) -> bytes:
         """The bytes of x, wherever they are."""
@@ -137,67 +183,43 @@ class RowReader:
 
 
 class Rebatcher:
-    """Regroups rows, however cut, into the batches of a stream.
+    """Puts rows, however cut, into batches: each row is written once, from its message to its place.
 
     Arguments:
         batch_size: rows of a batch.
-        n: rows of the stream, which may end within a batch; None for an endless one.
+        n: rows that come, which may end within a batch; None: without end.
+        allocate: makes the array of each batch's x.
     """
 
-    def __init__(self, batch_size: int, n: int | None) -> None:
+    def __init__(self, batch_size: int, n: int | None, allocate: Allocate = np.empty) -> None:
         self._batch_size = batch_size
         self._n = n
-        self._parts: list[Rows] = []
+        self._allocate = allocate
+        self._x = self._y = np.empty(0)
+
+    @classmethod
+    def of_sample(cls, request: pb.SampleRequest, allocate: Allocate = np.empty) -> "Rebatcher":
+        """What makes the batches that a request asks for."""
+        course = Course.of(request)
+        return cls(course.batch_size, course.rows, allocate)
 
     def add(self, rows: Rows) -> Iterator[Batch]:
-        """The batches that these rows complete."""
-        start, end = rows.row, rows.row + len(rows)
-        while start < end:
-            if start % self._batch_size == 0:
-                self._parts.clear()  # a reopened stream repeats its unfinished batch
-            due = self._end_of_batch(start)
-            self._parts.append(rows.part(start, min(due, end)))
-            if due <= end:
-                yield self._joined()
-            start = due
+        """The batches that these rows complete. A reopened stream may repeat rows of the batch that is not complete."""
+        taken = 0
+        while taken < len(rows):
+            place = (rows.row + taken) % self._batch_size
+            if place == 0:
+                self._begin(rows.row + taken, rows)
+            end = min(len(self._x), place + len(rows) - taken)
+            part = slice(taken, taken + end - place)
+            self._x[place:end], self._y[place:end] = rows.x[part], rows.y[part]
+            taken = part.stop
+            if end == len(self._x):
+                yield self._x, self._y if self._y.dtype.kind == "i" else self._y.astype(np.str_)
 
-    def _end_of_batch(self, row: int) -> int:
-        due = (row // self._batch_size + 1) * self._batch_size
-        return due if self._n is None else min(due, self._n)
-
-    def _joined(self) -> Batch:
-        x = np.concatenate([part.x for part in self._parts])
-        y = np.concatenate([part.y for part in self._parts])
-        self._parts.clear()
-        return x, y
-
-
-def batches(connection: Connection, request: pb.SampleRequest) -> Reading[Batch]:
-    """The batches of a stream, prefetched by a thread of its own; fails as Memory.stream says."""
-
-    def source(relay: Relay[Any]) -> Iterator[Batch]:
-        rebatcher = Rebatcher(request.batch_size, request.n if request.HasField("n") else None)
-        for rows in RowReader.of_sample(connection, request)(relay):
-            yield from rebatcher.add(rows)
-
-    return Reading(connection, source, PREFETCH)
-
-
-def collect(connection: Connection, reader: RowReader, total: int) -> Batch:
-    """All `total` rows of a stream, each written once into its place."""
-    with Reading(connection, reader, 4) as parts:
-        first = next(parts)
-        x = np.empty((total, *first.x.shape[1:]), first.x.dtype)
-        y = np.empty(total, first.y.dtype if first.y.dtype.kind == "i" else object)  # texts: as long as they come
-        _place(first, x, y)
-        for rows in parts:
-            _place(rows, x, y)
-    return x, y if y.dtype.kind == "i" else y.astype(np.str_)
-
-
-def _place(rows: Rows, x: NDArray[Any], y: NDArray[Any]) -> None:
-    end = rows.row + len(rows)
-    if end > len(y):
-        raise InternalError(f"the server sent {end} rows where {len(y)} were asked for: see the server's log")
-    x[rows.row : end] = rows.x
-    y[rows.row : end] = rows.y
+    def _begin(self, row: int, like: Rows) -> None:
+        size = self._batch_size if self._n is None else min(self._batch_size, self._n - row)
+        if size < 1:
+            raise InternalError(f"the server sent row {row} where {self._n} were asked for: see the server's log")
+        self._x = self._allocate((size, *like.x.shape[1:]), like.x.dtype)
+        self._y = np.empty(size, like.y.dtype if like.y.dtype.kind == "i" else object)  # texts: as long as they come
