@@ -88,6 +88,7 @@ class Service(MemoryServiceServicer):
         if lesson is None:
             fail(context, "BAD_REQUEST", "finish: count or digest differ from what arrived", ("finish", "differs"))
         self.lessons[header.task] = lesson
+        context.set_code(grpc.StatusCode.OK)
         return queued(lesson.task)
 
     def WatchTask(self, request, context):
@@ -165,6 +166,7 @@ class Service(MemoryServiceServicer):
                 context.abort(grpc.StatusCode.UNAVAILABLE, "going down")
             left = None if left is None else left - 1
             yield pb.SampleResponse(chunk=chunk)
+        context.set_code(grpc.StatusCode.OK)
 
     def Interpolate(self, request, context):
         """Row r of weight w is filled with 10 (r mod 10) + 100 w times the share of groups and layers that are on."""

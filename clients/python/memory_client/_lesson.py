@@ -7,7 +7,7 @@ from typing import Any
 
 from memory_api.v1 import memory_pb2 as pb
 
-from memory_client._batches import Batch, Pieces, is_repeatable
+from memory_client._batches import Batch, Pieces, is_repeatable, pairs
 from memory_client._encode import TaskEncoder, spec
 from memory_client.errors import (
     BY_REASON,
@@ -36,6 +36,12 @@ class Lesson:
         self._listener = listener
         self._pieces = Pieces()
         self._encoder = TaskEncoder()
+
+    def of(self, stream: Any) -> Iterator[pb.LearnTaskRequest]:
+        """All messages of a stream, iterated here. Raises InvalidInput, and what the stream raises."""
+        for pair in pairs(stream):
+            yield from self.add(pair)
+        yield from self.finish()
 
     def add(self, pair: Any) -> Iterator[pb.LearnTaskRequest]:
         """The messages that a batch (x, y) completes. Raises InvalidInput if it is none."""

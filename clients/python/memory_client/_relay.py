@@ -15,7 +15,7 @@ from typing import Any, Generic, Self, TypeVar
 
 import grpc
 
-from memory_client.channel import Connection, Patience
+from memory_client.channel import Connection, Endpoint, Patience
 from memory_client.errors import ServerUnavailable, from_rpc
 
 T = TypeVar("T")
@@ -32,12 +32,12 @@ class Relay(Generic[T]):
 
     Arguments:
         depth: items that may wait for the caller.
-        silence: seconds without a sign of life after which the caller gets ServerUnavailable.
+        endpoint: after so long without a sign of life as it says, the caller gets ServerUnavailable.
     """
 
-    def __init__(self, depth: int, silence: float) -> None:
+    def __init__(self, depth: int, endpoint: Endpoint) -> None:
         self._depth = depth
-        self._silence = silence
+        self._endpoint = endpoint
         self._changed = threading.Condition()
         self._items: deque[T] = deque()
         self._heard = time.monotonic()
@@ -69,7 +69,7 @@ class Relay(Generic[T]):
         with self._changed:
             while not self._items:
                 self._check(deadline)
-                self._changed.wait(min(deadline, self._heard + self._silence) - time.monotonic())
+                self._changed.wait(min(deadline, self._heard + self._endpoint.silence) - time.monotonic())
             self._changed.notify_all()
             return self._items.popleft()
 
@@ -126,17 +126,15 @@ class Relay(Generic[T]):
             raise self._failure
         if self._ended or self._closed or now >= deadline:
             raise StopIteration
-        if now >= self._heard + self._silence:
-            raise ServerUnavailable(
-                f"the server was silent for {self._silence:g} s. Check that it is alive, then open the stream again"
-            )
+        if now >= self._heard + self._endpoint.silence:
+            raise self._endpoint.silent()
 
 
 class Reading(Generic[T]):
     """An iterator over what a background thread reads; ends the thread when closed, dropped or left by `with`."""
 
     def __init__(self, connection: Connection, source: Source[T], depth: int) -> None:
-        self._relay: Relay[T] = Relay(depth, connection.silence)
+        self._relay: Relay[T] = Relay(depth, connection)
         connection.register(self._relay)
         # The thread must not hold this iterator: a reader who drops it is how most streams end.
         self._finalizer = weakref.finalize(self, self._relay.close)

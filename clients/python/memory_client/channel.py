@@ -1,4 +1,4 @@
-"""The connection to a server: one channel per process, deadlines, patience with a server that is away."""
+"""The connection to a server: where it is, one channel per process, deadlines, patience with a server that is away."""
 
 import os
 import random
@@ -49,10 +49,8 @@ class _Own:
     streams: weakref.WeakSet[Closable] = field(default_factory=weakref.WeakSet)
 
 
-class Connection:
-    """Calls one server, by a channel that each process makes for itself when it first needs one.
-
-    A channel does not survive a fork, so a child makes its own; a pickled connection carries the settings alone.
+class Endpoint:
+    """Where a server is, and how long it is waited for.
 
     Arguments:
         target: "host:port", "unix:/path", or any gRPC target.
@@ -77,6 +75,33 @@ class Connection:
         self.reconnect = reconnect
         self.silence = silence
         self.shares_memory = shared_memory and is_local(target)
+
+    def asynchronous_channel(self) -> grpc.aio.Channel:
+        """A new channel for the running event loop."""
+        return grpc.aio.insecure_channel(self.target, options=_OPTIONS)
+
+    def silent(self) -> ServerUnavailable:
+        """Nothing was heard on a stream for too long."""
+        return ServerUnavailable(
+            f"the server was silent for {self.silence:g} s. Check that it is alive, then open the stream again"
+        )
+
+
+class Connection(Endpoint):
+    """Calls one server, by a channel that each process makes for itself when it first needs one.
+
+    A channel does not survive a fork, so a child makes its own; a pickled connection carries the settings alone.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        timeout: float,
+        reconnect: float,
+        silence: float = SILENCE_SECONDS,
+        shared_memory: bool = True,
+    ) -> None:
+        super().__init__(target, timeout, reconnect, silence, shared_memory)
         # A forked child leaves its parent's channel and streams alone: their threads, and their locks, are not its own.
         self._own: dict[int, _Own] = {}
 

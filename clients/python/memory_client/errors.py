@@ -214,6 +214,11 @@ def from_rpc(error: grpc.RpcError, target: str) -> MemoryServiceError:
     )
 
 
+def unanswered(target: str, what: str) -> ServerUnavailable:
+    """No server answers at an address, or it has ended a call by itself."""
+    return ServerUnavailable(f"no memory server answers at {target} ({what}). {ServerUnavailable.advice}")
+
+
 def as_rejection(error: InvalidInput) -> TaskRejected:
     """The same refusal, said of a task's data."""
     return TaskRejected(str(error), reason=error.reason, status=error.status, field_violations=error.field_violations)

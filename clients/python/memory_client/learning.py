@@ -10,7 +10,6 @@ import grpc
 from memory_api.v1 import memory_pb2 as pb
 
 from memory_client import _decode
-from memory_client._batches import pairs
 from memory_client._lesson import Lesson, Resending, goes_on, learned, not_in_time, not_reported, not_taken
 from memory_client._relay import Reading, Relay, persistent
 from memory_client.channel import Connection
@@ -138,7 +137,7 @@ class Upload:
             self._connection.unary("GetMemory", pb.GetMemoryRequest(name=self._header.memory, brief=True))
 
     def _attempt(self, stream: Any) -> Task:
-        messages = self._messages(stream)
+        messages = Lesson(self._header, self._listener).of(stream)
         first = next(messages)  # before the call is made: what is no batch costs none
         outbox = _Outbox(self._connection)
         try:
@@ -152,12 +151,6 @@ class Upload:
             raise as_rejection(error) from None
         finally:
             outbox.close()
-
-    def _messages(self, stream: Any) -> Iterator[pb.LearnTaskRequest]:
-        lesson = Lesson(self._header, self._listener)
-        for pair in pairs(stream):
-            yield from lesson.add(pair)
-        yield from lesson.finish()
 
 
 def _decoded(message: pb.Task) -> Iterator[Task]:
