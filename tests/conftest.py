@@ -51,6 +51,7 @@ class ServerProcess:
         self.data_dir = home / "data"
         self.temporary = home / "tmp"
         self.stdout, self.stderr = home / "stdout", home / "stderr"
+        self.port = chosen.pop("port", 0)
         self.settings = {"learners": 2, "training_threads": 1, "grace_seconds": 3, **chosen}
         self.target = ""
         self.process: subprocess.Popen[bytes] | None = None
@@ -73,7 +74,8 @@ class ServerProcess:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("MEMORY_SERVER_")}
         environment |= {f"MEMORY_SERVER_{key.upper()}": str(value) for key, value in self.settings.items()}
         environment |= {"TMPDIR": str(self.temporary)}
-        arguments = [*(sys.executable, "-m", "memory_server", "serve"), "--port", "0", "--data-dir", str(self.data_dir)]
+        arguments = [*(sys.executable, "-m", "memory_server", "serve"), "--port", str(self.port)]
+        arguments += ["--data-dir", str(self.data_dir)]
         with self.stdout.open("wb") as out, self.stderr.open("ab") as err:
             self.process = subprocess.Popen(arguments, env=environment, stdout=out, stderr=err, cwd=self.home)
         return self.process
