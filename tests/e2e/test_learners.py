@@ -210,7 +210,7 @@ def test_ctrl_c_ends_a_learner_at_once_with_all_its_workers(program, server, tau
         began = time.monotonic()
         _, said = learner.communicate(timeout=30)
 
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 20
     assert learner.returncode in (-signal.SIGINT, 130, 1)
     assert "KeyboardInterrupt" in said
     with pytest.raises(ProcessLookupError):

@@ -5,6 +5,7 @@ import pickle
 import threading
 import time
 from itertools import chain, count, islice, zip_longest
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -133,6 +134,31 @@ def test_leaving_a_pass_ends_its_thread(taught):
 def test_pinning_without_an_accelerator_is_refused(taught):
     with pytest.raises(InvalidInput, match="accelerator"):
         ReplayDataset(taught, pin_memory=True)
+
+
+def test_rows_are_written_into_the_arrays_that_are_pinned(taught, monkeypatch):
+    made = []
+
+    def empty(*shape, pin_memory, **options):
+        assert pin_memory
+        made.append(plain(*shape, **options))
+        return made[-1]
+
+    plain = torch.empty
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "empty", empty)
+    batches = list(ReplayDataset(taught, batch_size=8, n=20, seed=1, pin_memory=True))
+
+    assert [x.data_ptr() for x, _ in batches] == [array.data_ptr() for array in made]
+    np.testing.assert_array_equal(torch.cat([x for x, _ in batches]), taught.sample(n=20, seed=1)[0])
+
+
+def test_a_worker_pins_nothing_and_says_who_shall(taught, monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr("memory_client.torch.dataset.get_worker_info", lambda: SimpleNamespace(id=0, num_workers=1))
+
+    with pytest.raises(InvalidInput, match="to the DataLoader instead"):
+        next(iter(ReplayDataset(taught, pin_memory=True)))
 
 
 @pytest.mark.gpu
