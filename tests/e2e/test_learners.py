@@ -173,7 +173,8 @@ async def test_an_event_loop_reads_many_streams_at_once(memory, server, taught):
 # Interrupts
 
 LOADING = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs the tests in the background ignores it
 from memory_client import Memory
 from memory_client.torch import ReplayDataset
 from torch.utils.data import DataLoader
@@ -184,7 +185,8 @@ if __name__ == "__main__":
 """
 
 AWAITING = """
-import asyncio, sys
+import asyncio, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from memory_client.aio import Memory
 async def main():
     async with Memory(sys.argv[1], sys.argv[2]) as memory:
