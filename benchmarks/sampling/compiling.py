@@ -13,7 +13,7 @@ ROWS = 64
 def measure(bench: Bench) -> Iterator[Row]:
     """Compiled experts of a dgmw of ten tasks, beside the naive masked forward; on the CPU, one thread, no server."""
     bench.say(f"{compiled.TASKS} tasks, three ways each; all kinds and columns: python benchmarks/compiled.py")
-    memory = compiled.made_memory(KIND, compiled.SPECS[IMAGES])
+    memory = compiled.made_memory(KIND, compiled.SPECS[IMAGES], compiled.TASKS)
     seconds = bench.seconds / compiled.TASKS
     rows = [compiled.measured(memory, index, ROWS, seconds) for index in range(compiled.TASKS)]
     chosen = {"first task": rows[0], "tenth task": rows[-1], "all ten in turn": compiled.in_turn(rows)}

@@ -1,6 +1,8 @@
 """What a memory costs to sample, and to commit to, as the number of its tasks grows."""
 
 import random
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -29,26 +31,15 @@ def measure(bench: Bench) -> Iterator[Row]:
     generator = bench.generators[0] if SMALL not in bench.generators else SMALL
     first: dict[str, float] = {}
     for tasks in bench.tasks:
-        made, path = bench.memory(generator, tasks)
-        nbytes = made.loaded().expert(made.manifest.tasks[0].experts[0].digest).nbytes
-        for row in _points(bench, generator, tasks, nbytes):
+        for row in _points(bench, generator, tasks):
+            ratio = row.value / first[row.what] if row.what in first else None
             first.setdefault(row.what, row.value)
-            ratio = row.value / first[row.what] if tasks != bench.tasks[0] else None
-            over = f"{bench.tasks[0]} tasks" if ratio is not None else ""
-            yield Row(f"{tasks} tasks: {row.what}", row.value, row.unit, ratio, over, detail=row.detail)
-        cost = committed(made, path)
-        first.setdefault("commit", cost)
-        yield Row(
-            f"{tasks} tasks: the commit of one more",
-            1e3 * cost,
-            "ms",
-            cost / first["commit"],
-            f"{bench.tasks[0]} tasks",
-            detail={"manifest_kib": len(made.manifest.to_json()) / 1024},
-        )
+            over = "" if ratio is None else f"{bench.tasks[0]} tasks"
+            yield replace(row, what=f"{tasks} tasks: {row.what}", ratio=ratio, over=over)
 
 
-def _points(bench: Bench, generator: str, tasks: int, nbytes: int) -> Iterator[Row]:
+def _points(bench: Bench, generator: str, tasks: int) -> Iterator[Row]:
+    made, path = bench.memory(generator, tasks)
     with bench.serving(generator, tasks) as server, Memory(server.target, name=MEMORY) as memory:
         bench.say(f"{tasks} tasks, room for every expert")
         started = time.perf_counter()
@@ -58,12 +49,16 @@ def _points(bench: Bench, generator: str, tasks: int, nbytes: int) -> Iterator[R
         yield from _requests(memory, tasks, bench.seconds, "")
         yield Row("server's memory", server.resident_bytes() / 2**20, "MiB")
     room = max(1, int(ROOM * tasks))
+    nbytes = bench.expert(generator).nbytes  # all are of one size
     with (
         bench.serving(generator, tasks, expert_cache_bytes=room * nbytes) as server,
         Memory(server.target, name=MEMORY) as memory,
     ):
         bench.say(f"{tasks} tasks, room for {room} experts")
         yield from _requests(memory, tasks, bench.seconds, ", room for a tenth")
+    bench.say(f"{tasks} tasks, and one more")
+    detail = {"manifest_kib": len(made.manifest.to_json()) / 1024}
+    yield Row("the commit of one more", 1e3 * committed(made, path), "ms", detail=detail)
 
 
 def _whole(memory: Memory, server: Running, seconds: float) -> Row:
@@ -87,13 +82,13 @@ def _requests(memory: Memory, tasks: int, seconds: float, note: str) -> Iterator
 
 
 def committed(made: Made, path: Path) -> float:
-    """Seconds in which a data directory that no server has open takes in the newest task once more, as another."""
+    """Seconds in which a copy of a data directory takes in the newest task once more, under another name."""
     entry = made.manifest.tasks[-1]
     again = Learned(replace(entry, task="again"), made.manifest.shared, {}, made.manifest.revision)
-    with DataDir(path) as store:
-        store.admit(TaskRecord(MEMORY, "again", entry.classes, 1, ""))
-        started = time.perf_counter()
-        store.commit(MEMORY, "again", again)
-        seconds = time.perf_counter() - started
-        store.forget(MEMORY, "again")
-    return seconds
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        copy = shutil.copytree(path, Path(folder) / "copy")
+        with DataDir(copy) as store:
+            store.admit(TaskRecord(MEMORY, "again", entry.classes, 1, ""))
+            started = time.perf_counter()
+            store.commit(MEMORY, "again", again)
+            return time.perf_counter() - started

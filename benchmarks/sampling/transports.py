@@ -10,23 +10,24 @@ from sampling.bench import MEMORY, Bench, Row, offers
 from sampling.single import BATCH, streamed
 
 TCP, UNIX, SHARED = "TCP", "unix socket", "shared memory"
+DTYPES = ("uint8", "float32")
 SOCKET_SETTING, SHARED_SETTING = "unix_socket", "shared_memory"
 
 
 def measure(bench: Bench) -> Iterator[Row]:
     """One client over TCP, over a unix socket and through shared memory, as uint8 and as float32."""
     for generator in bench.generators:
-        for dtype in ("uint8", "float32"):
-            over_tcp: float | None = None
-            for way, settings in ways(bench.folder).items():
-                bench.say(f"generator {generator}, {dtype}: {way}")
-                with bench.serving(generator, **settings) as server:
-                    target = f"unix:{settings[SOCKET_SETTING]}" if way == UNIX else server.target
+        over_tcp: dict[str, float] = {}
+        for way, settings in ways(bench.folder).items():
+            with bench.serving(generator, **settings) as server:
+                target = f"unix:{settings[SOCKET_SETTING]}" if way == UNIX else server.target
+                for dtype in DTYPES:
+                    bench.say(f"generator {generator}, {way}: {dtype}")
                     with Memory(target, name=MEMORY) as memory, memory.stream(batch_size=BATCH, dtype=dtype) as batches:
                         speed = streamed(batches, server, bench.seconds)
-                over_tcp = over_tcp or speed.rate
-                what = f"{generator}, {dtype}, {way}"
-                yield Row(what, speed.rate, "images/s", speed.rate / over_tcp, TCP, detail=speed.detail)
+                    ratio, over = (speed.rate / over_tcp[dtype], TCP) if dtype in over_tcp else (None, "")
+                    over_tcp.setdefault(dtype, speed.rate)
+                    yield Row(f"{generator}, {way}, {dtype}", speed.rate, "images/s", ratio, over, detail=speed.detail)
 
 
 def ways(folder: Path) -> dict[str, dict[str, Any]]:

@@ -25,7 +25,7 @@ class OneServer(Bench):
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
-    return Bench(tmp_path_factory.mktemp("run"), SECONDS, generators=(SMALL,), clients=(1, 3), tasks=(10, 12))
+    return Bench(tmp_path_factory.mktemp("run"), SECONDS, generators=(SMALL,), clients=(1, 3), tasks=(4, 5))
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,8 @@ def test_one_client_is_compared_with_the_generator_in_process(bench):
     assert served.goal is None, "the goal is for the large generator"
 
 
-def test_compiled_experts_are_compared_with_the_naive_forward(bench):
+def test_compiled_experts_are_compared_with_the_naive_forward(bench, monkeypatch):
+    monkeypatch.setattr(compiling.compiled, "TASKS", 2)
     rows = by_name(compiling.measure(replace(bench, seconds=0.0)))
     assert all(row.ratio == pytest.approx(row.value / row.detail["naive"]) for row in rows.values())
     assert [row.goal is not None for row in rows.values()] == [False, False, True]
@@ -82,7 +83,7 @@ def test_latency_is_compared_with_three_device_batches(bench, monkeypatch):
 def test_transports_that_the_server_has_are_compared_with_tcp(plain):
     rows = by_name(transports.measure(replace(plain, seconds=0.05)))
     assert len(rows) == 2 * len(transports.ways(plain.folder))
-    assert rows["24-12-6, uint8, TCP"].ratio == 1
+    assert [row.ratio is None for row in rows.values()] == ["TCP" in what for what in rows]
 
 
 def test_a_transport_is_left_out_unless_the_server_has_its_setting(monkeypatch):
@@ -120,8 +121,8 @@ def test_growth_is_compared_with_the_smallest_memory(plain):
     first, last = (rows[f"{tasks} tasks: the commit of one more"] for tasks in plain.tasks)
     assert last.ratio == pytest.approx(last.value / first.value)
     assert last.detail["manifest_kib"] > first.detail["manifest_kib"]
-    assert {what.partition(": ")[2] for what in rows if what.startswith("12")} == {
-        what.partition(": ")[2] for what in rows if what.startswith("10")
+    assert {what.partition(": ")[2] for what in rows if what.startswith("5")} == {
+        what.partition(": ")[2] for what in rows if what.startswith("4")
     }
 
 
