@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup proto proto-check format lint test test-slow check demo serve clean
+.PHONY: help setup proto proto-check format lint test test-slow check demo serve bench-sampling bench-peers-setup clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -14,10 +14,11 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3 python; do \
 BIN := .venv/bin
 PIP_INSTALL := -m pip install --quiet --quiet
 STUBS := proto/memory_api/v1
+PEERS := benchmarks/sampling/peers/requirements.txt
 ARGS ?=
 
 help: ## Show what make can do
-	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "make %-18s %s\n", $$1, $$2}'
 
 setup: .venv/.installed ## Make .venv with the server, the client, the demo and the tools, at the pinned versions
 
@@ -56,6 +57,11 @@ demo: .venv/.installed ## Learn ten digits in five tasks from a process that kee
 serve: .venv/.installed ## Serve memories on this machine
 	@$(BIN)/memory-server serve $(ARGS)
 
+bench-sampling: .venv/.installed ## Measure sampling, each figure beside another one: a table, lines of JSON, a plot
+	@PYTHONPATH=benchmarks $(BIN)/python -m sampling $(ARGS)
+
+bench-peers-setup: .venv-peers/.installed ## Make .venv-peers with the servers that bench-sampling compares with
+
 clean: ## Delete caches and build products; environments and data stay
 	@rm -rf build dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
@@ -73,6 +79,13 @@ clean: ## Delete caches and build products; environments and data stay
 	@$(call new_environment,.venv-proto)
 	@printf 'Installing the stub generator into .venv-proto ... '
 	@.venv-proto/bin/python $(PIP_INSTALL) -r proto/requirements.txt
+	@echo 'done'
+	@touch $@
+
+.venv-peers/.installed: $(PEERS) constraints.txt
+	@$(call new_environment,.venv-peers)
+	@printf 'Installing other servers into .venv-peers (minutes, the first time) ... '
+	@.venv-peers/bin/python $(PIP_INSTALL) -c constraints.txt -r $(PEERS)
 	@echo 'done'
 	@touch $@
 

@@ -21,21 +21,18 @@ from functools import partial
 from typing import Any
 
 import torch
+from harness.made import DENSITIES, masked
 from harness.tables import table
 from torch import Tensor
 from torch.func import functional_call
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from dgm_core.blobs import digest, pack
-from dgm_core.manifest import Blobs, DataSpec, Learned, Manifest, TaskEntry
-from dgm_core.memories import load_memory, new_manifest
+from dgm_core.manifest import DataSpec
 from dgm_core.memories.masked import MaskedMemory
 from dgm_core.networks.architecture import Generator
 from dgm_core.pruning import live_units
 
 TASKS = 10
 CLASSES = (0, 1)
-DENSITIES = {"dgmw": (0.2, 0.5, 0.5), "dgma": (0.3, 0.5, 0.7)}
 SPECS = {"28 × 28": DataSpec((1, 28, 28), "uint8"), "32 × 32 colour": DataSpec((3, 32, 32), "uint8")}
 FEWEST_TURNS = 5
 CALLS = 3
@@ -77,13 +74,9 @@ def main() -> None:
 
 def made_memory(kind: str, spec: DataSpec, tasks: int = TASKS) -> MaskedMemory:
     """A memory of tasks that nobody taught it."""
-    manifest, blobs = new_manifest(kind, {}, spec, seed=0), {}
-    for index in range(tasks):
-        blob = _made_up(_load(manifest, blobs))
-        blobs[digest(blob)] = blob
-        entry = TaskEntry(task=f"t{index}", blob=digest(blob), experts=(), quality=1.0, steps=0, seconds=0.0)
-        manifest = manifest.commit(Learned(entry, {}, {}, manifest.revision))
-    return _load(manifest, blobs)
+    memory = masked(kind, spec, tasks, len(CLASSES)).loaded()
+    assert isinstance(memory, MaskedMemory)
+    return memory
 
 
 def naive(memory: MaskedMemory, index: int) -> Callable[[Tensor, Tensor], Tensor]:
@@ -125,36 +118,6 @@ def in_turn(rows: Sequence[Row]) -> Row:
     return Row(
         tuple(len(rows) / sum(1 / rate for rate in way) for way in zip(*(row.rates for row in rows), strict=True))
     )
-
-
-def _made_up(memory: MaskedMemory) -> bytes:
-    """The blob of one more task: random gates, random weights wherever they are free, norms that have seen a batch."""
-    topology, ledger = memory.grown(), memory.ledger.copy()
-    ledger.grow(topology)
-    network = memory.fresh_network(topology, ledger, len(CLASSES))
-    for norm in network.modules():
-        if isinstance(norm, _BatchNorm):
-            norm.momentum = 1.0
-    network(torch.randn(256, memory.chosen.noise), torch.arange(256) % len(CLASSES))
-    source = torch.Generator().manual_seed(len(memory.own))
-    shapes, densities = memory.gating.shapes(topology), DENSITIES[memory.kind]
-    gates = {
-        name: torch.rand(shape, generator=source) < density
-        for (name, shape), density in zip(shapes.items(), densities, strict=True)
-    }
-    state = {name: t.detach() for name, t in network.state_dict().items()}
-    weights = {c.name: state.pop(c.name) for c in topology.shared}
-    page = ledger.page(gates, weights)
-    gated = memory.gating.effective(topology, weights | state, gates)
-    own = {name: gated.get(name, t) for name, t in state.items()}
-    tensors = page.tensors() | {f"own/{name}": t for name, t in own.items()}
-    return pack(tensors, {"kind": memory.kind, "task": f"t{len(memory.own)}", "widths": topology.widths})
-
-
-def _load(manifest: Manifest, blobs: Blobs) -> MaskedMemory:
-    memory = load_memory(manifest, blobs)
-    assert isinstance(memory, MaskedMemory)
-    return memory
 
 
 def _padded(t: Tensor, to: Tensor) -> Tensor:

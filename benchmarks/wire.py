@@ -1,35 +1,24 @@
-"""Ingest and sampling over loopback, beside the in-process generator and a bare gRPC stream of the same message size.
+"""Ingest over loopback, beside a bare gRPC stream of the same message size.
 
     python benchmarks/wire.py [--side 32] [--channels 3] [--seconds 5]
 
-The memory behind it is taught random images for a few steps: its speed is that of any memory of this size. Prints one
-Markdown table; all rows come from one run, so compare rows of one table only.
+The data is random: its speed is that of any data of this size. Prints one Markdown table; both rows come from one
+run, so compare rows of one table only. Sampling is measured by `make bench-sampling`.
 """
 
 import argparse
 import os
 import platform
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import bare_stream
-import grpc
 import numpy as np
-import torch
+from harness import bare_stream
 from memory_client import Memory
 from rich.console import Console
 
-from dgm_core.experts import to_storage
-from dgm_core.memories import load_memory
 from memory_server.demo.run import server
-from memory_server.store.datadir import DataDir
-
-MESSAGE = 512 * 1024
-BATCH = 256
 
 
 def main() -> None:
@@ -37,26 +26,17 @@ def main() -> None:
     wish = _arguments()
     shape = (wish.channels, wish.side, wish.side)
     size = int(np.prod(shape))
-    with tempfile.TemporaryDirectory() as folder:
-        with server(Path(folder), Console(stderr=True)) as target:
-            memory = Memory(target, name="bench", options={"seed": 0})
-            memory.learn_task(_images(shape, 64), task="t0", steps=20)
-            ingest = _ingest(memory, shape)
-            sampled = _sampling(memory, wish.seconds)
-        inside = _in_process(Path(folder) / "data", wish.seconds)
-    bare_in, bare_out = _bare(wish.seconds)
+    with tempfile.TemporaryDirectory() as folder, server(Path(folder), Console(stderr=True)) as target:
+        ingest = _ingest(Memory(target, name="bench", options={"seed": 0}), shape)
+    bare, _ = bare_stream.rates(wish.seconds)
     print(
-        f"\n{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, ", end=""
+        f"\n{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; ",
+        end="",
     )
-    print(
-        f"Python {platform.python_version()}; images {shape}, batches of {BATCH}, messages of {MESSAGE // 1024} KiB\n"
-    )
+    print(f"images {shape}, bare messages of {bare_stream.MESSAGE // 1024} KiB\n")
     print("| what | MB/s | images/s | ratio |\n|---|---|---|---|")
-    _row("ingest: bare gRPC client stream", bare_in, size, None)
-    _row("ingest: `learn_task` upload, checked and digested", ingest, size, bare_in)
-    _row("sampling: bare gRPC server stream", bare_out, size, None)
-    _row("sampling: in-process expert, one thread", inside * size, size, None)
-    _row("sampling: `memory.stream`, one client", sampled * size, size, inside * size)
+    _row("ingest: bare gRPC client stream", bare, size, None)
+    _row("ingest: `learn_task` upload, checked and digested", ingest, size, bare)
 
 
 def _row(name: str, rate: float, size: int, beside: float | None) -> None:
@@ -77,54 +57,6 @@ def _ingest(memory: Memory, shape: tuple[int, ...], megabytes: int = 200) -> flo
     seconds = time.perf_counter() - started
     handle.cancel()
     return x.nbytes / seconds
-
-
-def _sampling(memory: Memory, seconds: float) -> float:
-    """Images per second that one client receives."""
-    return _rate((len(x) for x, _ in memory.stream(batch_size=BATCH)), seconds)
-
-
-def _in_process(data_dir: Path, seconds: float) -> float:
-    """Images per second of the same expert, uint8 conversion included, in this process."""
-    torch.set_num_threads(1)
-    with DataDir(data_dir) as store:
-        manifest = store.catalog.manifest("bench")
-        expert = load_memory(manifest, store.blobs).expert(manifest.tasks[0].experts[0].digest)
-
-    def batches() -> Iterator[int]:
-        while True:
-            c = torch.arange(BATCH) % len(expert.classes)
-            yield len(to_storage(expert.generate(torch.randn(BATCH, expert.noise_dim), c), manifest.spec))
-
-    return _rate(batches(), seconds)
-
-
-def _rate(sizes: Iterator[int], seconds: float) -> float:
-    for _ in range(10):  # warm caches, windows and thread pools
-        next(sizes)
-    started, total = time.perf_counter(), 0
-    while time.perf_counter() - started < seconds:
-        total += next(sizes)
-    return total / (time.perf_counter() - started)
-
-
-def _bare(seconds: float) -> tuple[float, float]:
-    """Bytes per second of a bare gRPC stream into and out of a server process."""
-    command = [sys.executable, bare_stream.__file__]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        port = process.stdout.readline().strip()
-        with grpc.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.max_receive_message_length", -1)]) as channel:
-            send, receive = channel.unary_stream(bare_stream.SEND), channel.stream_unary(bare_stream.RECEIVE)
-            count = int(200 * seconds)
-            started = time.perf_counter()
-            receive(iter([bytes(MESSAGE)] * count))
-            into = count * MESSAGE / (time.perf_counter() - started)
-            started = time.perf_counter()
-            moved = sum(len(message) for message in send(f"{count} {MESSAGE}".encode()))
-            out = moved / (time.perf_counter() - started)
-        process.kill()
-    return into, out
 
 
 def _arguments() -> argparse.Namespace:

@@ -1,0 +1,1 @@
+"""How fast memories are sampled, beside what a learner would otherwise use: one measurement a file."""
