@@ -3,13 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dgm_core.manifest import DataSpec
 from dgm_core.networks.discriminators import Discriminator
 from dgm_core.networks.layers import Units, axes
+from dgm_core.networks.outlines import outlined
 from dgm_core.topology import Connection, Topology
 
 EMBEDDING_DIM = 16
@@ -94,7 +94,7 @@ class Architecture(ABC):
 
     def topology(self, widths: Sequence[int]) -> Topology:
         """The topology at some widths; nothing is allocated."""
-        with torch.device("meta"):
+        with outlined():
             return self.generator(widths, classes=1).topology
 
 

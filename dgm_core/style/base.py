@@ -20,6 +20,7 @@ from dgm_core.manifest import DataSpec
 from dgm_core.networks import architecture_of
 from dgm_core.networks.architecture import Architecture, Generator
 from dgm_core.networks.discriminators import Discriminator
+from dgm_core.networks.outlines import outlined
 
 _FORMAT = 1
 
@@ -142,7 +143,7 @@ class Base:
         )
         if not spec.is_image or spec.shape[0] != design.shape[0]:
             raise CannotLearn("options.base", f"{says}; it does not fit x of shape {spec.shape}: {_ADVICE}")
-        with torch.device("meta"):
+        with outlined():
             g, d = design.generator(spec, 1), design.discriminator(spec, 1)
         for part, module, state in (
             ("generator", g, self.generator),

@@ -27,6 +27,7 @@ from dgm_core.manifest import DataSpec
 from dgm_core.networks import architecture_of
 from dgm_core.networks.gpgan import multiples
 from dgm_core.networks.grids import FEWEST_STAGES, grids
+from dgm_core.networks.outlines import outlined
 from dgm_core.style.base import Base, Design
 
 _KEPT = "generator_test or generator, and discriminator"
@@ -61,7 +62,7 @@ def import_base(path: Path, name: str) -> Base:
     generator, critic = (_State(path.name, part, content) for part in (taken, "discriminator"))
     design = _design(generator, critic)
     spec = DataSpec(design.shape, "uint8")
-    with torch.device("meta"):
+    with outlined():
         g, d = design.generator(spec, 1), design.discriminator(spec, 1)
     first = _first(generator, g.get_parameter("first.weight").shape)
     _fill(g, generator, {"embedding.weight": torch.ones(1, 1), "first.weight": first})

@@ -64,7 +64,7 @@ def task(status: TaskStatus) -> pb.Task:
 def sample(answer: Opening | Rows, ring: Ring | None) -> pb.SampleResponse:
     """One message of a stream of samples; x goes into the ring where there is one and it has room."""
     if isinstance(answer, Rows):
-        return pb.SampleResponse(chunk=_chunk(answer, None if ring is None else ring.put(answer.x)))
+        return _chunk(answer, None if ring is None else ring.put(answer.x))
     return pb.SampleResponse(
         header=pb.SampleHeader(
             revision=answer.revision,
@@ -87,10 +87,15 @@ def classification(manifest: Manifest, probabilities: ndarray) -> pb.ClassifyRes
     )
 
 
-def _chunk(rows: Rows, placed: Placed | None) -> pb.SampleChunk:
+def _chunk(rows: Rows, placed: Placed | None) -> pb.SampleResponse:
+    message = pb.SampleResponse()
+    chunk = message.chunk  # filled in its place: a chunk that is put into a message is copied
+    chunk.row, chunk.y = rows.row, rows.y
     if placed is None:
-        return pb.SampleChunk(row=rows.row, x=b"".join(part.data for part in rows.x), y=rows.y)
-    return pb.SampleChunk(row=rows.row, y=rows.y, shared=pb.SharedRows(position=placed.position, length=placed.length))
+        chunk.x = b"".join(part.data for part in rows.x)
+    else:
+        chunk.shared.position, chunk.shared.length = placed.position, placed.length
+    return message
 
 
 def _progress(progress: Progress) -> pb.TaskProgress:

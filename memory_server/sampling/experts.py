@@ -3,7 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import Any
+from typing import Generic, TypeVar
 
 import torch
 
@@ -15,6 +15,7 @@ from dgm_core.memory import Expert, GenerativeMemory, Solver
 from memory_server.errors import BadRequest, SolverRetraining, Superseded
 from memory_server.sampling.plan import Blended, ExpertKey
 
+T = TypeVar("T")
 Newest = Callable[[str], Manifest]
 """The newest revision of a named memory; raises UnknownMemory."""
 
@@ -41,12 +42,11 @@ class ExpertCache:
     def __init__(self, newest: Newest, blobs: Blobs, device: torch.device, capacity: int) -> None:
         self.device = device
         self._newest = newest
-        self._blobs = blobs
         self._capacity = capacity
         self._experts: OrderedDict[ExpertKey, Expert] = OrderedDict()
         self._bundles: OrderedDict[tuple[ExpertKey, ...], Bundle] = OrderedDict()
-        self._solvers: OrderedDict[str, Solver] = OrderedDict()
-        self._memories: OrderedDict[str, GenerativeMemory] = OrderedDict()
+        self._solvers: _Recent[Solver] = _Recent(lambda manifest: self._memories.of(manifest).solver())
+        self._memories: _Recent[GenerativeMemory] = _Recent(lambda manifest: load_memory(manifest, blobs))
         self._loading = threading.Lock()
         self._lock = threading.Lock()
 
@@ -82,7 +82,8 @@ class ExpertCache:
         with self._lock:
             if self._experts.keys() >= experts.keys():  # none of them was forgotten in the meantime
                 self._bundles[key] = made
-                _trim(self._bundles, _BUNDLES)
+                while len(self._bundles) > _BUNDLES:
+                    self._bundles.popitem(last=False)
         return made
 
     def solver(self, memory: str) -> tuple[Manifest, Solver]:
@@ -92,16 +93,12 @@ class ExpertCache:
         """
         with self._loading:
             manifest = self._newest(memory)
-            key = manifest.to_json()
-            if key not in self._solvers:
-                try:
-                    self._solvers[key] = self._memory(manifest).solver()
-                except KeyError:
-                    if manifest.complete and self._newest(memory) == manifest:
-                        raise
-                    raise SolverRetraining(memory) from None
-                _trim(self._solvers)
-            return manifest, self._solvers[key]
+            try:
+                return manifest, self._solvers.of(manifest)
+            except KeyError:
+                if manifest.complete and self._newest(memory) == manifest:
+                    raise
+                raise SolverRetraining(memory) from None
 
     def forget(self, experts: Iterable[str]) -> None:
         """Drops experts that no memory holds any more, and whatever was made from what may be gone."""
@@ -146,7 +143,7 @@ class ExpertCache:
         manifest = self._newest(memory)
         if not {manifest.base, *(expert.digest for _, expert in manifest.experts())}.issuperset(blended.origins):
             raise Superseded(memory)
-        held = self._memory(manifest)
+        held = self._memories.of(manifest)
         try:
             blend = held.blended(blended.blend)  # is refused at an end, too, if it cannot be
             return blend if blended.own is None else held.expert(blended.own)
@@ -157,25 +154,37 @@ class ExpertCache:
 
     def _load(self, memory: str, digest: str) -> Expert:
         try:
-            return self._memory(self._newest(memory)).expert(digest)
+            return self._memories.of(self._newest(memory)).expert(digest)
         except KeyError:
             if any(expert.digest == digest for _, expert in self._newest(memory).experts()):
                 raise
             raise Superseded(memory) from None
 
-    def _memory(self, manifest: Manifest) -> GenerativeMemory:
-        key = manifest.to_json()
-        if key not in self._memories:
-            self._memories[key] = load_memory(manifest, self._blobs)
-            _trim(self._memories)
-        self._memories.move_to_end(key)
-        return self._memories[key]
+
+class _Recent(Generic[T]):
+    """What the manifests that were asked for last stand for.
+
+    They are found by comparing, which tells different revisions apart at once and is nothing for one and the same; to
+    hash a manifest would take as long as to write it down.
+
+    Arguments:
+        make: makes it.
+    """
+
+    def __init__(self, make: Callable[[Manifest], T]) -> None:
+        self._make = make
+        self._kept: list[tuple[Manifest, T]] = []
+
+    def of(self, manifest: Manifest) -> T:
+        """What a manifest stands for. Raises whatever making it raises."""
+        found = next((each for each in self._kept if each[0] == manifest), None) or (manifest, self._make(manifest))
+        self._kept = [*(each for each in self._kept if each is not found), found][-_MEMORIES:]
+        return found[1]
+
+    def clear(self) -> None:
+        """Lets go of all of it."""
+        self._kept = []
 
 
 def _size(kept: Iterable[Expert | Bundle]) -> int:
     return sum(each.nbytes for each in kept)
-
-
-def _trim(cache: OrderedDict[Any, Any], most: int = _MEMORIES) -> None:
-    while len(cache) > most:
-        cache.popitem(last=False)

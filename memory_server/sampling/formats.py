@@ -64,7 +64,7 @@ class Form:
         if self.layout == "NHWC":
             x = x.permute(0, 2, 3, 1)
         if self.dtype == "uint8":
-            return x.clamp(-1, 1).mul(127.5).add(127.5).round_().to(torch.uint8)  # -1 is 0, 1 is 255, to the nearest
+            return x.clamp(-1, 1).mul_(127.5).add_(127.5).round_().to(torch.uint8)  # -1 is 0, 1 is 255, to the nearest
         if self.dtype == "float16":
             most = torch.finfo(torch.float16).max
             return x.clamp(-most, most).half()

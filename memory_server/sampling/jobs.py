@@ -18,7 +18,7 @@ class Job:
     Arguments:
         memory: name of the memory that holds the experts.
         seed: of the stream.
-        exact: whether its bytes are promised, so that each tile is computed alone; else it may be merged with others.
+        exact: whether its bytes are promised: each tile is computed alone, on the seed's noise. Else it may be merged.
         urgent: whether somebody waits for it, rather than for a stream to go on.
         part: what to compute of which segment.
         form: of x.

@@ -10,7 +10,7 @@ from torch import Tensor
 from dgm_core.memory import Expert
 from memory_server.sampling.experts import ExpertCache
 from memory_server.sampling.plan import TILE_STEP, ExpertKey
-from memory_server.sampling.tiles import inputs
+from memory_server.sampling.tiles import classes, fresh, promised
 from memory_server.sampling.waiting import Work
 
 
@@ -57,8 +57,8 @@ def _generated(shares: Sequence[_Share], experts: ExpertCache) -> list[tuple[_Sh
     rows = -(-most // TILE_STEP) * TILE_STEP if len(shares) == 1 else most
     z = np.zeros((len(shares), rows, shares[0].expert.noise_dim), np.float32)
     c = np.zeros((len(shares), rows), np.int64)
-    for index, (noise, classes) in enumerate(filled):
-        z[index, : len(noise)], c[index, : len(classes)] = noise, classes
+    for index, (noise, its) in enumerate(filled):
+        z[index, : len(its)], c[index, : len(its)] = noise, its
     on_device = torch.from_numpy(z).to(experts.device), torch.from_numpy(c).to(experts.device)
     if len(shares) == 1:
         return [(shares[0], shares[0].expert.generate(*(each[0] for each in on_device)))]
@@ -67,8 +67,12 @@ def _generated(shares: Sequence[_Share], experts: ExpertCache) -> list[tuple[_Sh
 
 
 def _inputs(share: _Share) -> tuple[np.ndarray, np.ndarray]:
-    z, c = zip(*(inputs(work.tile, work.job.seed, share.expert.noise_dim) for work in share.works), strict=True)
-    return np.concatenate(z), np.concatenate(c)
+    noise_dim = share.expert.noise_dim
+    z = [
+        promised(work.tile, work.job.seed, noise_dim) if work.job.exact else fresh(work.tile, noise_dim)
+        for work in share.works
+    ]
+    return np.concatenate(z), np.concatenate([classes(work.tile) for work in share.works])
 
 
 @torch.inference_mode()

@@ -39,6 +39,11 @@ class Query(ABC):
 
     @property
     @abstractmethod
+    def exact(self) -> bool:
+        """Whether its rows are a function of its plan, seed included, to the bit."""
+
+    @property
+    @abstractmethod
     def awaited(self) -> bool:
         """Whether somebody is likely to wait for all of it: then it comes before streams that run ahead of a reader."""
 
@@ -88,6 +93,11 @@ class SampleQuery(Query):
         return self.n is None
 
     @property
+    def exact(self) -> bool:
+        """Where a seed was named."""
+        return self.seed is not None
+
+    @property
     def awaited(self) -> bool:
         """Where the rows are named and few."""
         return self.n is not None and self.n <= AWAITED_ROWS
@@ -126,6 +136,11 @@ class BlendQuery(Query):
     def endless(self) -> bool:
         """Never."""
         return False
+
+    @property
+    def exact(self) -> bool:
+        """Always: every weight is given the same noise."""
+        return True
 
     @property
     def awaited(self) -> bool:

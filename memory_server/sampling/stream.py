@@ -194,7 +194,7 @@ class Stream:
         form = self._opening.form.generated
         x = np.empty((len(part.segment.y), *form.shape), form.dtype)
         done = asyncio.get_running_loop().create_future()
-        exact, urgent = self.query.seed is not None, self.query.awaited
+        exact, urgent = self.query.exact, self.query.awaited
         self._segment = self._following(self._segment)
         return Job(self.query.memory, self._plan.seed, exact, urgent, part, form, x, done)
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -271,6 +272,7 @@ class Catalog:
 
     def _scrub(self) -> None:
         """Empties the write-ahead log, in which deleted rows can still be read; readers may put it off a little."""
+        _parsed.cache_clear()
         with suppress(sqlite3.Error), closing(self._engine.raw_connection()) as connection:
             connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
 
@@ -316,6 +318,12 @@ def _taken(name: str) -> MemoryExists:
     return MemoryExists(f"another memory is named {name!r} already; choose another name, or delete that one first")
 
 
+@lru_cache(maxsize=16)
+def _parsed(text: str) -> Manifest:
+    """A manifest; one that was read lately is the same object: to read a thousand tasks takes tens of milliseconds."""
+    return Manifest.from_json(text)
+
+
 def _names(db: Connection) -> Sequence[str]:
     return db.scalars(select(memories.c.name).order_by(memories.c.name)).all()
 
@@ -325,7 +333,7 @@ def _newest(db: Connection, name: str) -> Manifest | None:
         select(revisions.c.manifest).where(revisions.c.memory == name).order_by(revisions.c.revision.desc()).limit(1)
     )
     text = db.scalar(query)
-    return None if text is None else Manifest.from_json(text)
+    return None if text is None else _parsed(text)
 
 
 def _existing(db: Connection, name: str) -> Manifest:
@@ -340,7 +348,7 @@ def _revision(db: Connection, name: str, revision: int) -> Manifest:
     text = db.scalar(select(revisions.c.manifest).where(of_memory, revisions.c.revision == revision))
     if text is None:
         raise UnknownRevision(name, revision, _revisions(db, name))
-    return Manifest.from_json(text)
+    return _parsed(text)
 
 
 def _revisions(db: Connection, name: str) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from memory_server.sampling.experts import ExpertCache
 from memory_server.sampling.formats import Form
 from memory_server.sampling.jobs import Job
 from memory_server.sampling.plan import Run, Segment, Tile
-from memory_server.sampling.tiles import inputs
+from memory_server.sampling.tiles import classes, promised
 from memory_server.sampling.waiting import Waiting
 from memory_server.sampling.wanted import Part
 
@@ -85,7 +85,7 @@ def expected(experts, tiles, seed):
     parts = []
     for tile in job_of(tiles, True, seed).segment.tiles:
         z, c = (np.concatenate([each, np.zeros((-len(each) % 8, *each.shape[1:]), each.dtype)])
-                for each in inputs(tile, seed, NOISE))  # fmt: skip
+                for each in (promised(tile, seed, NOISE), classes(tile)))  # fmt: skip
         x = experts.expert("m", tile.expert).generate(torch.from_numpy(z), torch.from_numpy(c))
         parts.append(PIXELS.of(x)[: len(tile.places)].numpy()[::-1])
     return np.concatenate(parts)
@@ -100,21 +100,34 @@ async def test_promised_tiles_have_their_bytes_whatever_else_waits(experts):
         assert np.array_equal(found[number], expected(experts, MANY[number], number))
 
 
-async def test_merged_and_bundled_tiles_have_the_same_rows(experts):
+@pytest.fixture
+def known_noise(monkeypatch):
+    """What is not promised is drawn as if it were, of this seed."""
+    monkeypatch.setattr(passes, "fresh", lambda tile, noise_dim: promised(tile, 7, noise_dim))
+    return 7
+
+
+async def test_merged_and_bundled_tiles_have_the_same_rows(experts, known_noise):
     found = await delivered(experts, *((tiles, False) for tiles in MANY))
     assert experts.bundled == [{"b", "c"}]
     for number, tiles in enumerate(MANY):
-        difference = np.abs(found[number].astype(int) - expected(experts, tiles, number))
+        difference = np.abs(found[number].astype(int) - expected(experts, tiles, known_noise))
         assert difference.max() <= 1
         assert difference.mean() < 0.01
 
 
-async def test_an_expert_that_is_gone_fails_its_own_readers_only(experts):
+async def test_an_expert_that_is_gone_fails_its_own_readers_only(experts, known_noise):
     lost, whole, both = await delivered(
         experts, ([("gone", 2)], False), ([("a", 2), ("b", 2)], False), ([("a", 2), ("gone", 2)], False)
     )
     assert isinstance(lost, Superseded) and isinstance(both, Superseded)
-    assert np.abs(whole.astype(int) - expected(experts, [("a", 2), ("b", 2)], 1)).max() <= 1
+    assert np.abs(whole.astype(int) - expected(experts, [("a", 2), ("b", 2)], known_noise)).max() <= 1
+
+
+async def test_what_is_not_promised_never_comes_again(experts):
+    once, again = [await delivered(experts, ([("a", 20)], False), ([("a", 20)], False)) for _ in range(2)]
+    rows = {each.tobytes() for x in (*once, *again) for each in x}
+    assert len(rows) == 80
 
 
 async def test_what_breaks_in_a_pass_reaches_all_its_readers(experts, monkeypatch):
