@@ -193,7 +193,7 @@ async def test_what_waits_for_a_reader_is_no_larger_than_floats(learned, pool, e
     reader = aiter(stream)
     for _ in range(3):
         await anext(reader)
-    held = sum(job.x.nbytes for _, job in stream._window)
+    held = sum(due.job.x.nbytes for due in stream._window)
     assert 0 < held <= AHEAD_BYTES + 1024 * ROW * 4
 
 
