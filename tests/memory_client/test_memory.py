@@ -222,3 +222,29 @@ def test_a_forked_child_samples_while_its_parent_streams(taught, server):
     )
 
     assert done.returncode == 0, done.stderr
+
+
+FROZEN = """
+import gc, os, sys
+from memory_client import Memory
+Memory(sys.argv[1], "digits").sample(n=4)
+child = os.fork()
+if not child:
+    os._exit(0 if gc.get_freeze_count() else 1)
+_, status = os.waitpid(child, 0)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def test_no_garbage_of_its_parent_is_collected_in_a_forked_child(taught, server):
+    done = subprocess.run([sys.executable, "-c", FROZEN, server.target], timeout=60, check=False)
+    assert done.returncode == 0
+
+
+def test_a_stream_that_is_closed_in_a_forked_child_goes_on_in_its_parent(taught, monkeypatch):
+    with taught.stream(batch_size=4) as stream:
+        next(stream)
+        with monkeypatch.context() as child:
+            child.setattr(os, "getpid", lambda: -1)
+            stream.close()
+        assert len(next(stream)[1]) == 4

@@ -6,6 +6,7 @@ more, and can end it all at any moment: no per-message deadline is needed, and n
 
 import contextlib
 import math
+import os
 import threading
 import time
 import weakref
@@ -44,6 +45,7 @@ class Relay(Generic[T]):
         self._ended = False
         self._failure: BaseException | None = None
         self._closed = False
+        self._process = os.getpid()
         self._call: Any = None
 
     def run(self, source: Source[T]) -> None:
@@ -74,7 +76,9 @@ class Relay(Generic[T]):
             return self._items.popleft()
 
     def close(self) -> None:
-        """Ends the call and the thread; what waits is dropped."""
+        """Ends the call and the thread; what waits is dropped. Nothing in a forked child: they are its parent's."""
+        if os.getpid() != self._process:
+            return
         with self._changed:
             self._closed = True
             self._items.clear()
