@@ -105,10 +105,22 @@ def test_a_server_keeps_to_its_cores_and_is_charged_for_its_children():
         assert 0.3 <= server.cpu_seconds() < 5 and server.resident_bytes() > 1 << 20
 
 
+INTERRUPTIBLE = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs the tests in the background has had it ignored
+runpy.run_module("sampling", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.slow
 def test_an_interrupted_benchmark_leaves_no_server_behind(tmp_path):
-    command = [sys.executable, "-m", "sampling", "--only", "clients", "--seconds", "60", "--generators", "24-12-6"]
+    command = [sys.executable, "-c", INTERRUPTIBLE, "--only", "clients", "--seconds", "60", "--generators", "24-12-6"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    process = subprocess.Popen([*command, "--out", str(tmp_path / "out")], env=environment, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [*command, "--out", str(tmp_path / "out")],
+        env=environment,
+        stderr=subprocess.PIPE,
+    )
     for line in process.stderr:
         if b"1 clients" in line:
             break

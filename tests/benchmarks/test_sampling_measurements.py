@@ -80,6 +80,7 @@ def test_latency_is_compared_with_three_device_batches(bench, monkeypatch):
     assert high.value >= rows["24-12-6, 3 clients: p50"].value
 
 
+@pytest.mark.slow
 def test_transports_that_the_server_has_are_compared_with_tcp(plain):
     rows = by_name(transports.measure(replace(plain, seconds=0.05)))
     assert len(rows) == 2 * len(transports.ways(plain.folder))
@@ -116,6 +117,7 @@ def test_peers_that_are_there_are_compared_with_ours_and_the_others_are_named(be
     assert not any("LitServe" in what for what in rows)
 
 
+@pytest.mark.slow
 def test_growth_is_compared_with_the_smallest_memory(plain):
     rows = by_name(growth.measure(plain))
     first, last = (rows[f"{tasks} tasks: the commit of one more"] for tasks in plain.tasks)

@@ -64,6 +64,7 @@ def classify(wire, memory, x):
     return wire.stub.Classify(pb.ClassifyRequest(memory=memory, spec=spec, x=x.tobytes()), timeout=60)
 
 
+@pytest.mark.slow
 def test_forgetting_the_last_task_leaves_the_tasks_as_if_it_had_never_been_learned(server, wire, name, make_images):
     wire.learn(name, "t0", (0, 1))
     before, of_tasks = files(server), task_blobs(server, name)

@@ -18,6 +18,7 @@ def described(wire):
     return wire.stub.GetMemory(pb.GetMemoryRequest(name="m"), timeout=30)
 
 
+@pytest.mark.slow
 def test_a_server_killed_while_the_solver_is_trained_anew_comes_back_and_trains_it(
     new_server, connect, eventually, make_images
 ):

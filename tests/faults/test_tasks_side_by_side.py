@@ -45,6 +45,7 @@ def complete(wire):
     return wire.stub.GetMemory(pb.GetMemoryRequest(name="m"), timeout=30).complete
 
 
+@pytest.mark.slow
 def test_tasks_learned_at_one_time_change_no_byte_of_earlier_ones_nor_of_each_other(
     server, wire, connect, eventually, make_images
 ):

@@ -8,6 +8,7 @@ import pickle
 import time
 from itertools import islice
 
+import grpc
 import memory_client
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from memory_client import (
     UnknownMemory,
     aio,
 )
+from memory_client.aio._ending import Ending
 from memory_client.progress import TextProgress
 
 SHAPE = (1, 2, 2)
@@ -483,3 +485,20 @@ def test_both_read_the_same_stream(taught, server):
             return await first(memory.stream(batch_size=8, seed=2, start_at=1, stride=2), 3)
 
     np.testing.assert_array_equal(x_of(asyncio.run(take())), x_of(want))
+
+
+async def test_a_status_that_grpc_has_overwritten_is_the_one_that_the_server_sent(client, service):
+    service.faults.refuse = "an image has 1 or 3 channels, not 4"
+    call = client._connection.stub.LearnTask()
+    ending = Ending(call)
+    await call.write(pb.LearnTaskRequest(header=pb.LearnTaskHeader(memory="m")))
+    await call.done_writing()
+    while not call.done():
+        await asyncio.sleep(0.01)
+    call._cython_call.set_internal_error("a message was on its way")
+    with pytest.raises(grpc.RpcError) as caught:
+        await call
+    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    assert ending.truly(caught.value).code() is grpc.StatusCode.INVALID_ARGUMENT
+    with pytest.raises(InvalidInput, match="1 or 3 channels"):
+        await client._connection.step(call, call, ending)

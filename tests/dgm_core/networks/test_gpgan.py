@@ -121,7 +121,7 @@ def rows(*lit, n=40):
 
 
 @pytest.mark.usefixtures("small_batches")
-@pytest.mark.parametrize("kind", ["dgmw", "dgma"])
+@pytest.mark.parametrize("kind", ["dgmw", pytest.param("dgma", marks=pytest.mark.slow)])
 def test_a_masked_memory_learns_through_it_and_keeps_the_bytes_of_its_old_task(kind):
     manifest, blobs = new_manifest(kind, {"network": "gpgan", "width": "4"}, DataSpec((1, 8, 8), "uint8"), seed=0), {}
     z, c = torch.randn(64, 64, generator=torch.Generator().manual_seed(1)), torch.arange(64) % 2

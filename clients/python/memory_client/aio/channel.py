@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 import grpc
 from memory_api.v1.memory_pb2_grpc import MemoryServiceStub
 
+from memory_client.aio._ending import Ending
 from memory_client.channel import SILENCE_SECONDS, Endpoint, Patience
 from memory_client.errors import ServerUnavailable, from_rpc, unanswered
 
@@ -69,8 +70,11 @@ class Connection(Endpoint):
                 pause = patience.next_pause(error)
             await asyncio.sleep(pause)
 
-    async def step(self, call: Any, awaitable: Awaitable[T]) -> T:
+    async def step(self, call: Any, awaitable: Awaitable[T], ending: Ending | None = None) -> T:
         """The outcome of one step of a call, which is cancelled if the step is.
+
+        Arguments:
+            ending: knows how the server ended a call that takes messages.
 
         Raises:
             Silent: it took longer than `silence` seconds.
@@ -79,7 +83,7 @@ class Connection(Endpoint):
         step = asyncio.ensure_future(awaitable)
         try:
             async with asyncio.timeout(self.silence) as patience:
-                with self._failures():
+                with self._failures(ending):
                     return await asyncio.shield(step)
         except TimeoutError:
             if patience.expired():
@@ -116,12 +120,12 @@ class Connection(Endpoint):
         return self._own[key]
 
     @contextmanager
-    def _failures(self) -> Iterator[None]:
+    def _failures(self, ending: Ending | None = None) -> Iterator[None]:
         """Raises the error that a failed call stands for."""
         try:
             yield
         except grpc.RpcError as error:
-            raise from_rpc(error, self.target) from None
+            raise from_rpc(error if ending is None else ending.truly(error), self.target) from None
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():

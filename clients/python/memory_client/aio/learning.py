@@ -10,6 +10,7 @@ from memory_api.v1 import memory_pb2 as pb
 
 from memory_client import _decode
 from memory_client._lesson import Lesson, Resending, goes_on, learned, not_in_time, not_reported, not_taken
+from memory_client.aio._ending import Ending
 from memory_client.aio._reading import Reading, persistent
 from memory_client.aio.channel import Connection, Silent
 from memory_client.errors import (
@@ -128,11 +129,12 @@ class Upload:
         async with aclosing(self._messages(stream)) as messages:
             first = await anext(messages)  # before the call is made: what is no batch costs none
             call = self._connection.stub.LearnTask()
+            ending = Ending(call)
             try:
-                going_on = await self._put(call, first)
+                going_on = await self._put(call, ending, first)
                 while going_on and (message := await anext(messages, None)) is not None:
-                    going_on = await self._put(call, message)
-                return _decode.task(await self._reply(call))
+                    going_on = await self._put(call, ending, message)
+                return _decode.task(await self._reply(call, ending))
             except InvalidInput as error:
                 if error.status is None:
                     raise
@@ -153,25 +155,25 @@ class Upload:
             while (following := await asyncio.to_thread(_next, messages)) is not None:
                 yield following
 
-    async def _put(self, call: Any, message: pb.LearnTaskRequest) -> bool:
+    async def _put(self, call: Any, ending: Ending, message: pb.LearnTaskRequest) -> bool:
         """Sends a message; False once the call has ended: its answer says why."""
         try:
-            await self._step(call, call.write(message))
+            await self._step(call, ending, call.write(message))
         except (MemoryServiceError, asyncio.InvalidStateError):
             if not call.done():
                 raise
             return False
         return True
 
-    async def _reply(self, call: Any) -> pb.Task:
+    async def _reply(self, call: Any, ending: Ending) -> pb.Task:
         """Ends the messages and waits for the answer."""
-        await self._step(call, call.done_writing())
-        reply: pb.Task = await self._step(call, call)
+        await self._step(call, ending, call.done_writing())
+        reply: pb.Task = await self._step(call, ending, call)
         return reply
 
-    async def _step(self, call: Any, awaitable: Awaitable[T]) -> T:
+    async def _step(self, call: Any, ending: Ending, awaitable: Awaitable[T]) -> T:
         try:
-            return await self._connection.step(call, awaitable)
+            return await self._connection.step(call, awaitable, ending)
         except Silent:
             raise not_taken(self._connection.target, self._connection.silence) from None
 
