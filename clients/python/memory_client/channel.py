@@ -1,13 +1,11 @@
 """The connection to a server: where it is, one channel per process, deadlines, patience with a server that is away."""
 
-import gc
 import os
 import random
 import time
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, Protocol, TypeVar
 
 import grpc
@@ -148,7 +146,6 @@ class Connection(Endpoint):
     def _of_this_process(self) -> "_Own":
         pid = os.getpid()
         if pid not in self._own:
-            _leave_parents_calls_alone()
             self._own.setdefault(pid, _Own(grpc.insecure_channel(self.target, options=_OPTIONS)))
         return self._own[pid]
 
@@ -157,12 +154,6 @@ class Connection(Endpoint):
             return getattr(self.stub, method)(request, timeout=self.timeout)
         except grpc.RpcError as error:
             raise from_rpc(error, self.target) from None
-
-
-@cache
-def _leave_parents_calls_alone() -> None:
-    """Keeps the garbage collector of a forked child from what its parent had: a call that is freed there aborts it."""
-    os.register_at_fork(after_in_child=gc.freeze)
 
 
 class Patience:
