@@ -19,6 +19,9 @@ from memory_server.sampling.plan import TILE_ROWS, ExpertKey, Tile
 URGENCY = 8
 """How many times its share a stream gets for which somebody waits."""
 
+PASS_ROWS = 256
+"""Of one expert in a pass for streams that run ahead: more a second than in tiles, but newcomers wait longer. Where
+somebody waits already, the rows of a tile are enough."""
 FEW_ROWS = 8
 """Up to so many rows of an expert are worth a place in a bundle; more are faster alone."""
 MOST_EXPERTS = 16
@@ -96,8 +99,8 @@ class Waiting:
     def take(self) -> list[Work]:
         """The next pass over the device: the tile that is due, and what may be computed along with it.
 
-        A tile whose bytes are promised is alone. Others are merged with those of the same expert into a full tile, and
-        few rows of one expert with few of others like it.
+        A tile whose bytes are promised is alone. Others are merged with those of the same expert, and few rows of one
+        expert with few of others like it.
         """
         while self._order:
             due, *_, turn = heappop(self._order)
@@ -117,7 +120,8 @@ class Waiting:
 
     def _merged(self, first: Work) -> Iterator[Work]:
         rows = 0
-        for work in _fitting([first, *self._open[first.key]], TILE_ROWS):
+        most = TILE_ROWS if first.job.urgent else PASS_ROWS
+        for work in _fitting([first, *self._open[first.key]], most):
             rows += work.rows
             yield work
         if rows > FEW_ROWS or (signature := self._signature(first.tile.expert)) is None:

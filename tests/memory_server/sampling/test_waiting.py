@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from memory_server.sampling.jobs import Job
 from memory_server.sampling.plan import TILE_ROWS, Run, Segment, Tile
-from memory_server.sampling.waiting import FEW_ROWS, MOST_EXPERTS, URGENCY, Waiting
+from memory_server.sampling.waiting import FEW_ROWS, MOST_EXPERTS, PASS_ROWS, URGENCY, Waiting
 from memory_server.sampling.wanted import Part
 
 
@@ -71,7 +71,8 @@ def test_every_tile_is_computed_once_and_within_bounds(submissions, data):
         assert len({work.key[1] in "ab" for work in works}) == 1
         for expert in experts:
             rows = sum(work.rows for work in works if work.tile.expert == expert)
-            assert rows <= (TILE_ROWS if len(experts) == 1 else FEW_ROWS)
+            most = TILE_ROWS if works[0].job.urgent else PASS_ROWS
+            assert rows <= (most if len(experts) == 1 else FEW_ROWS)
         assert len(experts) <= MOST_EXPERTS
     assert waiting.take() == []
 
@@ -79,15 +80,15 @@ def test_every_tile_is_computed_once_and_within_bounds(submissions, data):
 def test_busy_streams_get_the_same_number_of_rows_whatever_their_tiles():
     streams = {"small": [job(("a", 8), exact=True) for _ in range(100)], "large": [job(("b", 64)) for _ in range(20)]}
     counts = served(submitted(**streams), streams, 1200)
-    assert abs(counts["small"] - counts["large"]) <= 64
+    assert abs(counts["small"] - counts["large"]) <= PASS_ROWS
 
 
 def test_a_stream_that_comes_later_is_not_owed_the_past():
-    first = [job(("a", 64)) for _ in range(20)]
+    first = [job(("a", 64), exact=True) for _ in range(20)]
     waiting = submitted(first=first)
     for _ in range(10):
         waiting.take()
-    second = [job(("b", 64)) for _ in range(10)]
+    second = [job(("b", 64), exact=True) for _ in range(10)]
     for each in second:
         waiting.add("second", each)
     counts = served(waiting, {"first": first, "second": second}, 10 * 64)
@@ -95,7 +96,8 @@ def test_a_stream_that_comes_later_is_not_owed_the_past():
 
 
 def test_who_is_waited_for_comes_first_and_starves_nobody():
-    streams = {"waited": [job(("a", 64), urgent=True) for _ in range(100)], "ahead": [job(("b", 64)) for _ in range(9)]}
+    waited = [job(("a", 64), exact=True, urgent=True) for _ in range(100)]
+    streams = {"waited": waited, "ahead": [job(("b", 64), exact=True) for _ in range(9)]}
     counts = served(submitted(**streams), streams, 64 * 9 * 8)
     assert counts["waited"] == URGENCY * counts["ahead"]
 
@@ -111,8 +113,10 @@ def test_a_newcomer_does_not_wait_behind_what_others_have_queued(urgent, earlier
 
 
 def test_open_tiles_of_one_expert_are_computed_together_across_streams():
-    waiting = submitted(**{f"s{i}": [job(("a", 8))] for i in range(10)})
-    assert [len(works) for works in passes(waiting)] == [8, 2]
+    for urgent, most in ((True, TILE_ROWS), (False, PASS_ROWS)):
+        waiting = submitted(**{f"s{i}": [job(("a", 16), urgent=urgent)] for i in range(20)})
+        sizes = [sum(work.rows for work in works) for works in passes(waiting)]
+        assert sizes == [most] * (320 // most) + [320 % most] * (320 % most > 0)
 
 
 def test_promised_tiles_are_computed_alone():
