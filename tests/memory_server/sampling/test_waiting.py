@@ -148,5 +148,6 @@ def test_what_a_stream_has_waiting_goes_with_it():
 
 
 def test_who_was_served_along_with_others_waits_for_it_later():
-    waiting = submitted(s=[job(("a", 32))], t=[job(("a", 32), ("a", 32))], u=[job(("b", 32), ("b", 32), exact=True)])
+    s, t = job(("a", 32), urgent=True), job(("a", 32), ("a", 32), urgent=True)
+    waiting = submitted(s=[s], t=[t], u=[job(("b", 32), ("b", 32), exact=True)])
     assert ["".join(work.tile.expert for work in works) for works in passes(waiting)] == ["aa", "b", "a", "b"]
