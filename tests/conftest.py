@@ -24,6 +24,7 @@ from hypothesis import settings
 from jaxtyping import install_import_hook
 from memory_api.v1 import memory_pb2 as pb
 from memory_api.v1.memory_pb2_grpc import MemoryServiceStub
+from memory_client._shared import SharedRing
 
 # Shapes and dtypes in the annotations of these modules are enforced while tests run.
 CHECKED = [f"dgm_core.{part}" for part in ("networks", "losses", "masking", "training", "evaluation")]
@@ -351,3 +352,12 @@ def eventually() -> Callable[..., None]:
 def name(request: pytest.FixtureRequest) -> str:
     """A name that no other test uses."""
     return hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:12]
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Lengths of what was taken out of shared memory."""
+    lengths: list[int] = []
+    take = SharedRing.take
+    monkeypatch.setattr(SharedRing, "take", lambda self, rows: (lengths.append(rows.length), take(self, rows))[1])
+    return lengths

@@ -53,7 +53,7 @@ class Design:
         """A generator whose first layer reads one column per class: its bias for that class  [GANM sec. 4.2]."""
         network = self.architecture(spec).generator(self.widths, classes, embedding=classes)
         with torch.no_grad():
-            network.embedding.weight.copy_(torch.eye(classes))
+            network.embedding.weight.zero_().fill_diagonal_(1)
         network.embedding.requires_grad_(False)
         return network
 

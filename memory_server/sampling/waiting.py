@@ -8,10 +8,10 @@ among those that are due.
 """
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
-from itertools import count, islice
+from itertools import chain, count, islice
 
 from memory_server.sampling.jobs import Job
 from memory_server.sampling.plan import TILE_ROWS, ExpertKey, Tile
@@ -121,7 +121,8 @@ class Waiting:
     def _merged(self, first: Work) -> Iterator[Work]:
         rows = 0
         most = TILE_ROWS if first.job.urgent else PASS_ROWS
-        for work in _fitting([first, *self._open[first.key]], most):
+        others = (work for work in self._open[first.key] if work is not first)
+        for work in _fitting(chain([first], others), most):
             rows += work.rows
             yield work
         if rows > FEW_ROWS or (signature := self._signature(first.tile.expert)) is None:
@@ -157,9 +158,9 @@ class Waiting:
             self._open.pop(work.key, None)
 
 
-def _fitting(works: "dict[Work, None] | list[Work]", rows: int) -> Iterator[Work]:
-    """The first of some works, each once, as long as their rows are no more than so many."""
-    for work in dict.fromkeys(works):
+def _fitting(works: Iterable[Work], rows: int) -> Iterator[Work]:
+    """The first of some works, as long as their rows are no more than so many."""
+    for work in works:
         rows -= work.rows
         if rows < 0:
             return

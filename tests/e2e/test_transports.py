@@ -25,15 +25,6 @@ def ring():
     ring.close()
 
 
-@pytest.fixture
-def taken(monkeypatch) -> list[int]:
-    """Lengths of what was taken out of shared memory."""
-    lengths: list[int] = []
-    take = SharedRing.take
-    monkeypatch.setattr(SharedRing, "take", lambda self, rows: (lengths.append(rows.length), take(self, rows))[1])
-    return lengths
-
-
 def chunks(wire, memory, ring, **request):
     """Whether the offer was taken, and the chunks."""
     asked = pb.SampleRequest(memory=memory, shared_memory=ring.offer, **request)

@@ -18,14 +18,6 @@ PUNCH = ("fallocate", "--punch-hole", "--offset", "0", "--length")
 OPEN = 'memory_server_open_calls{method="Sample"}'
 
 
-@pytest.fixture
-def taken(monkeypatch) -> list[int]:
-    lengths: list[int] = []
-    take = SharedRing.take
-    monkeypatch.setattr(SharedRing, "take", lambda self, rows: (lengths.append(rows.length), take(self, rows))[1])
-    return lengths
-
-
 def test_a_client_killed_while_it_shares_memory_leaves_nothing_in_the_server(server, wire, taught, eventually):
     script = Path(__file__).with_name("sharing_client.py")
     expected = wire.sample(taught, n=500, seed=3).x

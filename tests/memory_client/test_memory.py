@@ -229,5 +229,5 @@ def test_a_stream_that_is_closed_in_a_forked_child_goes_on_in_its_parent(taught,
         next(stream)
         with monkeypatch.context() as child:
             child.setattr(os, "getpid", lambda: -1)
-            stream.close()
+            stream._relay.close()  # what a stream that is closed, or dropped, calls
         assert len(next(stream)[1]) == 4

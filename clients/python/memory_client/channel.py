@@ -75,6 +75,10 @@ class Endpoint:
         self.reconnect = reconnect
         self.silence = silence
         self.shares_memory = shared_memory and is_local(target)
+        self._own: dict[Any, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_own": {}}
 
     def asynchronous_channel(self) -> grpc.aio.Channel:
         """A new channel for the running event loop."""
@@ -93,17 +97,8 @@ class Connection(Endpoint):
     A channel does not survive a fork, so a child makes its own; a pickled connection carries the settings alone.
     """
 
-    def __init__(
-        self,
-        target: str,
-        timeout: float,
-        reconnect: float,
-        silence: float = SILENCE_SECONDS,
-        shared_memory: bool = True,
-    ) -> None:
-        super().__init__(target, timeout, reconnect, silence, shared_memory)
-        # A forked child leaves its parent's channel and streams alone: their threads, and their locks, are not its own.
-        self._own: dict[int, _Own] = {}
+    # By process: a forked child leaves its parent's channel and streams alone, whose threads and locks are not its own.
+    _own: dict[int, _Own]
 
     @property
     def channel(self) -> grpc.Channel:
@@ -139,9 +134,6 @@ class Connection(Endpoint):
             for stream in list(own.streams):
                 stream.close()
             own.channel.close()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_own": {}}
 
     def _of_this_process(self) -> "_Own":
         pid = os.getpid()

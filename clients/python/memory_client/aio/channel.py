@@ -12,7 +12,7 @@ import grpc
 from memory_api.v1.memory_pb2_grpc import MemoryServiceStub
 
 from memory_client.aio._ending import Ending
-from memory_client.channel import SILENCE_SECONDS, Endpoint, Patience
+from memory_client.channel import Endpoint, Patience
 from memory_client.errors import ServerUnavailable, from_rpc, unanswered
 
 T = TypeVar("T")
@@ -42,17 +42,8 @@ class _Own:
 class Connection(Endpoint):
     """Calls one server, by a channel that each event loop makes for itself when it first needs one."""
 
-    def __init__(
-        self,
-        target: str,
-        timeout: float,
-        reconnect: float,
-        silence: float = SILENCE_SECONDS,
-        shared_memory: bool = True,
-    ) -> None:
-        super().__init__(target, timeout, reconnect, silence, shared_memory)
-        # By process too: a forked child leaves the channel of its parent's loop alone.
-        self._own: dict[_Key, _Own] = {}
+    # By process too: a forked child leaves the channel of its parent's loop alone.
+    _own: dict[_Key, _Own]
 
     @property
     def stub(self) -> MemoryServiceStub:
@@ -106,9 +97,6 @@ class Connection(Endpoint):
             for stream in list(own.streams):
                 await stream.aclose()
             await own.channel.close()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_own": {}}
 
     def _of_this_loop(self) -> _Own:
         key = _key()
