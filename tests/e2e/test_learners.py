@@ -12,7 +12,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from memory_client import Memory, TaskState, UnknownRevision, aio
+from memory_client import ForkedWhileStreaming, Memory, TaskState, UnknownRevision, aio
 from memory_client.torch import ReplayDataset, mixed
 from torch.utils.data import DataLoader
 
@@ -54,9 +54,10 @@ def same(batches, wanted):
 def test_workers_give_a_seeded_stream_in_its_order(memory, context, workers, batch_size, n):
     asked = {"batch_size": batch_size, "seed": 5, "n": n}
     dataset = ReplayDataset(memory, **asked)
+    wanted = list(memory.stream(**asked))
 
     for _ in range(2):
-        same(loader(dataset, workers, context), memory.stream(**asked))
+        same(loader(dataset, workers, context), wanted)
     assert len(loader(dataset, workers, context)) == len(dataset) == -(-n // batch_size)
 
 
@@ -93,6 +94,17 @@ def test_forked_workers_read_after_their_parent_has_streamed(memory):
         with memory.stream(batch_size=256) as stream:
             next(stream)
         same(loader(dataset, 2), wanted)
+
+
+def test_workers_that_are_forked_in_the_middle_of_a_stream_say_so(memory):
+    dataset = ReplayDataset(memory, batch_size=SIZE, seed=5, n=100)
+
+    with memory.stream(batch_size=SIZE) as stream:
+        next(stream)
+        with pytest.raises(ForkedWhileStreaming, match="multiprocessing_context='spawn'"):
+            list(loader(dataset, 2))
+        next(stream)
+    assert len(list(loader(dataset, 2))) == 5
 
 
 def test_a_worker_says_what_the_server_refuses(memory):

@@ -16,6 +16,7 @@ from typing import Any, Generic, Self, TypeVar
 
 import grpc
 
+from memory_client import _forks
 from memory_client.channel import Connection, Endpoint, Patience
 from memory_client.errors import ServerUnavailable, from_rpc
 
@@ -87,6 +88,16 @@ class Relay(Generic[T]):
         if call is not None:  # outside our lock: a garbage collector may call us while gRPC holds its own
             call.cancel()
 
+    @property
+    def closed(self) -> bool:
+        """Whether the caller wants no more."""
+        return self._closed
+
+    @property
+    def running(self) -> bool:
+        """Whether the source has not ended yet."""
+        return not self._ended
+
     def beat(self) -> None:
         """Notes a sign of life. Raises Closed once the caller wants no more."""
         with self._changed:
@@ -139,6 +150,7 @@ class Reading(Generic[T]):
 
     def __init__(self, connection: Connection, source: Source[T], depth: int) -> None:
         self._relay: Relay[T] = Relay(depth, connection)
+        _forks.watch(self._relay)
         connection.register(self._relay)
         # The thread must not hold this iterator: a reader who drops it is how most streams end.
         self._finalizer = weakref.finalize(self, self._relay.close)

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 import grpc
 from memory_api.v1.memory_pb2_grpc import MemoryServiceStub
 
+from memory_client import _forks
 from memory_client._shared import is_local
 from memory_client.errors import InvalidInput, ServerUnavailable, from_rpc
 
@@ -138,6 +139,7 @@ class Connection(Endpoint):
     def _of_this_process(self) -> "_Own":
         pid = os.getpid()
         if pid not in self._own:
+            _forks.check()
             self._own.setdefault(pid, _Own(grpc.insecure_channel(self.target, options=_OPTIONS)))
         return self._own[pid]
 

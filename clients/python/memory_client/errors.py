@@ -9,6 +9,7 @@ MemoryServiceError
 ├── ServerBusy                            come back after `retry_after` seconds
 ├── ServerUnavailable, DeadlineExceeded   nobody answers, or not in time
 │   └── SolverRetraining                  not yet: a task was forgotten a moment ago
+├── ForkedWhileStreaming                  spawn this process, or close the stream before the fork
 └── InternalError                         the server, or this client, is at fault
 """
 
@@ -158,6 +159,10 @@ class UploadStalled(DeadlineExceeded):
     """The stream of a task paused for so long that the server gave it up; nothing of it was kept."""
 
     advice = "Send the task again, from a stream that yields at least every minute"
+
+
+class ForkedWhileStreaming(MemoryServiceError):
+    """This process was forked while its parent read a stream: gRPC cannot be used in it."""
 
 
 class InternalError(MemoryServiceError):

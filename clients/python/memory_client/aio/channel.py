@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 import grpc
 from memory_api.v1.memory_pb2_grpc import MemoryServiceStub
 
+from memory_client import _forks
 from memory_client.aio._ending import Ending
 from memory_client.channel import Endpoint, Patience
 from memory_client.errors import ServerUnavailable, from_rpc, unanswered
@@ -101,6 +102,7 @@ class Connection(Endpoint):
     def _of_this_loop(self) -> _Own:
         key = _key()
         if key not in self._own:
+            _forks.check()
             for pid, loop in list(self._own):
                 if pid == key[0] and loop.is_closed():
                     self._own.pop((pid, loop), None)
