@@ -71,7 +71,7 @@ clean: ## Delete caches and build products; environments and data stay
 	@$(call new_environment,.venv)
 	@printf 'Installing the project into .venv (minutes, the first time) ... '
 	@$(BIN)/python $(PIP_INSTALL) -c constraints.txt hatchling editables
-	@$(BIN)/python $(PIP_INSTALL) -c constraints.txt --no-build-isolation -e '.[server,cli,plot,demo,dev]'
+	@$(BIN)/python $(PIP_INSTALL) -c constraints.txt --no-build-isolation -e '.[server,cli,plot,demo,trace,tensorboard,dev]'
 	@echo 'done'
 	@touch $@
 

@@ -42,7 +42,7 @@ def test_no_pin_names_a_build_for_one_device(pins: dict[str, Version]) -> None:
 def test_the_extras_are_the_documented_ones(pyproject: dict[str, Any], root: Path) -> None:
     extras = set(pyproject["project"]["optional-dependencies"])
 
-    assert extras == {"cli", "plot", "server", "demo", "dev"}
+    assert extras == {"cli", "plot", "server", "demo", "trace", "tensorboard", "dev"}
     assert extras <= set(re.findall(r"`\[(\w+)\]`", (root / "README.md").read_text()))
 
 
