@@ -1,0 +1,82 @@
+"""Sealing of what lies on disk: AES-256-GCM, so that nobody without the key reads or changes it unnoticed."""
+
+import os
+from pathlib import Path
+from typing import Self
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from memory_server.errors import Broken, CannotStart
+
+KEY_BYTES = 32
+_NONCE_BYTES = 12
+
+
+class BadKey(CannotStart):
+    """A key cannot be used; the message says why, what to do, and nothing of the key."""
+
+
+class Unsealable(Broken):
+    """Sealed bytes are damaged, were sealed by another key, or belong elsewhere."""
+
+    def __init__(self, context: str) -> None:
+        super().__init__(f"{context} cannot be unsealed: it is damaged, or was sealed by another key")
+
+
+class SealingKey:
+    """A secret of 256 bits.
+
+    Arguments:
+        secret: 32 random bytes.
+    """
+
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) != KEY_BYTES:
+            raise BadKey(f"an encryption key has {KEY_BYTES} bytes, not {len(secret)}")
+        self.secret = secret
+        self._cipher = AESGCM(secret)
+
+    @classmethod
+    def new(cls) -> Self:
+        """A key that nobody has yet."""
+        return cls(os.urandom(KEY_BYTES))
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """The key that 64 hexadecimal digits write. Raises BadKey."""
+        try:
+            return cls(bytes.fromhex(text.strip()))
+        except ValueError:
+            raise BadKey(f"an encryption key is written as {2 * KEY_BYTES} hexadecimal digits") from None
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The key in a file. Raises BadKey if it cannot be read, is malformed, or others may read it."""
+        try:
+            if path.stat().st_mode & 0o077:
+                raise BadKey(f"others may read the key file {path}; make it private: chmod 600 {path}")
+            text = path.read_text()
+        except OSError as error:
+            raise BadKey(f"the key file {path} cannot be read ({error.strerror}); name another") from error
+        return cls.from_text(text)
+
+    def __repr__(self) -> str:
+        return "SealingKey(...)"
+
+    def seal(self, content: bytes, context: str) -> bytes:
+        """A fresh nonce of 12 bytes, the encrypted content, a tag of 16 bytes.
+
+        Arguments:
+            content: up to 2 GiB.
+            context: what the content is, such as its digest: must be the same to unseal it.
+        """
+        nonce = os.urandom(_NONCE_BYTES)
+        return nonce + self._cipher.encrypt(nonce, content, context.encode())
+
+    def unseal(self, sealed: bytes, context: str) -> bytes:
+        """What was sealed in this context by this key. Raises Unsealable."""
+        try:
+            return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], context.encode())
+        except (InvalidTag, ValueError):
+            raise Unsealable(context) from None
