@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup proto proto-check format lint test test-slow check demo serve bench-sampling bench-peers-setup clean
+.PHONY: help setup proto proto-check format lint test test-slow check demo serve bench-sampling bench-peers-setup audit clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -62,6 +62,9 @@ bench-sampling: .venv/.installed ## Measure sampling, each figure beside another
 
 bench-peers-setup: .venv-peers/.installed ## Make .venv-peers with the servers that bench-sampling compares with
 
+audit: .venv-audit/.installed ## Ask the public advisory database about every pinned version (needs a network)
+	@.venv-audit/bin/pip-audit --strict --requirement constraints.txt --disable-pip --no-deps --progress-spinner off
+
 clean: ## Delete caches and build products; environments and data stay
 	@rm -rf build dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
@@ -86,6 +89,13 @@ clean: ## Delete caches and build products; environments and data stay
 	@$(call new_environment,.venv-peers)
 	@printf 'Installing other servers into .venv-peers (minutes, the first time) ... '
 	@.venv-peers/bin/python $(PIP_INSTALL) -c constraints.txt -r $(PEERS)
+	@echo 'done'
+	@touch $@
+
+.venv-audit/.installed:
+	@$(call new_environment,.venv-audit)
+	@printf 'Installing the auditor into .venv-audit ... '
+	@.venv-audit/bin/python $(PIP_INSTALL) 'pip-audit>=2.9,<3'
 	@echo 'done'
 	@touch $@
 

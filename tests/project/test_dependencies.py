@@ -1,6 +1,7 @@
 """Ranges in pyproject.toml, exact pins in constraints.txt, lower bounds set by the stubs."""
 
 import re
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,33 @@ def test_the_stubs_accept_the_oldest_admitted_grpcio_and_protobuf(root: Path, py
         assert generated is not None
         lowest = next(Version(bound.version) for bound in base[name] if bound.operator == ">=")
         assert Version(generated[1]) <= lowest, name
+
+
+def licence(distribution: Distribution) -> str:
+    """What a distribution says of its licence, in whichever of three fields."""
+    named = distribution.metadata.get_all("License-Expression") or [
+        line.rsplit("::", 1)[1].strip()
+        for line in distribution.metadata.get_all("Classifier", [])
+        if line.startswith("License ::")
+    ]
+    return "; ".join(named or distribution.metadata.get_all("License", []))
+
+
+def test_what_is_installed_is_what_is_pinned(pins: dict[str, Version]) -> None:
+    unpinned = {"pip", "setuptools", "generative-memory"}
+    installed = {canonicalize_name(one.name): Version(one.version).public for one in distributions()}
+
+    assert {name: found for name, found in installed.items() if name not in unpinned} == {
+        name: str(pins.get(name)) for name in installed if name not in unpinned
+    }
+
+
+def test_every_licence_lets_the_project_be_given_on_under_its_own() -> None:
+    permissive = r"MIT|BSD|Apache|ISC|PSF|Python Software Foundation|Zlib|MPL|Mozilla Public|DFSG"
+    found = {one.name: licence(one) for one in distributions()}
+
+    assert {name: text for name, text in found.items() if not re.search(permissive, text)} == {}
+    assert {name: text for name, text in found.items() if re.search(r"\b[AL]?GPL|Affero|SSPL", text)} == {}
 
 
 def test_the_changelog_has_this_version(root: Path, pyproject: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import pytest
 Make = Callable[..., subprocess.CompletedProcess[str]]
 
 TARGETS = ["help", "setup", "proto", "format", "lint", "test", "test-slow", "check", "demo", "serve", "clean"]
-TARGETS += ["bench-sampling", "bench-peers-setup"]
+TARGETS += ["bench-sampling", "bench-peers-setup", "audit"]
 
 
 def test_help_explains_every_target(make: Make) -> None:
