@@ -49,6 +49,8 @@ def task(status: TaskStatus) -> pb.Task:
         classes=map(label_message, record.classes),
         count=record.count,
         waiting_for=status.waiting_for,
+        queue_position=status.position,
+        starts_in_seconds=status.starts_in,
         progress=None if status.progress is None else _progress(status.progress),
         error=record.error,
         error_reason=record.error_reason,

@@ -18,11 +18,11 @@ def explain(running: Sequence[Work], waiting: Sequence[Work], workers: int) -> N
     for position, work in enumerate(waiting, start=len(running)):
         in_its_way = [ahead for ahead in range(position) if work.excludes(known[ahead])]
         last = max([position - workers, *in_its_way])
-        work.queued_behind(known[last].title if last >= 0 else "")
+        work.queued_behind(known[last].title if last >= 0 else "", position - len(running) + 1)
 
 
 def forecast(running: Sequence[Work], waiting: Sequence[Work], workers: int, typical: float) -> None:
-    """Tells each piece of work when it should have ended: what a refused client is told to wait.
+    """Tells each piece of work when it should start and have ended: how long a refused client is told to wait.
 
     Arguments:
         running, waiting, workers: as for `explain`.
@@ -35,4 +35,4 @@ def forecast(running: Sequence[Work], waiting: Sequence[Work], workers: int, typ
         end = start + work.seconds_left(typical)
         heappush(free, end)
         ends.append((work, end))
-        work.expect(end)
+        work.expect(start, end)

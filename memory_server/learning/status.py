@@ -16,11 +16,15 @@ class TaskStatus:
     Arguments:
         record: what is known of it.
         waiting_for: while QUEUED: what it waits for, for example "queued behind task t3 of memory digits".
+        position: while QUEUED: 1 if it starts next; 0 while unknown.
+        starts_in: while QUEUED: estimated seconds until it starts.
         progress: while LEARNING, once there is some.
     """
 
     record: TaskRecord
     waiting_for: str = ""
+    position: int = 0
+    starts_in: float | None = None
     progress: Progress | None = None
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Any
 
 from dgm_core.manifest import Learned
@@ -9,10 +10,13 @@ from dgm_core.memory import Progress, Terms
 from memory_server.learning.buffer import IngestBuffer
 from memory_server.learning.endings import Ending
 from memory_server.learning.status import LiveStatus, TaskStatus
-from memory_server.store.records import TaskRecord
+from memory_server.store.records import TaskRecord, TaskState
 
 Key = tuple[str, str]
 """(memory, task)."""
+
+_STEP_SECONDS = 5.0
+"""How fine an estimate is that those who wait are told."""
 
 _SOLVER_SHARE = 0.15
 """About what part of a task's time goes into its solver."""
@@ -48,12 +52,12 @@ class Work(ABC):
         """What those behind it are told that they wait for."""
 
     @abstractmethod
-    def queued_behind(self, title: str) -> None:
-        """Told what it waits for; empty if it is next."""
+    def queued_behind(self, title: str, position: int) -> None:
+        """Told what it waits for, empty if nothing is in its way, and its place in the queue, from 1 on."""
 
     @abstractmethod
-    def expect(self, seconds: float) -> None:
-        """Told when it should have ended."""
+    def expect(self, start: float, end: float) -> None:
+        """Told in how many seconds it should start, 0 if it has, and end."""
 
     @abstractmethod
     def seconds_left(self, typical: float) -> float:
@@ -100,13 +104,17 @@ class Lesson(Work):
         """See `Work.title`."""
         return f"task {self.record.task} of memory {self.memory}"
 
-    def queued_behind(self, title: str) -> None:
+    def queued_behind(self, title: str, position: int) -> None:
         """See `Work.queued_behind`."""
-        self.live.set(TaskStatus(self.record, waiting_for=title and f"queued behind {title}"))
+        waiting_for = title and f"queued behind {title}"
+        self.live.set(replace(self.live.value, waiting_for=waiting_for, position=position))
 
-    def expect(self, seconds: float) -> None:
-        """Tells the ingest budget: what a refused client is told to wait."""
-        self.buffer.reservation.expect(seconds)
+    def expect(self, start: float, end: float) -> None:
+        """Tells those who watch when it starts, and the ingest budget when it ends: what a refused client waits."""
+        if self.record.state is TaskState.QUEUED:
+            # In coarse steps, or all who wait would be woken with each progress of the one that learns.
+            self.live.set(replace(self.live.value, starts_in=_STEP_SECONDS * round(start / _STEP_SECONDS)))
+        self.buffer.reservation.expect(end)
 
     def seconds_left(self, typical: float) -> float:
         """See `Work.seconds_left`."""
@@ -136,12 +144,12 @@ class Retraining(Work):
         """See `Work.title`."""
         return f"the retraining of the solver of memory {self.memory}"
 
-    def queued_behind(self, title: str) -> None:
+    def queued_behind(self, title: str, position: int) -> None:
         """Tells nobody: a retraining has no status of its own."""
 
-    def expect(self, seconds: float) -> None:
-        """Keeps it for those who ask for the solver."""
-        self.expected = seconds
+    def expect(self, _start: float, end: float) -> None:
+        """Keeps the end for those who ask for the solver."""
+        self.expected = end
 
     def seconds_left(self, typical: float) -> float:
         """See `Work.seconds_left`."""

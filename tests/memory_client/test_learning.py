@@ -292,6 +292,11 @@ def test_progress_is_shown_on_a_terminal_only_unless_asked_for(capsys):
     [
         (Task("m", "t", TaskState.QUEUED, waiting_for="queued behind t0"), "t: QUEUED, queued behind t0"),
         (
+            Task("m", "t", TaskState.QUEUED, waiting_for="queued behind t0", queue_position=2, starts_in=70.0),
+            "t: QUEUED, queued behind t0, number 2 in the queue, starts in about 70 s",
+        ),
+        (Task("m", "t", TaskState.QUEUED), "t: QUEUED"),
+        (
             Task("m", "t", TaskState.LEARNING, progress=TaskProgress("solver", 1, 2, 0.5, 12.4)),
             "t: LEARNING solver 50%, 12 s left",
         ),

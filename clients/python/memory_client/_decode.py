@@ -64,6 +64,8 @@ def task(message: pb.Task) -> Task:
         classes=labels(message.classes),
         count=message.count,
         waiting_for=message.waiting_for,
+        queue_position=message.queue_position or None,
+        starts_in=message.starts_in_seconds if message.HasField("starts_in_seconds") else None,
         progress=_progress(message.progress) if message.HasField("progress") else None,
         error=message.error,
         error_reason=message.error_reason,

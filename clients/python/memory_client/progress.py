@@ -81,5 +81,14 @@ def _detail(task: Task) -> str:
     if task.state is TaskState.LEARNED:
         quality = "" if task.quality is None else f", quality {task.quality:.3f}"
         return f" in {task.learn_seconds:.1f} s{quality}"
-    why = task.waiting_for or task.error
+    why = waiting(task) or task.error
     return f", {why}" if why else ""
+
+
+def waiting(task: Task) -> str:
+    """What a QUEUED task waits for, where it stands and for how long; empty for any other."""
+    if task.state is not TaskState.QUEUED:
+        return ""
+    place = "" if task.queue_position is None else f"number {task.queue_position} in the queue"
+    start = "" if task.starts_in is None else f"starts in about {task.starts_in:.0f} s"
+    return ", ".join(filter(None, (task.waiting_for, place, start)))

@@ -66,6 +66,8 @@ class Task:
         classes: what it teaches, in the order in which they first occurred.
         count: examples in its data.
         waiting_for: what a QUEUED task waits for; else empty.
+        queue_position: of a QUEUED task: 1 if it starts next, as far as can be foreseen; else None.
+        starts_in: of a QUEUED task: estimated seconds until it starts; else None.
         progress: of a LEARNING task; else None.
         error: why a FAILED task failed and what to do; else empty.
         error_reason: the machine-readable why, such as "QUALITY_TOO_LOW"; may be empty.
@@ -83,6 +85,8 @@ class Task:
     classes: tuple[Label, ...] = ()
     count: int = 0
     waiting_for: str = ""
+    queue_position: int | None = None
+    starts_in: float | None = None
     progress: TaskProgress | None = None
     error: str = ""
     error_reason: str = ""

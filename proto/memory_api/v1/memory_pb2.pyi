@@ -269,7 +269,7 @@ class LearnTaskFinish(_message.Message):
     def __init__(self, count: _Optional[int] = ..., digest: _Optional[bytes] = ...) -> None: ...
 
 class Task(_message.Message):
-    __slots__ = ("memory", "task", "state", "classes", "count", "waiting_for", "progress", "error", "revision", "quality", "steps", "learn_seconds", "created_unix_ms", "finished_unix_ms", "error_reason")
+    __slots__ = ("memory", "task", "state", "classes", "count", "waiting_for", "progress", "error", "revision", "quality", "steps", "learn_seconds", "created_unix_ms", "finished_unix_ms", "error_reason", "queue_position", "starts_in_seconds")
     MEMORY_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -285,6 +285,8 @@ class Task(_message.Message):
     CREATED_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
     FINISHED_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
     ERROR_REASON_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_POSITION_FIELD_NUMBER: _ClassVar[int]
+    STARTS_IN_SECONDS_FIELD_NUMBER: _ClassVar[int]
     memory: str
     task: str
     state: TaskState
@@ -300,7 +302,9 @@ class Task(_message.Message):
     created_unix_ms: int
     finished_unix_ms: int
     error_reason: str
-    def __init__(self, memory: _Optional[str] = ..., task: _Optional[str] = ..., state: _Optional[_Union[TaskState, str]] = ..., classes: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ..., count: _Optional[int] = ..., waiting_for: _Optional[str] = ..., progress: _Optional[_Union[TaskProgress, _Mapping]] = ..., error: _Optional[str] = ..., revision: _Optional[int] = ..., quality: _Optional[float] = ..., steps: _Optional[int] = ..., learn_seconds: _Optional[float] = ..., created_unix_ms: _Optional[int] = ..., finished_unix_ms: _Optional[int] = ..., error_reason: _Optional[str] = ...) -> None: ...
+    queue_position: int
+    starts_in_seconds: float
+    def __init__(self, memory: _Optional[str] = ..., task: _Optional[str] = ..., state: _Optional[_Union[TaskState, str]] = ..., classes: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ..., count: _Optional[int] = ..., waiting_for: _Optional[str] = ..., progress: _Optional[_Union[TaskProgress, _Mapping]] = ..., error: _Optional[str] = ..., revision: _Optional[int] = ..., quality: _Optional[float] = ..., steps: _Optional[int] = ..., learn_seconds: _Optional[float] = ..., created_unix_ms: _Optional[int] = ..., finished_unix_ms: _Optional[int] = ..., error_reason: _Optional[str] = ..., queue_position: _Optional[int] = ..., starts_in_seconds: _Optional[float] = ...) -> None: ...
 
 class TaskProgress(_message.Message):
     __slots__ = ("phase", "step", "steps", "fraction", "seconds_left", "metrics")

@@ -14,17 +14,18 @@ class Job(Work):
         self.number = number
         self.seconds = seconds
         self.behind = ""
-        self.expected = 0.0
+        self.position = 0
+        self.starts = self.expected = 0.0
 
     @property
     def title(self):
         return f"{self.memory}{self.number}"
 
-    def queued_behind(self, title):
-        self.behind = title
+    def queued_behind(self, title, position):
+        self.behind, self.position = title, position
 
-    def expect(self, seconds):
-        self.expected = seconds
+    def expect(self, start, end):
+        self.starts, self.expected = start, end
 
     def seconds_left(self, typical):
         return self.seconds
@@ -49,6 +50,7 @@ def test_who_waits_is_told_what_must_end_before_it_can_start(names, alone, runni
     known = jobs(names, alone)
     explain(known[:running], known[running:], workers)
     assert [job.behind for job in known[running:]] == expected
+    assert [job.position for job in known[running:]] == list(range(1, len(expected) + 1))
 
 
 @pytest.mark.parametrize(
@@ -59,10 +61,11 @@ def test_who_waits_is_told_what_must_end_before_it_can_start(names, alone, runni
         ("a a a a", False, 2, [10, 10, 20, 20]),
     ],
 )
-def test_each_is_foreseen_to_end_when_its_turn_is_over(names, alone, workers, ends):
+def test_each_is_foreseen_to_start_and_end_with_its_turn(names, alone, workers, ends):
     known = jobs(names, alone)
     forecast(known[:1], known[1:], workers, typical=1.0)
     assert [job.expected for job in known] == ends
+    assert [job.starts for job in known] == [end - 10 for end in ends]
 
 
 @given(work=st.lists(st.tuples(st.sampled_from("abc"), st.floats(1, 100), st.booleans())), workers=st.integers(1, 4))

@@ -66,6 +66,21 @@ async def test_a_waiting_task_says_what_it_waits_for(queue, teacher, submit):
     assert (await queue.status("digits", "t2")).waiting_for == ""
 
 
+async def test_a_waiting_task_says_where_it_stands_and_about_when_it_starts(queue, teacher, submit):
+    for task in ("t0", "t1", "t2"):
+        await submit(queue, task)
+    await teacher.teaches("t0")
+    teacher.reports["t0"](Progress("generator", 3, 10, 0.3, seconds_left=12.0))
+    first, second = [await queue.status("digits", task) for task in ("t1", "t2")]
+    assert (first.position, first.starts_in) == (1, 10.0)
+    assert (second.position, second.starts_in) == (2, 70.0)  # a task takes a minute, as long as nothing better is known
+    await queue.cancel("digits", "t1")
+    assert ((last := await queue.status("digits", "t2")).position, last.starts_in) == (1, 10.0)
+    await teacher.succeed("t0")
+    await teacher.teaches("t2")
+    assert ((last := await queue.status("digits", "t2")).position, last.starts_in) == (0, None)
+
+
 async def test_memories_take_turns_and_the_tasks_of_each_keep_their_order(queue, teacher, submit):
     for task, memory in (("a0", "a"), ("a1", "a"), ("a2", "a"), ("b0", "b"), ("b1", "b")):
         await submit(queue, task, memory=memory)

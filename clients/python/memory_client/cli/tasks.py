@@ -6,7 +6,7 @@ import typer
 
 from memory_client.cli.learning import show_end
 from memory_client.cli.session import Session, table
-from memory_client.progress import describe
+from memory_client.progress import describe, waiting
 from memory_client.types import Task
 
 Name = Annotated[str, typer.Argument(help="Name of the task.")]
@@ -78,4 +78,4 @@ def _row(task: Task) -> tuple[object, ...]:
     quality = None if task.quality is None else f"{task.quality:.3f}"
     seconds = f"{task.learn_seconds:.1f}" if task.learn_seconds else None
     classes = ", ".join(map(str, task.classes))
-    return task.name, task.state, classes, task.count, quality, seconds, task.error or task.waiting_for or progress
+    return task.name, task.state, classes, task.count, quality, seconds, task.error or waiting(task) or progress
