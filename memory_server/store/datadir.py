@@ -22,6 +22,7 @@ from memory_server.store.errors import (
     MemoryNotMade,
     NewerFormat,
     NotForgotten,
+    NotMigrated,
     SolverNotStored,
 )
 from memory_server.store.records import Committed, Forgotten, MemoryRecord, TaskRecord
@@ -200,7 +201,7 @@ def _lock(path: Path) -> int:
 def _catalog(path: Path, clock: Clock) -> Catalog:
     try:
         return Catalog(path, clock)
-    except NewerFormat as error:
+    except (NewerFormat, NotMigrated) as error:
         raise DataDirError(f"{path.parent}: {error}, or choose another directory with --data-dir") from error
     except (OSError, DatabaseError) as error:
         raise DataDirError(

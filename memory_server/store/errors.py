@@ -20,6 +20,13 @@ class NewerFormat(Broken):
         )
 
 
+class NotMigrated(Broken):
+    """The catalog was written by an older server and cannot be brought to the present format; it is as it was."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the catalog cannot be brought to the present format: {reason}; restore it from a backup")
+
+
 class MemoryNotMade(Broken):
     """A task could not be admitted, or what its memory stands on could not be stored; nothing was changed."""
 
