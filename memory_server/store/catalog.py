@@ -13,7 +13,7 @@ from memory_server.store import lessons, revisions
 from memory_server.store.database import Database
 from memory_server.store.errors import NewerFormat
 from memory_server.store.migration import migrate
-from memory_server.store.records import Committed, Forgotten, MemoryRecord, TaskRecord, TaskState
+from memory_server.store.records import Committed, Forgotten, MemoryRecord, Portable, TaskRecord, TaskState
 from memory_server.store.schema import VERSION, blobs, metadata, schema_version
 
 INTERRUPTED = "the server stopped before this task was learned and its data is gone; send it again"
@@ -54,16 +54,31 @@ class Catalog:
     # Memories and revisions
 
     def create_memory(self, name: str, manifest: Manifest, content: Blobs = _NOTHING) -> MemoryRecord:
-        """A new memory at revision 0. Raises MemoryExists if the name is taken.
+        """A new memory at one revision. Raises MemoryExists if the name is taken.
 
         Arguments:
             content: what `manifest.digests` name, such as a frozen base; must be stored already.
         """
+        sizes = tuple((digest, len(each)) for digest, each in content.items())
+        return self.import_memory(name, Portable(manifest, (), sizes))
+
+    def import_memory(self, name: str, portable: Portable) -> MemoryRecord:
+        """A new memory as another catalog knew it; its blobs must be stored already. Raises MemoryExists."""
+        manifest = portable.manifest
         with self._database.write() as db:
             if revisions.newest(db, name) is not None:
                 raise _taken(name)
-            revisions.create(db, name, manifest, _sizes(content), self._now())
+            revisions.create(db, name, manifest, dict(portable.blobs), self._now())
+            for record in portable.tasks:
+                lessons.add(db, replace(record, memory=name, revision=manifest.revision))
             return revisions.record(db, name)
+
+    def export_memory(self, name: str) -> Portable:
+        """The newest revision of a memory with the records of its tasks. Raises UnknownMemory."""
+        with self._database.read() as db:
+            manifest = revisions.existing(db, name)
+            learned = tuple(task for task in lessons.of_memory(db, name) if task.state is TaskState.LEARNED)
+            return Portable(manifest, learned, revisions.sizes(db, manifest))
 
     def memory(self, name: str) -> MemoryRecord:
         """One memory at its newest revision. Raises UnknownMemory."""

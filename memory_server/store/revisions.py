@@ -159,6 +159,15 @@ def enter_blobs(db: Connection, sizes: Mapping[str, int]) -> None:
             db.execute(insert(blobs), new)
 
 
+def sizes(db: Connection, manifest: Manifest) -> tuple[tuple[str, int], ...]:
+    """(digest, bytes) of each blob that a revision needs, in its order."""
+    known: dict[str, int] = {}
+    for part in _parts(manifest.digests):
+        query = select(blobs.c.digest, blobs.c.bytes).where(blobs.c.digest.in_(part))
+        known.update((digest, size) for digest, size in db.execute(query))
+    return tuple((digest, known[digest]) for digest in manifest.digests)
+
+
 def drop_unneeded(db: Connection, released: Iterable[str]) -> set[str]:
     """Removes those of some blobs that nothing needs any more; returns their digests."""
     needed = (
