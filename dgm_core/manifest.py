@@ -101,6 +101,22 @@ class TaskEntry:
         """The classes that this task taught."""
         return tuple(dict.fromkeys(label for expert in self.experts for label in expert.classes))
 
+    def to_json(self) -> str:
+        """Canonical text: the same entry gives the same characters."""
+        return _canonical(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The inverse of `to_json`."""
+        return cls._of(json.loads(text))
+
+    @classmethod
+    def _of(cls, raw: dict[str, Any]) -> Self:
+        experts = tuple(
+            ExpertEntry(each["digest"], tuple(each["classes"]), tuple(each["examples"])) for each in raw["experts"]
+        )
+        return cls(**{**raw, "experts": experts, "reuses": tuple(raw["reuses"])})
+
 
 @dataclass(frozen=True)
 class Learned:
@@ -214,19 +230,16 @@ class Manifest:
 
     def to_json(self) -> str:
         """Canonical text: the same manifest gives the same characters."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return _canonical(self)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """The inverse of `to_json`."""
         raw = json.loads(text)
         raw["spec"] = DataSpec(tuple(raw["spec"]["shape"]), raw["spec"]["dtype"])
-        raw["tasks"] = tuple(_task_entry(task) for task in raw["tasks"])
+        raw["tasks"] = tuple(map(TaskEntry._of, raw["tasks"]))
         return cls(**raw)
 
 
-def _task_entry(raw: dict[str, Any]) -> TaskEntry:
-    experts = tuple(
-        ExpertEntry(expert["digest"], tuple(expert["classes"]), tuple(expert["examples"])) for expert in raw["experts"]
-    )
-    return TaskEntry(**{**raw, "experts": experts, "reuses": tuple(raw["reuses"])})
+def _canonical(record: "TaskEntry | Manifest") -> str:
+    return json.dumps(asdict(record), sort_keys=True, separators=(",", ":"))

@@ -5,7 +5,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 from memory_api.v1 import memory_pb2 as pb
@@ -13,12 +13,13 @@ from memory_api.v1.memory_pb2_grpc import MemoryServiceServicer
 
 from dgm_core.manifest import Blobs, Label, Manifest
 from dgm_core.style.library import Library
-from memory_server.codec import answers, queries, requests
+from memory_server.codec import answers, imports, queries, requests, transfers
 from memory_server.codec.upload import HEADER, Header, Upload, foundation
 from memory_server.errors import (
     BadRequest,
     MemoryExists,
     MemoryMismatch,
+    ServerBusy,
     ShuttingDown,
     SolverRetraining,
     UnknownMemory,
@@ -29,8 +30,12 @@ from memory_server.learning.buffer import IngestBuffer
 from memory_server.learning.queue import TaskQueue
 from memory_server.sampling.engine import SamplingEngine
 from memory_server.sampling.ring import Offer, opened
+from memory_server.store.arrival import Arrival
 from memory_server.store.datadir import DataDir
 from memory_server.store.records import MemoryRecord, TaskRecord
+
+T = TypeVar("T")
+_IMPORT_SECONDS = 10.0
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -79,6 +84,7 @@ class MemoryService(MemoryServiceServicer):
         self._engine = engine
         self._limits = limits
         self._draining = False
+        self._importing = asyncio.Lock()
 
     def drain(self) -> None:
         """Takes in no more data and ends the watches; what is unary goes on."""
@@ -141,6 +147,35 @@ class MemoryService(MemoryServiceServicer):
         await self._queue.forget(request.memory, request.task)
         return answers.memory(await asyncio.to_thread(self._catalog.memory, request.memory))
 
+    # Between servers
+
+    async def ExportMemory(self, request: pb.ExportMemoryRequest, _: Context) -> AsyncIterator[pb.ExportMemoryResponse]:
+        """See memory.proto."""
+        portable = await asyncio.to_thread(self._catalog.export_memory, request.memory)
+        yield transfers.export_header(portable)
+        pieces = transfers.exported(request.memory, portable, self._store.blobs)
+        while (message := await asyncio.to_thread(next, pieces, None)) is not None:
+            yield message
+
+    async def ImportMemory(self, messages: AsyncIterator[pb.ImportMemoryRequest], _: Context) -> pb.Memory:
+        """See memory.proto."""
+        if self._draining:
+            raise _stopping()
+        name = transfers.import_name(await anext(messages, None))
+        if await asyncio.to_thread(self._present, name) is not None:
+            raise MemoryExists(f"there is a memory {name!r} already; choose another name, or delete that one first")
+        if self._importing.locked():
+            raise ServerBusy("another memory is being imported", retry_after=_IMPORT_SECONDS)
+        async with self._importing:
+            with self._store.arrival() as arrival:
+                while (message := await self._next(messages)) is not None:
+                    if self._draining:
+                        raise _stopping()
+                    await asyncio.to_thread(arrival.feed, transfers.import_chunk(message))
+                record = await asyncio.to_thread(self._imported, name, arrival)
+        await self._queue.imported(record)
+        return answers.memory(record)
+
     # Samples
 
     async def Sample(self, request: pb.SampleRequest, context: Context) -> AsyncIterator[pb.SampleResponse]:
@@ -193,7 +228,7 @@ class MemoryService(MemoryServiceServicer):
             await asyncio.shield(asyncio.to_thread(buffer.wipe))
             raise
 
-    async def _next(self, messages: AsyncIterator[pb.LearnTaskRequest]) -> pb.LearnTaskRequest | None:
+    async def _next(self, messages: AsyncIterator[T]) -> T | None:
         """The next message, None at the end of the stream."""
         try:
             async with asyncio.timeout(self._limits.upload_idle_seconds):
@@ -221,6 +256,10 @@ class MemoryService(MemoryServiceServicer):
         known = [label for task in tasks for label in task.classes]
         header.check(present, known, self._bases_of(present) if header.options else self._bases)
         return None, known
+
+    def _imported(self, name: str, arrival: Arrival) -> MemoryRecord:
+        imports.check(arrival.finish(), arrival.blobs, self._bases)
+        return arrival.keep(name)
 
     def _present(self, memory: str) -> Manifest | None:
         try:

@@ -15,7 +15,7 @@ from grpc_status import rpc_status
 
 from dgm_core.errors import CannotBlend, CannotForget
 from memory_server import errors
-from memory_server.store.errors import CorruptBlob
+from memory_server.store.errors import BadArchive, CorruptBlob
 
 DOMAIN = "memory_api"
 
@@ -51,6 +51,7 @@ VERDICTS: dict[type[Exception], Verdict] = {
     errors.SolverRetraining: Verdict(grpc.StatusCode.UNAVAILABLE, "SOLVER_RETRAINING"),
     errors.Superseded: Verdict(grpc.StatusCode.UNAVAILABLE, "SUPERSEDED"),
     errors.ShuttingDown: Verdict(grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN"),
+    BadArchive: Verdict(grpc.StatusCode.INVALID_ARGUMENT, "BAD_ARCHIVE"),
     CorruptBlob: Verdict(grpc.StatusCode.DATA_LOSS, "CORRUPT_BLOB"),
     errors.Broken: Verdict(grpc.StatusCode.INTERNAL, "INTERNAL"),
 }

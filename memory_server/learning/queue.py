@@ -29,7 +29,7 @@ from memory_server.learning.solvers import Solvers
 from memory_server.learning.status import TaskStatus
 from memory_server.learning.work import Key, Lesson, Retraining, Work
 from memory_server.store.datadir import DataDir
-from memory_server.store.records import TaskRecord, TaskState
+from memory_server.store.records import MemoryRecord, TaskRecord, TaskState
 
 T = TypeVar("T")
 _TYPICAL_SECONDS = 60.0
@@ -122,8 +122,13 @@ class TaskQueue:
         """Schedules what an earlier server left undone: solvers to be trained anew."""
         async with self._changing:
             for record in await asyncio.to_thread(self._store.catalog.memories):
-                if not record.manifest.complete:
-                    self._solvers.restore_next(record.name)
+                self._complete(record)
+            self._dispatch()
+
+    async def imported(self, record: MemoryRecord) -> None:
+        """Schedules what a memory lacks that has come from another server: its solver, if it was exported without."""
+        async with self._changing:
+            self._complete(record)
             self._dispatch()
 
     def solver_due(self, memory: str) -> float:
@@ -286,6 +291,10 @@ class TaskQueue:
         await entry.done.wait()
 
     # The life of one task
+
+    def _complete(self, record: MemoryRecord) -> None:
+        if not record.manifest.complete:
+            self._solvers.restore_next(record.name)
 
     def _dispatch(self) -> None:
         while len(self._running) < self._parallel and not self._closing:

@@ -72,6 +72,15 @@ class BlobStore(Mapping[str, bytes]):
         for digest in digests:
             self._path(digest).unlink(missing_ok=True)
 
+    def adopt(self, other: "BlobStore") -> None:
+        """Takes over the blobs of another store on the same disk, which is empty then but for those that are here."""
+        for digest in list(other):
+            path = self._path(digest)
+            self._make(path.parent)
+            if not self._intact(path, digest):
+                other._path(digest).rename(path)
+            sync_directory(path.parent)
+
     def orphans(self, referenced: Collection[str]) -> set[str]:
         """The blobs that are there but that nothing refers to."""
         return set(self).difference(referenced)

@@ -2,9 +2,10 @@
 
 import fcntl
 import os
+import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from sqlalchemy.exc import DatabaseError
 
 from dgm_core.manifest import Blobs, Learned, Manifest, Shared
 from memory_server.errors import Broken
+from memory_server.store.arrival import Arrival
 from memory_server.store.blobs import BlobStore, sync_directory
 from memory_server.store.catalog import Catalog, Clock
 from memory_server.store.errors import (
@@ -22,12 +24,18 @@ from memory_server.store.errors import (
     MemoryNotMade,
     NewerFormat,
     NotForgotten,
+    NotImported,
+    NotMigrated,
     SolverNotStored,
+    reason,
 )
-from memory_server.store.records import Committed, Forgotten, MemoryRecord, TaskRecord
+from memory_server.store.records import Committed, Forgotten, MemoryRecord, Portable, TaskRecord
 
 BASES = "bases"
 """The folder of a data directory where an operator's own bases lie."""
+
+ARRIVALS = "arrivals"
+"""The folder where memories wait that are being imported."""
 
 _NOTHING: Blobs = {}
 
@@ -68,6 +76,21 @@ class DataDir:
         """
         with self._changing, self._stored(content, MemoryNotMade):
             return self.catalog.create_memory(name, manifest, content)
+
+    def arrival(self) -> Arrival:
+        """Where a memory that is imported waits until it is whole; see `Arrival.keep`."""
+        return Arrival(self.path / ARRIVALS, self.adopt)
+
+    def adopt(self, name: str, portable: Portable, staged: BlobStore) -> MemoryRecord:
+        """Makes a memory of what an arrival has brought.
+
+        Raises:
+            MemoryExists: the name is taken.
+            NotImported: the disk is full or fails.
+        """
+        with self._changing, self._undone([digest for digest, _ in portable.blobs], NotImported):
+            self.blobs.adopt(staged)
+            return self.catalog.import_memory(name, portable)
 
     def admit(
         self, record: TaskRecord, manifest_if_new: Manifest | None = None, content: Blobs = _NOTHING
@@ -126,7 +149,7 @@ class DataDir:
             try:
                 forgotten = self.catalog.forget(memory, task)
             except (OSError, DatabaseError) as error:
-                raise NotForgotten(_reason(error)) from error
+                raise NotForgotten(reason(error)) from error
             self.blobs.delete(forgotten.unused)
             return forgotten
 
@@ -148,6 +171,7 @@ class DataDir:
 
     def _recover(self) -> None:
         self.catalog.fail_interrupted()
+        shutil.rmtree(self.path / ARRIVALS, ignore_errors=True)
         self.blobs.remove_unfinished()
         self.blobs.delete(self.blobs.orphans(self.catalog.digests()))
         sync_directory(self.path)
@@ -155,15 +179,21 @@ class DataDir:
     @contextmanager
     def _stored(self, blobs: Blobs, failed: Callable[[object], Broken]) -> Iterator[None]:
         """Stores blobs before the block tells the catalog of them; if that fails, those that nobody needs go again."""
-        try:
+        with self._undone(blobs, failed):
             for content in blobs.values():
                 self.blobs.put(content)
             yield
+
+    @contextmanager
+    def _undone(self, digests: Collection[str], failed: Callable[[object], Broken]) -> Iterator[None]:
+        """If the block fails, those of some blobs go that nobody needs."""
+        try:
+            yield
         except BaseException as error:
             with suppress(OSError, DatabaseError):
-                self._remove_orphans(blobs)
+                self._remove_orphans(digests)
             if isinstance(error, OSError | DatabaseError):
-                raise failed(_reason(error)) from error
+                raise failed(reason(error)) from error
             raise
 
     def _remove_orphans(self, candidates: Iterable[str]) -> None:
@@ -177,7 +207,7 @@ def _lock(path: Path) -> int:
         descriptor = os.open(path / "LOCK", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise DataDirError(
-            f"the data directory {path} cannot be written ({_reason(error)}); "
+            f"the data directory {path} cannot be written ({reason(error)}); "
             "give this user the right to write there, or choose another with --data-dir"
         ) from error
     try:
@@ -193,24 +223,17 @@ def _lock(path: Path) -> int:
         ) from None
     except OSError as error:
         os.close(descriptor)
-        raise DataDirError(f"the data directory {path} cannot be locked ({_reason(error)}); choose another") from error
+        raise DataDirError(f"the data directory {path} cannot be locked ({reason(error)}); choose another") from error
     return descriptor
 
 
 def _catalog(path: Path, clock: Clock) -> Catalog:
     try:
         return Catalog(path, clock)
-    except NewerFormat as error:
+    except (NewerFormat, NotMigrated) as error:
         raise DataDirError(f"{path.parent}: {error}, or choose another directory with --data-dir") from error
     except (OSError, DatabaseError) as error:
         raise DataDirError(
-            f"the catalog {path} cannot be opened ({_reason(error)}); restore it from a backup, "
+            f"the catalog {path} cannot be opened ({reason(error)}); restore it from a backup, "
             "or choose another directory with --data-dir"
         ) from error
-
-
-def _reason(error: Exception) -> object:
-    """The cause in the words of the system: without a path, without SQL."""
-    if isinstance(error, DatabaseError):
-        return error.orig
-    return error.strerror if isinstance(error, OSError) and error.strerror else error

@@ -1,6 +1,8 @@
 """What can go wrong with the disk. Each error says what is wrong and what to do."""
 
-from memory_server.errors import Broken, CannotStart
+from sqlalchemy.exc import DatabaseError
+
+from memory_server.errors import AskedWrongly, Broken, CannotStart
 
 
 class CorruptBlob(Broken):
@@ -18,6 +20,13 @@ class NewerFormat(Broken):
         super().__init__(
             f"the catalog has format {found} and this server reads up to {supported}; start a newer memory-server on it"
         )
+
+
+class NotMigrated(Broken):
+    """The catalog was written by an older server and cannot be brought to the present format; it is as it was."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the catalog cannot be brought to the present format: {reason}; restore it from a backup")
 
 
 class MemoryNotMade(Broken):
@@ -48,5 +57,26 @@ class NotForgotten(Broken):
         super().__init__(f"nothing was forgotten: {reason}; mend the disk or free space on it, and ask again")
 
 
+class NotImported(Broken):
+    """A memory could not be taken in; nothing of it was kept."""
+
+    def __init__(self, reason: object) -> None:
+        super().__init__(f"nothing was imported: {reason}; free disk space and send it again")
+
+
+class BadArchive(AskedWrongly):
+    """What was to be imported is no exported memory, or a damaged one; nothing of it was kept."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"this is not a whole exported memory: {reason}; export it again and send that file")
+
+
 class DataDirError(CannotStart):
     """The data directory cannot be used; the message says why and what to do."""
+
+
+def reason(error: Exception) -> object:
+    """The cause in the words of the system: without a path, without SQL."""
+    if isinstance(error, DatabaseError):
+        return error.orig
+    return error.strerror if isinstance(error, OSError) and error.strerror else error

@@ -72,6 +72,21 @@ class TaskRecord:
 
 
 @dataclass(frozen=True)
+class Portable:
+    """All that makes up a memory at one revision, but for its name and the content of its blobs.
+
+    Arguments:
+        manifest: the revision.
+        tasks: the records of its tasks, in the order of admission.
+        blobs: (digest, bytes) of each that the manifest names.
+    """
+
+    manifest: Manifest
+    tasks: tuple[TaskRecord, ...]
+    blobs: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
 class Committed:
     """What a commit did: the new revision, the task as it is now, and the digests that nothing refers to any more."""
 

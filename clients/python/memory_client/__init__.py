@@ -10,6 +10,8 @@ x, y = memory.sample(classes=[0, 1], n=64)
 from memory_client.analysis import LayerUsage, MaskPoint, TaskAnalysis
 from memory_client.errors import (
     CannotInterpolate,
+    DamagedExport,
+    DamagedMemory,
     DeadlineExceeded,
     EmptyMemory,
     FieldViolation,
@@ -39,11 +41,13 @@ from memory_client.errors import (
 )
 from memory_client.learning import TaskHandle
 from memory_client.memory import Memory
-from memory_client.progress import ProgressListener
+from memory_client.progress import ProgressListener, TransferListener
 from memory_client.types import Label, MemoryInfo, Task, TaskProgress, TaskState
 
 __all__ = [
     "CannotInterpolate",
+    "DamagedExport",
+    "DamagedMemory",
     "DeadlineExceeded",
     "EmptyMemory",
     "FieldViolation",
@@ -76,6 +80,7 @@ __all__ = [
     "TaskState",
     "TaskTooLarge",
     "TaskUnfinished",
+    "TransferListener",
     "UnknownClass",
     "UnknownMemory",
     "UnknownRevision",

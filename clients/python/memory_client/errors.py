@@ -2,10 +2,12 @@
 
 MemoryServiceError
 ├── InvalidInput ── TaskRejected          the request or the data must change
+│   └── DamagedExport                     the file is no exported memory, or not a whole one
 ├── UnknownMemory, UnknownTask, UnknownClass, UnknownRevision, EmptyMemory
 ├── MemoryExists, MemoryMismatch, TaskExists, TaskFinished, TaskUnfinished, TaskInUse, TaskTooLarge, CannotInterpolate
 ├── TaskFailed ── QualityTooLow           the task ended without being learned
 ├── TaskCancelled
+├── DamagedMemory                         the server's disk has lost a part of it; its operator must act
 ├── ServerBusy                            come back after `retry_after` seconds
 ├── ServerUnavailable, DeadlineExceeded   nobody answers, or not in time
 │   └── SolverRetraining                  not yet: a task was forgotten a moment ago
@@ -65,6 +67,14 @@ class InvalidInput(MemoryServiceError, ValueError):
 
 class TaskRejected(InvalidInput):
     """The server refused the data of a task; nothing of it was kept."""
+
+
+class DamagedExport(InvalidInput):
+    """What was to be imported is no exported memory, or a damaged one; nothing of it was kept."""
+
+
+class DamagedMemory(MemoryServiceError):
+    """A part of the memory is damaged on the server's disk; its other memories are not concerned."""
 
 
 class UnknownMemory(MemoryServiceError):
@@ -183,6 +193,8 @@ BY_REASON: Mapping[str, type[MemoryServiceError]] = {
     "TASK_UNFINISHED": TaskUnfinished,
     "TASK_IN_USE": TaskInUse,
     "CANNOT_BLEND": CannotInterpolate,
+    "BAD_ARCHIVE": DamagedExport,
+    "CORRUPT_BLOB": DamagedMemory,
     "TASK_TOO_LARGE": TaskTooLarge,
     "SERVER_BUSY": ServerBusy,
     "SOLVER_RETRAINING": SolverRetraining,

@@ -1,24 +1,20 @@
 """Teaching a task: the upload, and the handle by which a task is followed and ended."""
 
 import contextlib
-import queue
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import grpc
 from memory_api.v1 import memory_pb2 as pb
 
 from memory_client import _decode
-from memory_client._lesson import Lesson, Resending, goes_on, learned, not_in_time, not_reported, not_taken
+from memory_client._lesson import Lesson, Resending, goes_on, learned, not_in_time, not_reported
+from memory_client._outbox import Outbox
 from memory_client._relay import Reading, Relay, persistent
 from memory_client.channel import Connection
-from memory_client.errors import InvalidInput, ServerBusy, ServerUnavailable, UnknownMemory, as_rejection, from_rpc
+from memory_client.errors import InvalidInput, ServerBusy, ServerUnavailable, UnknownMemory, as_rejection
 from memory_client.progress import ProgressListener, Quiet
 from memory_client.types import Task, TaskState
-
-_POLL_SECONDS = 0.1
-_AHEAD = 4  # messages that may wait for the connection
 
 
 class TaskHandle:
@@ -139,7 +135,7 @@ class Upload:
     def _attempt(self, stream: Any) -> Task:
         messages = Lesson(self._header, self._listener).of(stream)
         first = next(messages)  # before the call is made: what is no batch costs none
-        outbox = _Outbox(self._connection)
+        outbox: Outbox[pb.Task] = Outbox(self._connection, self._connection.stub.LearnTask)
         try:
             outbox.put(first)
             for message in messages:
@@ -155,49 +151,3 @@ class Upload:
 
 def _decoded(message: pb.Task) -> Iterator[Task]:
     yield _decode.task(message)
-
-
-class _Outbox:
-    """Messages on their way into one LearnTask call, which another thread of gRPC's takes from here."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._waiting: queue.Queue[pb.LearnTaskRequest | None] = queue.Queue(_AHEAD)
-        self._call = connection.stub.LearnTask.future(iter(self._waiting.get, None))
-
-    def put(self, message: pb.LearnTaskRequest | None) -> None:
-        """Waits for room; None is the end. Raises what the call failed with, as soon as it has."""
-        deadline = time.monotonic() + self._connection.silence
-        while not self._call.done():
-            try:
-                return self._waiting.put(message, timeout=_POLL_SECONDS)
-            except queue.Full:
-                if time.monotonic() > deadline:
-                    raise self._silent() from None
-        self._result()
-        return None
-
-    def reply(self) -> pb.Task:
-        """Ends the messages and waits for the answer."""
-        self.put(None)
-        return self._result()
-
-    def close(self) -> None:
-        """Cancels the call, if it has not ended, and lets gRPC's thread go."""
-        self._call.cancel()
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._waiting.get_nowait()
-        self._waiting.put(None)
-
-    def _result(self) -> pb.Task:
-        try:
-            reply: pb.Task = self._call.result(self._connection.silence)
-            return reply
-        except grpc.FutureTimeoutError:
-            raise self._silent() from None
-        except grpc.RpcError as error:
-            raise from_rpc(error, self._connection.target) from None
-
-    def _silent(self) -> ServerUnavailable:
-        return not_taken(self._connection.target, self._connection.silence)

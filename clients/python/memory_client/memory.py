@@ -1,6 +1,10 @@
 """A generative memory on a server, as a learner uses it."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any, Literal, Self, overload
 
 import numpy as np
@@ -8,15 +12,20 @@ from memory_api.v1 import memory_pb2 as pb
 from numpy.typing import DTypeLike, NDArray
 
 from memory_client import _decode
-from memory_client._relay import Reading
+from memory_client._outbox import Outbox
+from memory_client._relay import Reading, Relay
 from memory_client._requests import Classes, Requests, labelled
 from memory_client._streaming import batches, collect
+from memory_client._transfer import Download, upload
 from memory_client.channel import Connection
+from memory_client.errors import UnknownMemory
 from memory_client.interpolation import Ends
 from memory_client.learning import TaskHandle, Upload
-from memory_client.progress import ProgressListener, listener
+from memory_client.progress import ProgressListener, TransferListener, listener
 from memory_client.sampling import Batch, Rebatcher
 from memory_client.types import Label, Layout, MemoryInfo, Task
+
+_AHEAD = 2  # messages of an export that may wait for the disk
 
 
 class Memory:
@@ -355,6 +364,66 @@ class Memory:
         """Deletes the memory with all that it learned, cancels its tasks and ends its streams."""
         self._connection.unary("DeleteMemory", pb.DeleteMemoryRequest(name=self.name))
 
+    def export(self, path: str | PathLike[str], *, progress: bool | TransferListener | None = None) -> None:
+        """Writes the memory at its newest revision into one file, from which any server makes the same memory.
+
+        The file appears when it is whole, with mode 0600. Nothing in it is encrypted, whatever the server does with its
+        own: it holds all that the memory can generate. A transfer that breaks is begun anew for `reconnect` seconds.
+
+        Arguments:
+            path: of the file; one that is there is replaced.
+            progress: True shows a line of progress on the error stream, False nothing, None only on a terminal.
+
+        Raises:
+            OSError: the file cannot be written.
+            DamagedMemory: a part of the memory is damaged on the server's disk.
+        """
+        shown = listener(progress)
+        try:
+            self._connection.patiently(lambda: self._exported(Path(path), shown), time.sleep)
+        finally:
+            shown.close()
+
+    @classmethod
+    def import_file(
+        cls,
+        target: str,
+        path: str | PathLike[str],
+        name: str,
+        *,
+        timeout: float = 30.0,
+        reconnect: float = 10.0,
+        progress: bool | TransferListener | None = None,
+    ) -> Self:
+        """Makes a memory of an exported file: the same revision, samples to the bit, analysis and tasks.
+
+        It is there wholly or not at all. The server derives and compares every expert before it answers.
+
+        Arguments:
+            target: address of the server.
+            path: of the file.
+            name: that the memory gets there.
+            timeout, reconnect: of the Memory that is returned.
+            progress: as for `export`.
+
+        Raises:
+            MemoryExists: the name is taken.
+            DamagedExport: this is no exported memory, or a damaged one.
+            InvalidInput: the file cannot be read, or the name is malformed.
+            ServerBusy: the server imports another memory now.
+        """
+        memory, shown = cls(target, name, timeout=timeout, reconnect=reconnect), listener(progress)
+        try:
+            with contextlib.suppress(UnknownMemory):  # sees that a server answers
+                memory._info(brief=True)
+            memory._import(Path(path), shown)
+        except BaseException:
+            memory.close()
+            raise
+        finally:
+            shown.close()
+        return memory
+
     @staticmethod
     def list(target: str = "localhost:50051", timeout: float = 30.0, reconnect: float = 10.0) -> "list[MemoryInfo]":
         """All memories of a server, by name."""
@@ -368,3 +437,23 @@ class Memory:
     def _info(self, *, brief: bool) -> MemoryInfo:
         request = pb.GetMemoryRequest(name=self.name, brief=brief)
         return _decode.memory(self._connection.unary("GetMemory", request))
+
+    def _exported(self, path: Path, shown: TransferListener) -> None:
+        connection, request = self._connection, pb.ExportMemoryRequest(memory=self.name)
+
+        def source(relay: Relay[pb.ExportMemoryResponse]) -> Iterator[pb.ExportMemoryResponse]:
+            return relay.messages(connection.stub.ExportMemory(request), connection.target)
+
+        with Reading(connection, source, _AHEAD) as messages, Download(path, shown) as download:
+            for message in messages:
+                download.take(message)
+            download.finish()
+
+    def _import(self, path: Path, shown: TransferListener) -> None:
+        outbox: Outbox[pb.Memory] = Outbox(self._connection, self._connection.stub.ImportMemory, patience=None)
+        try:
+            for message in upload(path, self.name, shown):
+                outbox.put(message)
+            outbox.reply()
+        finally:
+            outbox.close()

@@ -1,9 +1,11 @@
 """How learning is shown: one line of plain text, rewritten in place."""
 
 import sys
-from typing import Protocol, TextIO
+from typing import Protocol, TextIO, TypeVar
 
 from memory_client.types import Task, TaskState
+
+Listener = TypeVar("Listener", bound="ProgressListener | TransferListener")
 
 
 class ProgressListener(Protocol):
@@ -19,8 +21,21 @@ class ProgressListener(Protocol):
         """Nothing more will come; may be called more than once."""
 
 
+class TransferListener(Protocol):
+    """What `export(progress=)` and `import_file(progress=)` take to show progress in another way."""
+
+    def moved(self, nbytes: int, total: int) -> None:
+        """So many bytes of the file have been written or handed to the connection so far."""
+
+    def close(self) -> None:
+        """Nothing more will come; may be called more than once."""
+
+
 class Quiet:
     """Shows nothing."""
+
+    def moved(self, nbytes: int, total: int) -> None:
+        """Does nothing."""
 
     def sent(self, rows: int, nbytes: int) -> None:
         """Does nothing."""
@@ -47,6 +62,10 @@ class TextProgress:
         """Shows the state of the task."""
         self._show(describe(task))
 
+    def moved(self, nbytes: int, total: int) -> None:
+        """Shows how much of a file has been moved."""
+        self._show(f"{nbytes / 1e6:.1f} of {total / 1e6:.1f} MB")
+
     def close(self) -> None:
         """Ends the line, if one was begun."""
         if self._width:
@@ -60,7 +79,7 @@ class TextProgress:
         self._width = len(line)
 
 
-def listener(progress: "bool | ProgressListener | None") -> ProgressListener:
+def listener(progress: bool | Listener | None) -> "Listener | TextProgress | Quiet":
     """What `progress=` stands for: None shows text if the error stream is a terminal, True always, False never."""
     if progress is None:
         progress = sys.stderr is not None and sys.stderr.isatty()

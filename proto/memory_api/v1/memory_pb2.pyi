@@ -373,6 +373,42 @@ class ForgetTaskRequest(_message.Message):
     task: str
     def __init__(self, memory: _Optional[str] = ..., task: _Optional[str] = ...) -> None: ...
 
+class ExportMemoryRequest(_message.Message):
+    __slots__ = ("memory",)
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    memory: str
+    def __init__(self, memory: _Optional[str] = ...) -> None: ...
+
+class ExportMemoryResponse(_message.Message):
+    __slots__ = ("header", "chunk")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    header: ExportMemoryHeader
+    chunk: bytes
+    def __init__(self, header: _Optional[_Union[ExportMemoryHeader, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
+
+class ExportMemoryHeader(_message.Message):
+    __slots__ = ("revision", "bytes")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    bytes: int
+    def __init__(self, revision: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
+
+class ImportMemoryRequest(_message.Message):
+    __slots__ = ("header", "chunk")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    header: ImportMemoryHeader
+    chunk: bytes
+    def __init__(self, header: _Optional[_Union[ImportMemoryHeader, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
+
+class ImportMemoryHeader(_message.Message):
+    __slots__ = ("memory",)
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    memory: str
+    def __init__(self, memory: _Optional[str] = ...) -> None: ...
+
 class SampleRequest(_message.Message):
     __slots__ = ("memory", "classes", "tasks", "n", "batch_size", "seed", "start_at", "revision", "format", "shared_memory", "stride")
     MEMORY_FIELD_NUMBER: _ClassVar[int]

@@ -84,6 +84,16 @@ class MemoryServiceStub(object):
                 request_serializer=memory__api_dot_v1_dot_memory__pb2.ForgetTaskRequest.SerializeToString,
                 response_deserializer=memory__api_dot_v1_dot_memory__pb2.Memory.FromString,
                 _registered_method=True)
+        self.ExportMemory = channel.unary_stream(
+                '/memory_api.v1.MemoryService/ExportMemory',
+                request_serializer=memory__api_dot_v1_dot_memory__pb2.ExportMemoryRequest.SerializeToString,
+                response_deserializer=memory__api_dot_v1_dot_memory__pb2.ExportMemoryResponse.FromString,
+                _registered_method=True)
+        self.ImportMemory = channel.stream_unary(
+                '/memory_api.v1.MemoryService/ImportMemory',
+                request_serializer=memory__api_dot_v1_dot_memory__pb2.ImportMemoryRequest.SerializeToString,
+                response_deserializer=memory__api_dot_v1_dot_memory__pb2.Memory.FromString,
+                _registered_method=True)
         self.Sample = channel.unary_stream(
                 '/memory_api.v1.MemoryService/Sample',
                 request_serializer=memory__api_dot_v1_dot_memory__pb2.SampleRequest.SerializeToString,
@@ -201,6 +211,39 @@ class MemoryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportMemory(self, request, context):
+        """Streams the file of a memory at its newest revision: a `header`, then the bytes of the file in `chunk`s, in order. The file
+        is whole once the stream has ended with OK and the last 32 bytes are the SHA-256 of all before them. It holds the
+        manifest, the records of the learned tasks and every blob, and none of it is encrypted, even if the server's own files
+        are: keep it as you would keep the memory. Earlier revisions are not in it.
+
+        The file: 8 bytes 89 47 45 4E 4D 45 4D 0A; the format's version as uint32, now 1; the length of the header as uint64, both
+        little-endian; the header, JSON with `manifest`, `tasks` and `blobs`, which lists [SHA-256 in hexadecimal, bytes] of each
+        blob; these blobs, safetensors, in that order; the SHA-256 of all before.
+        NOT_FOUND (UNKNOWN_MEMORY)          the message lists the known ones.
+        UNAVAILABLE                         a task was forgotten meanwhile; begin again.
+        DATA_LOSS (CORRUPT_BLOB)            a blob on the server's disk is damaged.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportMemory(self, request_iterator, context):
+        """Makes a memory of an exported file, as it was to the bit: revision, seeded samples, analysis and records of its tasks.
+        Message order: one `header`, then the bytes of the file in `chunk`s of any size below the server's message limit. Nothing
+        of it can be seen before the whole file has come and every expert was derived from it and compared with its digest. A
+        stream that breaks, stalls or brings anything else leaves nothing behind. One import at a time.
+        ALREADY_EXISTS (MEMORY_EXISTS)      the name is taken.
+        INVALID_ARGUMENT (BAD_ARCHIVE)      it is not such a file, of another format, cut, damaged, or does not add up.
+        INVALID_ARGUMENT (BAD_REQUEST)      wrong order, or a malformed name.
+        RESOURCE_EXHAUSTED (SERVER_BUSY)    another memory is being imported; RetryInfo says when to come back.
+        DEADLINE_EXCEEDED (UPLOAD_STALLED)  nothing came for minutes.
+        INTERNAL                            there is no room for it on the server's disk; the message says so.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Sample(self, request, context):
         """Streams synthetic examples. A class that several tasks taught has an expert of each, and its rows are drawn from
         them in proportion to the examples of the class that each learned from. Message order: a `header`, then `chunk`s;
@@ -296,6 +339,16 @@ def add_MemoryServiceServicer_to_server(servicer, server):
             'ForgetTask': grpc.unary_unary_rpc_method_handler(
                     servicer.ForgetTask,
                     request_deserializer=memory__api_dot_v1_dot_memory__pb2.ForgetTaskRequest.FromString,
+                    response_serializer=memory__api_dot_v1_dot_memory__pb2.Memory.SerializeToString,
+            ),
+            'ExportMemory': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportMemory,
+                    request_deserializer=memory__api_dot_v1_dot_memory__pb2.ExportMemoryRequest.FromString,
+                    response_serializer=memory__api_dot_v1_dot_memory__pb2.ExportMemoryResponse.SerializeToString,
+            ),
+            'ImportMemory': grpc.stream_unary_rpc_method_handler(
+                    servicer.ImportMemory,
+                    request_deserializer=memory__api_dot_v1_dot_memory__pb2.ImportMemoryRequest.FromString,
                     response_serializer=memory__api_dot_v1_dot_memory__pb2.Memory.SerializeToString,
             ),
             'Sample': grpc.unary_stream_rpc_method_handler(
@@ -583,6 +636,60 @@ class MemoryService(object):
             target,
             '/memory_api.v1.MemoryService/ForgetTask',
             memory__api_dot_v1_dot_memory__pb2.ForgetTaskRequest.SerializeToString,
+            memory__api_dot_v1_dot_memory__pb2.Memory.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportMemory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/memory_api.v1.MemoryService/ExportMemory',
+            memory__api_dot_v1_dot_memory__pb2.ExportMemoryRequest.SerializeToString,
+            memory__api_dot_v1_dot_memory__pb2.ExportMemoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportMemory(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/memory_api.v1.MemoryService/ImportMemory',
+            memory__api_dot_v1_dot_memory__pb2.ImportMemoryRequest.SerializeToString,
             memory__api_dot_v1_dot_memory__pb2.Memory.FromString,
             options,
             channel_credentials,

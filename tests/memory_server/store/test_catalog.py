@@ -1,12 +1,15 @@
 import hashlib
 import sqlite3
 import stat
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import event
 
 from dgm_core.errors import CannotForget
 from dgm_core.manifest import DataSpec, ExpertEntry, Learned, Manifest, Shared, TaskEntry
@@ -18,6 +21,7 @@ from memory_server.errors import (
     UnknownRevision,
     UnknownTask,
 )
+from memory_server.store import revisions
 from memory_server.store.catalog import INTERRUPTED, Catalog
 from memory_server.store.errors import NewerFormat
 from memory_server.store.records import TaskRecord, TaskState
@@ -315,7 +319,7 @@ def test_a_catalog_that_fails_while_it_forgets_is_as_it_was(digits, commit, monk
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(digits, "_add_revision", full)
+    monkeypatch.setattr(revisions, "add_revision", full)
     with pytest.raises(OSError, match="No space"):
         digits.forget("digits", "t1")
     assert (digits.manifest("digits"), digits.tasks("digits"), digits.digests()) == before
@@ -333,6 +337,27 @@ def test_not_a_byte_of_a_forgotten_task_stays_in_the_files_of_the_catalog(digits
     for name in ("mrs-smith", "mrs-smith-too"):
         digits.forget("digits", name)
     assert traces() == []
+
+
+def test_each_commit_writes_as_much_however_many_tasks_there_are(digits, commit, tmp_path):
+    rows, sizes = Counter(), {}
+    for index in range(121):
+
+        def count(_connection, cursor, statement, *_, index=index):
+            rows[index] += 0 if statement.startswith("SELECT") else max(0, cursor.rowcount)
+
+        event.listen(digits._database._engine, "after_cursor_execute", count)
+        commit(f"t{index:03}")
+        event.remove(digits._database._engine, "after_cursor_execute", count)
+        sizes[index] = _size(tmp_path / "catalog.sqlite")
+    assert len({rows[index] for index in range(4, 121)}) == 1
+    assert rows[120] < 15
+    assert sizes[120] - sizes[80] < 2 * (sizes[80] - sizes[40]) < 200_000
+
+
+def _size(path):
+    with closing(sqlite3.connect(path)) as db:
+        return db.execute("SELECT (SELECT * FROM pragma_page_count) * (SELECT * FROM pragma_page_size)").fetchone()[0]
 
 
 def test_what_was_in_flight_when_the_server_stopped_has_failed(digits, record):

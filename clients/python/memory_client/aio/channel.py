@@ -62,11 +62,12 @@ class Connection(Endpoint):
                 pause = patience.next_pause(error)
             await asyncio.sleep(pause)
 
-    async def step(self, call: Any, awaitable: Awaitable[T], ending: Ending | None = None) -> T:
+    async def step(self, call: Any, awaitable: Awaitable[T], ending: Ending | None = None, patient: bool = False) -> T:
         """The outcome of one step of a call, which is cancelled if the step is.
 
         Arguments:
             ending: knows how the server ended a call that takes messages.
+            patient: whether it may take as long as the connection is alive.
 
         Raises:
             Silent: it took longer than `silence` seconds.
@@ -74,7 +75,7 @@ class Connection(Endpoint):
         """
         step = asyncio.ensure_future(awaitable)
         try:
-            async with asyncio.timeout(self.silence) as patience:
+            async with asyncio.timeout(None if patient else self.silence) as patience:
                 with self._failures(ending):
                     return await asyncio.shield(step)
         except TimeoutError:

@@ -2,20 +2,19 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Any
 
 from memory_api.v1 import memory_pb2 as pb
 
 from memory_client import _decode
-from memory_client._lesson import Lesson, Resending, goes_on, learned, not_in_time, not_reported, not_taken
-from memory_client.aio._ending import Ending
+from memory_client._lesson import Lesson, Resending, goes_on, learned, not_in_time, not_reported
+from memory_client.aio._outbox import Outbox
 from memory_client.aio._reading import Reading, persistent
-from memory_client.aio.channel import Connection, Silent
+from memory_client.aio.channel import Connection
 from memory_client.errors import (
     InvalidInput,
-    MemoryServiceError,
     ServerBusy,
     ServerUnavailable,
     UnknownMemory,
@@ -23,8 +22,6 @@ from memory_client.errors import (
 )
 from memory_client.progress import ProgressListener, Quiet
 from memory_client.types import Task, TaskState
-
-T = TypeVar("T")
 
 
 class TaskHandle:
@@ -128,19 +125,18 @@ class Upload:
     async def _attempt(self, stream: Any) -> Task:
         async with aclosing(self._messages(stream)) as messages:
             first = await anext(messages)  # before the call is made: what is no batch costs none
-            call = self._connection.stub.LearnTask()
-            ending = Ending(call)
+            outbox: Outbox[pb.Task] = Outbox(self._connection, self._connection.stub.LearnTask)
             try:
-                going_on = await self._put(call, ending, first)
+                going_on = await outbox.put(first)
                 while going_on and (message := await anext(messages, None)) is not None:
-                    going_on = await self._put(call, ending, message)
-                return _decode.task(await self._reply(call, ending))
+                    going_on = await outbox.put(message)
+                return _decode.task(await outbox.reply())
             except InvalidInput as error:
                 if error.status is None:
                     raise
                 raise as_rejection(error) from None
             finally:
-                call.cancel()
+                outbox.close()
 
     async def _messages(self, stream: Any) -> AsyncGenerator[pb.LearnTaskRequest, None]:
         lesson = Lesson(self._header, self._listener)
@@ -154,28 +150,6 @@ class Upload:
             messages = lesson.of(stream)
             while (following := await asyncio.to_thread(_next, messages)) is not None:
                 yield following
-
-    async def _put(self, call: Any, ending: Ending, message: pb.LearnTaskRequest) -> bool:
-        """Sends a message; False once the call has ended: its answer says why."""
-        try:
-            await self._step(call, ending, call.write(message))
-        except (MemoryServiceError, asyncio.InvalidStateError):
-            if not call.done():
-                raise
-            return False
-        return True
-
-    async def _reply(self, call: Any, ending: Ending) -> pb.Task:
-        """Ends the messages and waits for the answer."""
-        await self._step(call, ending, call.done_writing())
-        reply: pb.Task = await self._step(call, ending, call)
-        return reply
-
-    async def _step(self, call: Any, ending: Ending, awaitable: Awaitable[T]) -> T:
-        try:
-            return await self._connection.step(call, awaitable, ending)
-        except Silent:
-            raise not_taken(self._connection.target, self._connection.silence) from None
 
 
 def _next(messages: Iterator[pb.LearnTaskRequest]) -> pb.LearnTaskRequest | None:

@@ -1,20 +1,29 @@
 """A generative memory on a server, as an asynchronous learner uses it."""
 
+import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any, Literal, Self, overload
 
+import grpc
 import numpy as np
 from memory_api.v1 import memory_pb2 as pb
 from numpy.typing import DTypeLike, NDArray
 
 from memory_client import _decode
 from memory_client._requests import Classes, Requests, labelled
+from memory_client._transfer import Download, upload
+from memory_client.aio._outbox import Outbox
 from memory_client.aio._reading import Reading
 from memory_client.aio._streaming import batches, collect
-from memory_client.aio.channel import Connection
+from memory_client.aio.channel import Connection, Silent
 from memory_client.aio.learning import TaskHandle, Upload
+from memory_client.channel import Patience
+from memory_client.errors import ServerUnavailable, UnknownMemory
 from memory_client.interpolation import Ends
-from memory_client.progress import ProgressListener, listener
+from memory_client.progress import ProgressListener, TransferListener, listener
 from memory_client.sampling import Batch, Rebatcher
 from memory_client.types import Label, Layout, MemoryInfo, Task
 
@@ -241,6 +250,43 @@ class Memory:
         """Deletes the memory with all that it learned, cancels its tasks and ends its streams."""
         await self._connection.unary("DeleteMemory", pb.DeleteMemoryRequest(name=self.name))
 
+    async def export(self, path: str | PathLike[str], *, progress: bool | TransferListener | None = None) -> None:
+        """Writes the memory into one file, see `memory_client.Memory.export`."""
+        shown, patience = listener(progress), Patience(self._connection.reconnect)
+        try:
+            while True:
+                try:
+                    return await self._exported(Path(path), shown)
+                except ServerUnavailable as error:
+                    pause = patience.next_pause(error)
+                await asyncio.sleep(pause)
+        finally:
+            shown.close()
+
+    @classmethod
+    async def import_file(
+        cls,
+        target: str,
+        path: str | PathLike[str],
+        name: str,
+        *,
+        timeout: float = 30.0,
+        reconnect: float = 10.0,
+        progress: bool | TransferListener | None = None,
+    ) -> Self:
+        """Makes a memory of an exported file, see `memory_client.Memory.import_file`."""
+        memory, shown = cls(target, name, timeout=timeout, reconnect=reconnect), listener(progress)
+        try:
+            with contextlib.suppress(UnknownMemory):  # sees that a server answers
+                await memory._info(brief=True)
+            await memory._import(Path(path), shown)
+        except BaseException:
+            await memory.close()
+            raise
+        finally:
+            shown.close()
+        return memory
+
     @staticmethod
     async def list(
         target: str = "localhost:50051", timeout: float = 30.0, reconnect: float = 10.0
@@ -256,3 +302,26 @@ class Memory:
     async def _info(self, *, brief: bool) -> MemoryInfo:
         request = pb.GetMemoryRequest(name=self.name, brief=brief)
         return _decode.memory(await self._connection.unary("GetMemory", request))
+
+    async def _exported(self, path: Path, shown: TransferListener) -> None:
+        call = self._connection.stub.ExportMemory(pb.ExportMemoryRequest(memory=self.name))
+        try:
+            with Download(path, shown) as download:
+                while (message := await self._connection.step(call, call.read())) is not grpc.aio.EOF:
+                    await asyncio.to_thread(download.take, message)
+                await asyncio.to_thread(download.finish)
+        except Silent:
+            raise self._connection.silent() from None
+        finally:
+            call.cancel()
+
+    async def _import(self, path: Path, shown: TransferListener) -> None:
+        outbox: Outbox[pb.Memory] = Outbox(self._connection, self._connection.stub.ImportMemory, patient=True)
+        try:
+            messages = upload(path, self.name, shown)
+            going_on = True
+            while going_on and (message := await asyncio.to_thread(next, messages, None)) is not None:
+                going_on = await outbox.put(message)
+            await outbox.reply()
+        finally:
+            outbox.close()

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from memory_client.cli import growth, interpolation, learning, memories, sampling, tasks
+from memory_client.cli import growth, interpolation, learning, memories, sampling, tasks, transfers
 from memory_client.cli.group import CommandGroup
 from memory_client.cli.session import Session
 
@@ -15,7 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for module in (learning, sampling, interpolation, tasks, memories, growth):
+for module in (learning, sampling, interpolation, tasks, memories, transfers, growth):
     module.register(app)
 
 

@@ -8,12 +8,13 @@ from memory_client.types import Task, TaskState
 
 
 class Bars:
-    """Shows an upload and a task on a console; a listener for `learn_task(progress=)`."""
+    """Shows an upload, a task or a file on a console; a listener for `progress=` of any method."""
 
     def __init__(self, console: Console) -> None:
         self._bars = Progress(TextColumn("{task.description}", markup=False), BarColumn(), console=console)
         self._upload: TaskID | None = None
         self._learning: TaskID | None = None
+        self._file: TaskID | None = None
 
     def sent(self, rows: int, nbytes: int) -> None:
         """Shows how much has been uploaded; its end is not known before it comes."""
@@ -28,6 +29,14 @@ class Bars:
             self._bars.start()
             self._learning = self._bars.add_task("", total=1.0)
         self._bars.update(self._learning, description=describe(task), completed=_fraction(task))
+
+    def moved(self, nbytes: int, total: int) -> None:
+        """Shows how much of a file has been moved."""
+        if self._file is None:
+            self._bars.start()
+            self._file = self._bars.add_task("")
+        text = f"{nbytes / 1e6:.1f} of {total / 1e6:.1f} MB"
+        self._bars.update(self._file, description=text, completed=nbytes, total=total)
 
     def close(self) -> None:
         """Leaves the last state on the screen."""
