@@ -40,6 +40,11 @@ class Settings(BaseSettings):
         description="Put samples into memory that clients of this user on this host share, instead of sending them.",
     )
     data_dir: Path = Field(Path("memory-data"), description="Directory of all that is kept; made if it is not there.")
+    encryption_key_file: Path | None = Field(
+        None,
+        description="File of mode 0600 with the key that encrypts what is kept, 64 hexadecimal digits; the environment "
+        "variable MEMORY_SERVER_ENCRYPTION_KEY may hold the key itself instead. Unset: nothing is encrypted.",
+    )
     device: str = Field("auto", description="Where to compute: cpu, cuda, cuda:1, ...; auto: CUDA if there is any.")
     ingest_budget_bytes: int = Field(
         2 << 30, gt=0, description="Bytes of raw data that tasks not learned yet may hold together, in memory only."

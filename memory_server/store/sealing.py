@@ -10,6 +10,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from memory_server.errors import Broken, CannotStart
 
 KEY_BYTES = 32
+KEY_VARIABLE = "MEMORY_SERVER_ENCRYPTION_KEY"
+"""The environment variable that may hold the key; there is no such option, because command lines are public."""
+
 _NONCE_BYTES = 12
 
 
@@ -80,3 +83,17 @@ class SealingKey:
             return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], context.encode())
         except (InvalidTag, ValueError):
             raise Unsealable(context) from None
+
+
+def configured_key(path: Path | None) -> SealingKey | None:
+    """The key that the operator gave: in a file, or in the environment; None if in neither.
+
+    Raises:
+        BadKey: it cannot be read or is malformed, or there are two.
+    """
+    text = os.environ.get(KEY_VARIABLE)
+    if path is not None and text:
+        raise BadKey(f"there are two encryption keys, in --encryption-key-file {path} and in {KEY_VARIABLE}; keep one")
+    if path is not None:
+        return SealingKey.read(path)
+    return SealingKey.from_text(text) if text else None

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory_server.store.sealing import BadKey, SealingKey, Unsealable
+from memory_server.store.sealing import KEY_VARIABLE, BadKey, SealingKey, Unsealable, configured_key
 
 
 @given(content=st.binary(max_size=200), context=st.text(max_size=20))
@@ -58,3 +58,17 @@ def test_a_malformed_key_is_refused_without_repeating_it(text):
     with pytest.raises(BadKey) as refused:
         SealingKey.from_text(text)
     assert not text or text not in str(refused.value)
+
+
+def test_the_key_of_an_operator_is_in_a_file_or_in_the_environment_but_not_in_both(tmp_path, monkeypatch):
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    path, kept, exported = tmp_path / "key", SealingKey.new(), SealingKey.new()
+    path.write_text(kept.secret.hex())
+    path.chmod(0o600)
+    assert configured_key(None) is None
+    assert configured_key(path).secret == kept.secret
+
+    monkeypatch.setenv(KEY_VARIABLE, exported.secret.hex())
+    assert configured_key(None).secret == exported.secret
+    with pytest.raises(BadKey, match=f"two encryption keys.*{KEY_VARIABLE}"):
+        configured_key(path)
