@@ -28,6 +28,7 @@ from memory_server.store.schema import (
 )
 
 INTERRUPTED = "the server stopped before this task was learned and its data is gone; send it again"
+INTERRUPTED_REASON = "TASK_INTERRUPTED"
 
 Clock = Callable[[], float]
 """Seconds since 1970."""
@@ -213,7 +214,8 @@ class Catalog:
     def fail_interrupted(self) -> int:
         """Fails the tasks that a stopped server left in flight; returns how many there were."""
         final = [state.value for state in TaskState if state.final]
-        values = {"state": TaskState.FAILED.value, "error": INTERRUPTED, "finished_unix_ms": self._now()}
+        why = {"error": INTERRUPTED, "error_reason": INTERRUPTED_REASON}
+        values = {"state": TaskState.FAILED.value, **why, "finished_unix_ms": self._now()}
         with self._write() as db:
             return db.execute(update(tasks).where(tasks.c.state.not_in(final)).values(values)).rowcount
 
