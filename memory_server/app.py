@@ -22,6 +22,7 @@ from memory_server.learning.admission import IngestBudget
 from memory_server.learning.executor import LocalProcessExecutor
 from memory_server.learning.gate import Gate
 from memory_server.learning.queue import TaskQueue
+from memory_server.learning.watchdog import Bounds
 from memory_server.learning.worker import keep_data_private
 from memory_server.sampling import runtime
 from memory_server.sampling.engine import SamplingEngine
@@ -81,7 +82,9 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         engine = SamplingEngine(store.catalog.manifest, experts, settings.samplers(cuda), gate.waited_for)
         stack.callback(engine.close)
         budget = IngestBudget(settings.ingest_budget_bytes, settings.max_queue)
-        executor = LocalProcessExecutor(store.blobs.directory, gate, str(device), settings.trainers(cuda))
+        executor = LocalProcessExecutor(
+            store.blobs.directory, gate, str(device), settings.trainers(cuda), _bounds(settings)
+        )
         queue = TaskQueue(store, executor, engine, parallel=settings.workers(cuda))
         limits = Limits(settings.max_samples_per_request, settings.upload_idle_seconds, settings.shared_memory)
         service = MemoryService(store, Library(settings.data_dir / BASES), budget, queue, engine, limits)
@@ -106,6 +109,10 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
             service.drain()
             engine.drain()
             await asyncio.gather(server.stop(settings.grace_seconds), queue.close())
+
+
+def _bounds(settings: Settings) -> Bounds:
+    return Bounds(settings.worker_bytes, settings.task_seconds_limit or None, settings.worker_silence_seconds)
 
 
 def _server(settings: Settings, telemetry: Telemetry, service: MemoryService) -> grpc.aio.Server:

@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ENVIRONMENT_PREFIX = "MEMORY_SERVER_"
 _MOST_TRAINERS = 8
+_CONTROL_GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of this process, as a container sees it
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -72,6 +73,18 @@ class Settings(BaseSettings):
         ge=0,
         description="Threads of a process that learns; 0: all cores but one, shared by the learners; at most 8.",
     )
+    worker_memory_bytes: int = Field(
+        0,
+        ge=0,
+        description="Bytes of memory that a process that learns may fill, its data included, before its task fails; "
+        "0: four fifths of what the machine or the server's control group has.",
+    )
+    task_seconds_limit: float = Field(
+        0.0, ge=0, description="Seconds that a task may take to learn before it fails; 0: no limit."
+    )
+    worker_silence_seconds: float = Field(
+        300.0, gt=0, description="Seconds without a sign of life after which a process that learns is taken to hang."
+    )
     learning_share: float = Field(
         0,
         ge=0,
@@ -110,6 +123,11 @@ class Settings(BaseSettings):
         # does not depend on who learns now, or the same data would give other weights beside another task.
         return self.training_threads or max(1, min(_MOST_TRAINERS, (_cores() - 1) // self.workers(cuda)))
 
+    @property
+    def worker_bytes(self) -> int:
+        """What a process that learns may fill. The kernel ends it before the server if several fill more together."""
+        return self.worker_memory_bytes or _memory_bytes() * 4 // 5
+
     def learners_share(self, cuda: bool) -> float:
         """What learning keeps of the device while samples are waited for."""
         return self.learning_share or (0.5 if cuda else 1.0)
@@ -117,3 +135,12 @@ class Settings(BaseSettings):
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0))
+
+
+def _memory_bytes() -> int:
+    """What the machine has, or the control group if that is less."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        return min(machine, int(_CONTROL_GROUP_LIMIT.read_text()))
+    except (OSError, ValueError):  # no control group, or "max"
+        return machine

@@ -6,8 +6,8 @@ import structlog
 
 from dgm_core.errors import CannotLearn, QualityTooLow, TrainingDiverged
 from memory_server.errors import MemoryServerError
-from memory_server.learning.errors import LearningFailed, WorkerDied
-from memory_server.store.catalog import INTERRUPTED
+from memory_server.learning.errors import LearningFailed, OutOfMemory, TaskTimedOut, WorkerDied, WorkerSilent
+from memory_server.store.catalog import INTERRUPTED, INTERRUPTED_REASON
 from memory_server.store.records import TaskState
 
 REASONS: dict[type[Exception], str] = {
@@ -15,6 +15,9 @@ REASONS: dict[type[Exception], str] = {
     TrainingDiverged: "TRAINING_DIVERGED",
     CannotLearn: "CANNOT_LEARN",
     WorkerDied: "WORKER_DIED",
+    OutOfMemory: "OUT_OF_MEMORY",
+    TaskTimedOut: "TASK_TIMED_OUT",
+    WorkerSilent: "WORKER_SILENT",
 }
 """What failed -> the name that the wire has for it."""
 
@@ -29,7 +32,7 @@ class Ending:
 
 
 CANCELLED = Ending(TaskState.CANCELLED)
-SERVER_STOPPED = Ending(TaskState.FAILED, INTERRUPTED)
+SERVER_STOPPED = Ending(TaskState.FAILED, INTERRUPTED, INTERRUPTED_REASON)
 
 
 def failure(error: Exception, memory: str, task: str) -> Ending:

@@ -27,8 +27,40 @@ class WorkerDied(Broken):
 class OutOfMemory(Broken):
     """Learning needed more memory than there is."""
 
-    def __init__(self) -> None:
-        super().__init__("learning ran out of memory; send fewer rows, or give the server or its device more memory")
+    def __init__(
+        self, cause: str = "learning ran out of memory; send fewer rows, or give the server or its device more memory"
+    ) -> None:
+        super().__init__(cause)
+
+
+class WorkerTooLarge(OutOfMemory):
+    """The worker needed more memory than the operator grants it. `bound` is in bytes."""
+
+    def __init__(self, bound: int) -> None:
+        super().__init__(
+            f"learning needed more than the {bound} bytes of memory that a worker may fill; nothing was kept: send "
+            "fewer rows, or start the server with a larger --worker-memory-bytes"
+        )
+
+
+class TaskTimedOut(Broken):
+    """Learning took longer than the operator grants a task."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"learning took longer than the {seconds:g} s that a task may take; nothing was kept: send it again with "
+            "fewer steps or seconds, or start the server with a larger --task-seconds-limit"
+        )
+
+
+class WorkerSilent(Broken):
+    """The worker hangs: it gave no sign of life."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"the worker process gave no sign of life for {seconds:g} s and was ended; nothing was kept, send the "
+            "task again"
+        )
 
 
 class LearningFailed(Broken):

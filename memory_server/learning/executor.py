@@ -2,18 +2,19 @@
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from dgm_core.manifest import Learned, Manifest, Shared
 from dgm_core.memory import Progress
 from memory_server.learning.buffer import IngestBuffer
-from memory_server.learning.errors import WorkerDied
+from memory_server.learning.errors import OutOfMemory, WorkerDied
 from memory_server.learning.frames import Frame, encode, read_async
 from memory_server.learning.gate import Gate
 from memory_server.learning.messages import (
@@ -27,6 +28,7 @@ from memory_server.learning.messages import (
     read_restored,
     restoring_frame,
 )
+from memory_server.learning.watchdog import Bounds, Watchdog, kills_for_memory
 
 _WORKER = "memory_server.learning.worker"
 _SPINS = {"GOMP_SPINCOUNT": "1000", "OMP_WAIT_POLICY": "passive"}
@@ -47,7 +49,7 @@ class Executor(Protocol):
 
         Raises:
             CannotLearn, QualityTooLow, TrainingDiverged: as raised by the memory.
-            WorkerDied, OutOfMemory, LearningFailed: the rest.
+            WorkerDied, WorkerSilent, OutOfMemory, TaskTimedOut, LearningFailed: the rest.
         """
         ...
 
@@ -55,7 +57,7 @@ class Executor(Protocol):
         """Makes anew what a memory shares, from its experts alone.
 
         Raises:
-            WorkerDied, OutOfMemory, LearningFailed: it did not come to its end.
+            WorkerDied, WorkerSilent, OutOfMemory, TaskTimedOut, LearningFailed: it did not come to its end.
         """
         ...
 
@@ -69,12 +71,14 @@ class LocalProcessExecutor:
         device: where to train, as torch names it.
         threads: for torch on the CPU.
         gate: has the workers make way for sampling.
+        bounds: what each worker may take.
     """
 
     blobs: Path
     gate: Gate
     device: str = "cpu"
     threads: int = 1
+    bounds: Bounds = field(default_factory=Bounds)
 
     async def learn(self, job: Job, data: IngestBuffer, report: Callable[[Progress], None]) -> Learned:
         """See `Executor.learn`."""
@@ -92,13 +96,15 @@ class LocalProcessExecutor:
     async def _answer(self, work: Frame, inherited: tuple[int, ...], report: Callable[[Progress], None]) -> Frame:
         """Starts a worker, has it do what a frame says, and gives its last frame. Raises what went wrong there."""
         ours, theirs = socket.socketpair()
+        killed_before = kills_for_memory()
         with ours:
             with theirs:
                 process = await self._start(theirs, inherited)
+            watchdog = Watchdog(process.pid, self.bounds)
             try:
-                return await _follow(ours, work, report)
+                return await watchdog.guard(_follow(ours, work, report, watchdog.heard))
             except ConnectionError:
-                raise WorkerDied(await process.wait()) from None
+                raise _death(await process.wait(), kills_for_memory() > killed_before) from None
             finally:
                 await _kill(process)
 
@@ -113,24 +119,33 @@ class LocalProcessExecutor:
         )
 
 
-async def _follow(connection: socket.socket, work: Frame, report: Callable[[Progress], None]) -> Frame:
+async def _follow(
+    connection: socket.socket, work: Frame, report: Callable[[Progress], None], heard: Callable[[], None]
+) -> Frame:
     reader, writer = await asyncio.open_unix_connection(sock=connection)
     try:
         writer.writelines(encode(work))
         await writer.drain()
-        return await _last(reader, report)
+        return await _last(reader, report, heard)
     finally:
         writer.transport.abort()
 
 
-async def _last(reader: asyncio.StreamReader, report: Callable[[Progress], None]) -> Frame:
+async def _last(reader: asyncio.StreamReader, report: Callable[[Progress], None], heard: Callable[[], None]) -> Frame:
     while (frame := await read_async(reader)) is not None:
+        heard()
         if frame.kind == "error":
             raise read_error(frame)
-        if frame.kind != "progress":
+        if frame.kind == "progress":
+            report(read_progress(frame))
+        elif frame.kind != "alive":
             return frame
-        report(read_progress(frame))
     raise ConnectionResetError("the worker closed its end without an answer")
+
+
+def _death(status: int, memory_ran_out: bool) -> WorkerDied | OutOfMemory:
+    """What the end of a worker that gave no answer means."""
+    return OutOfMemory() if status == -signal.SIGKILL and memory_ran_out else WorkerDied(status)
 
 
 async def _kill(process: asyncio.subprocess.Process) -> None:

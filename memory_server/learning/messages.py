@@ -8,6 +8,8 @@ from dgm_core.memory import Progress, Terms
 from memory_server.learning.errors import LearningFailed, OutOfMemory
 from memory_server.learning.frames import Frame
 
+_CPU_EXHAUSTED = "DefaultCPUAllocator: can't allocate memory"  # torch raises a RuntimeError where CUDA has a class
+
 
 @dataclass(frozen=True)
 class Job:
@@ -89,6 +91,11 @@ def read_progress(frame: Frame) -> Progress:
     return Progress(**frame.body)
 
 
+def alive_frame() -> Frame:
+    """Worker to server, any number of times: it is at work, though there is no progress to report."""
+    return Frame("alive")
+
+
 def learned_frame(manifest: Manifest, learned: Learned) -> Frame:
     """Worker to server, last: the new part of the manifest as text, the blobs as payloads."""
     added = replace(manifest, tasks=(learned.entry,), shared=learned.shared, revision=learned.revision)
@@ -124,7 +131,7 @@ def read_error(frame: Frame) -> Exception:
     kind, message = frame.body["kind"], frame.body["message"]
     if kind == CannotLearn.__name__:
         return CannotLearn(frame.body["field"], message)
-    if kind in ("MemoryError", "OutOfMemoryError"):
+    if kind in ("MemoryError", "OutOfMemoryError") or _CPU_EXHAUSTED in message:
         return OutOfMemory()
     for known in (QualityTooLow, TrainingDiverged):
         if kind == known.__name__:

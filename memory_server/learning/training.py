@@ -17,6 +17,7 @@ from memory_server.learning.messages import (
     Inherited,
     Job,
     Place,
+    alive_frame,
     error_frame,
     learned_frame,
     progress_frame,
@@ -24,6 +25,7 @@ from memory_server.learning.messages import (
     read_restoring,
     restored_frame,
 )
+from memory_server.learning.pulse import beat_while_computing
 from memory_server.store.blobs import BlobStore
 
 SECONDS_BETWEEN_REPORTS = 0.5
@@ -35,6 +37,7 @@ Send = Callable[[Frame], None]
 def run(frame: Frame, send: Send) -> None:
     """Does what a frame asks for; sends progress, then the result or why there is none."""
     try:
+        beat_while_computing(lambda: send(alive_frame()))
         work = _restore if frame.kind == "restoring" else _learn
         send(work(frame, throttled(send)))
     except Exception as error:  # Whatever it is, the server must hear of it.

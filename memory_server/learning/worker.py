@@ -10,6 +10,8 @@ import signal
 import socket
 import sys
 import threading
+from contextlib import suppress
+from pathlib import Path
 from typing import BinaryIO
 
 from memory_server.learning.frames import Frame, encode, read
@@ -17,12 +19,14 @@ from memory_server.learning.frames import Frame, encode, read
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _NICENESS = 10
+_FIRST_TO_GO = "1000"
 
 
 def main(arguments: list[str]) -> None:
     """Reads from the inherited socket what there is to do, does it, and answers there."""
     descriptor, server = map(int, arguments)
     die_with(server)
+    die_before_others()
     keep_data_private()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the server decides what it means
     os.nice(_NICENESS)
@@ -42,6 +46,12 @@ def die_with(server: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != server:
         sys.exit("the server died before its worker had started")
+
+
+def die_before_others() -> None:
+    """Has the kernel choose this process, and not the server, when the machine runs out of memory."""
+    with suppress(OSError):  # a container may forbid it; then the kernel chooses by size
+        Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO)
 
 
 def keep_data_private() -> None:

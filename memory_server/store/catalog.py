@@ -17,6 +17,7 @@ from memory_server.store.records import Committed, Forgotten, MemoryRecord, Port
 from memory_server.store.schema import VERSION, blobs, metadata, schema_version
 
 INTERRUPTED = "the server stopped before this task was learned and its data is gone; send it again"
+INTERRUPTED_REASON = "TASK_INTERRUPTED"
 
 Clock = Callable[[], float]
 """Seconds since 1970."""
@@ -221,7 +222,7 @@ class Catalog:
     def fail_interrupted(self) -> int:
         """Fails the tasks that a stopped server left in flight; returns how many there were."""
         with self._database.write() as db:
-            return lessons.fail_unfinished(db, INTERRUPTED, self._now())
+            return lessons.fail_unfinished(db, INTERRUPTED, INTERRUPTED_REASON, self._now())
 
     def _prepare(self) -> None:
         found = self._version()

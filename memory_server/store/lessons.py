@@ -56,10 +56,10 @@ def moved(db: Connection, memory: str, since: int, revision: int) -> None:
     db.execute(update(tasks).where(later).values(revision=revision))
 
 
-def fail_unfinished(db: Connection, error: str, now: int) -> int:
+def fail_unfinished(db: Connection, error: str, reason: str, now: int) -> int:
     """Fails every task that is not in a final state; returns how many there were."""
     final = [state.value for state in TaskState if state.final]
-    values = {"state": TaskState.FAILED.value, "error": error, "finished_unix_ms": now}
+    values = {"state": TaskState.FAILED.value, "error": error, "error_reason": reason, "finished_unix_ms": now}
     return db.execute(update(tasks).where(tasks.c.state.not_in(final)).values(values)).rowcount
 
 

@@ -16,6 +16,7 @@ from memory_client import (
     TaskCancelled,
     TaskFailed,
     TaskFinished,
+    TaskInterrupted,
     TaskRejected,
     TaskState,
     UnknownTask,
@@ -230,7 +231,8 @@ def test_waiting_for_a_silent_server_fails(memory, service):
     ("state", "reason", "error"),
     [
         (pb.FAILED, "QUALITY_TOO_LOW", QualityTooLow),
-        (pb.FAILED, "WORKER_DIED", TaskFailed),
+        (pb.FAILED, "WORKER_SILENT", TaskFailed),
+        (pb.FAILED, "TASK_INTERRUPTED", TaskInterrupted),
         (pb.FAILED, "", TaskFailed),
         (pb.CANCELLED, "", TaskCancelled),
     ],

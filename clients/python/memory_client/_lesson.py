@@ -87,7 +87,7 @@ class Resending:
 
 
 def learned(task: Task) -> Task:
-    """The task, if it was learned. Raises TaskFailed, QualityTooLow or TaskCancelled if it ended otherwise."""
+    """The task, if it was learned. Raises TaskFailed or one of its kinds, or TaskCancelled, if it ended otherwise."""
     if task.state is TaskState.CANCELLED:
         raise TaskCancelled(f"task {task.name!r} was cancelled and nothing was kept; teach it again when you want it")
     if task.state is TaskState.FAILED:

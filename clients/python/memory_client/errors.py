@@ -5,7 +5,8 @@ MemoryServiceError
 │   └── DamagedExport                     the file is no exported memory, or not a whole one
 ├── UnknownMemory, UnknownTask, UnknownClass, UnknownRevision, EmptyMemory
 ├── MemoryExists, MemoryMismatch, TaskExists, TaskFinished, TaskUnfinished, TaskInUse, TaskTooLarge, CannotInterpolate
-├── TaskFailed ── QualityTooLow           the task ended without being learned
+├── TaskFailed                            the task ended without being learned
+│   └── QualityTooLow, TaskInterrupted
 ├── TaskCancelled
 ├── DamagedMemory                         the server's disk has lost a part of it; its operator must act
 ├── ServerBusy                            come back after `retry_after` seconds
@@ -139,6 +140,10 @@ class QualityTooLow(TaskFailed):
     """The task stayed below the caller's `min_quality`; nothing was kept."""
 
 
+class TaskInterrupted(TaskFailed):
+    """The server stopped or crashed before the task was learned, and its data is gone; send it again."""
+
+
 class TaskCancelled(MemoryServiceError):
     """The task was cancelled; nothing was kept."""
 
@@ -202,7 +207,11 @@ BY_REASON: Mapping[str, type[MemoryServiceError]] = {
     "QUALITY_TOO_LOW": QualityTooLow,
     "TRAINING_DIVERGED": TaskFailed,
     "CANNOT_LEARN": TaskFailed,
+    "OUT_OF_MEMORY": TaskFailed,
+    "TASK_TIMED_OUT": TaskFailed,
+    "WORKER_SILENT": TaskFailed,
     "WORKER_DIED": TaskFailed,
+    "TASK_INTERRUPTED": TaskInterrupted,
 }
 """Every reason that memory.proto names -> the class that a caller catches."""
 

@@ -13,9 +13,18 @@ from dgm_core.errors import CannotLearn
 from dgm_core.manifest import Manifest
 from dgm_core.memories import load_memory
 from dgm_core.memory import Terms
-from memory_server.learning.errors import LearningFailed, WorkerDied
+from memory_server.learning.endings import failure
+from memory_server.learning.errors import (
+    LearningFailed,
+    OutOfMemory,
+    TaskTimedOut,
+    WorkerDied,
+    WorkerSilent,
+    WorkerTooLarge,
+)
 from memory_server.learning.executor import LocalProcessExecutor
 from memory_server.learning.messages import Job
+from memory_server.learning.watchdog import Bounds
 
 ENDLESS = Terms(steps=10_000_000)
 SERVER = Path(__file__).with_name("dying_server.py")
@@ -91,6 +100,51 @@ async def test_a_killed_worker_is_told_by_its_signal(executor, manifest, rows, w
             await asyncio.wait_for(task, 5)
 
 
+async def test_a_worker_killed_when_the_machine_ran_out_of_memory_says_so(
+    executor, manifest, rows, workers, monkeypatch
+):
+    killed = iter([3, 4])
+    monkeypatch.setattr("memory_server.learning.executor.kills_for_memory", lambda: next(killed))
+    with rows() as buffer:
+        task = asyncio.create_task(executor.learn(job(manifest), buffer, lambda _: None))
+        while not workers():
+            await asyncio.sleep(0.01)
+        workers()[0].kill()
+        with pytest.raises(OutOfMemory):
+            await asyncio.wait_for(task, 5)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "error", "reason"),
+    [
+        (Bounds(memory_bytes=32 << 20), WorkerTooLarge, "OUT_OF_MEMORY"),
+        (Bounds(seconds=0.3), TaskTimedOut, "TASK_TIMED_OUT"),
+        (Bounds(silence_seconds=0.3), WorkerSilent, "WORKER_SILENT"),
+    ],
+)
+async def test_a_worker_that_breaks_a_bound_is_ended_and_its_task_says_which(
+    bounds, error, reason, executor, manifest, rows, workers
+):
+    """Loading torch, a process soon fills more than the first bound allows, and gives no sign of life."""
+    with rows() as buffer, pytest.raises(error) as broken:
+        await replace(executor, bounds=bounds).learn(job(manifest), buffer, lambda _: None)
+    assert workers() == []
+    assert failure(broken.value, "digits", "t0").error_reason == reason
+
+
+async def test_a_stopped_worker_is_taken_to_hang_and_ended(executor, manifest, rows, workers):
+    with rows() as buffer:
+        task = asyncio.create_task(
+            replace(executor, bounds=Bounds(silence_seconds=1)).learn(job(manifest), buffer, lambda _: None)
+        )
+        while not workers():
+            await asyncio.sleep(0.01)
+        workers()[0].suspend()
+        with pytest.raises(WorkerSilent, match="1 s"):
+            await asyncio.wait_for(task, 30)
+    assert workers() == []
+
+
 async def test_a_cancelled_worker_is_gone_within_two_seconds(executor, manifest, rows, workers):
     with rows() as buffer:
         task = await learning(executor, manifest, buffer)
@@ -113,11 +167,14 @@ async def test_a_worker_cancelled_while_it_starts_is_gone_too(executor, manifest
         assert workers() == []
 
 
-async def test_a_worker_steps_back_behind_the_server_and_ignores_ctrl_c(executor, manifest, rows, workers):
+async def test_a_worker_steps_back_behind_the_server_even_when_memory_runs_out_and_ignores_ctrl_c(
+    executor, manifest, rows, workers
+):
     with rows() as buffer:
         task = await learning(executor, manifest, buffer)
         (worker,) = workers()
         assert worker.nice() > psutil.Process().nice()
+        assert Path(f"/proc/{worker.pid}/oom_score_adj").read_text() == "1000\n"
         assert worker.rlimit(psutil.RLIMIT_CORE) == (0, 0)
         worker.send_signal(signal.SIGINT)
         await asyncio.sleep(0.2)

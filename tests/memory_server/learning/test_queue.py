@@ -319,7 +319,8 @@ async def test_a_shutdown_wipes_everything_and_fails_what_was_not_learned(queue,
     await teacher.teaches("t0")
     await queue.close()
     assert all(buffer.wiped for buffer in buffers)
-    assert [(task.state, task.error) for task in store.catalog.tasks("digits")] == [(TaskState.FAILED, INTERRUPTED)] * 2
+    ends = [(task.state, task.error, task.error_reason) for task in store.catalog.tasks("digits")]
+    assert ends == [(TaskState.FAILED, INTERRUPTED, "TASK_INTERRUPTED")] * 2
     late = rows()
     with pytest.raises(ShuttingDown):
         await queue.submit(TaskRecord("digits", "t2", (0, 1), 40, "d0"), late, NOTHING)
@@ -375,14 +376,51 @@ async def test_a_killed_worker_fails_its_task_alone(real_queue, submit, workers)
     assert (await finished(real_queue, "t1")).record.state is TaskState.LEARNED
 
 
-async def test_cancelling_a_learning_task_takes_less_than_two_seconds(real_queue, submit, workers):
-    _, buffer = await submit(real_queue, "t0", terms=Terms(steps=10_000_000))
+async def is_starting(queue, workers):
+    while not workers():
+        await asyncio.sleep(0.01)
+
+
+async def is_stopped(queue, workers):
+    await is_starting(queue, workers)
+    workers()[0].suspend()
+
+
+async def reaches(queue, phase):
+    async for status in queue.watch("digits", "t0"):
+        if status.progress is not None and status.progress.phase == phase:
+            return
+
+
+async def is_learning(queue, workers):
+    await reaches(queue, "generator")
+
+
+async def is_evaluating(queue, workers):
+    await reaches(queue, "quality")
+
+
+@pytest.mark.parametrize(
+    ("reached", "steps"),
+    [
+        (is_starting, 10_000_000),
+        (is_stopped, 10_000_000),
+        (is_learning, 10_000_000),
+        pytest.param(is_evaluating, 300, marks=pytest.mark.slow),
+    ],
+)
+async def test_cancelling_takes_less_than_two_seconds_whatever_the_worker_does(
+    reached, steps, real_queue, submit, workers, admission
+):
+    _, buffer = await submit(real_queue, "t0", terms=Terms(steps=steps))
+    _, queued = await submit(real_queue, "t1", terms=Terms(steps=steps))
     async with asyncio.timeout(60):
-        async for status in real_queue.watch("digits", "t0"):
-            if status.progress is not None:
-                break
+        await reached(real_queue, workers)
     before = time.monotonic()
-    assert (await real_queue.cancel("digits", "t0")).record.state is TaskState.CANCELLED
+    for task in ("t1", "t0"):
+        assert (await real_queue.cancel("digits", task)).record.state is TaskState.CANCELLED
     assert time.monotonic() - before < 2.0
     assert buffer.wiped
+    assert queued.wiped
+    assert admission.used == 0
     assert workers() == []

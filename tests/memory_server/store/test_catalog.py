@@ -365,10 +365,10 @@ def test_what_was_in_flight_when_the_server_stopped_has_failed(digits, record):
         digits.admit(record(state.value))
         digits.set_state("digits", state.value, state)
     assert digits.fail_interrupted() == 3
-    states = {task.task: (task.state, task.error) for task in digits.tasks("digits")}
+    states = {task.task: (task.state, task.error, task.error_reason) for task in digits.tasks("digits")}
     for name in ("QUEUED", "LEARNING", "COMMITTING"):
-        assert states[name] == (TaskState.FAILED, INTERRUPTED)
-    assert states["LEARNED"] == (TaskState.LEARNED, "")
+        assert states[name] == (TaskState.FAILED, INTERRUPTED, "TASK_INTERRUPTED")
+    assert states["LEARNED"] == (TaskState.LEARNED, "", "")
 
 
 def test_everything_is_there_after_a_restart(tmp_path, manifest, record, learn):
