@@ -77,6 +77,11 @@ class Settings(BaseSettings):
     metrics_port: int | None = Field(
         None, ge=0, le=65535, description="Port of the Prometheus metrics on the loopback; 0 picks one; unset: none."
     )
+    stuck_seconds: float = Field(
+        600.0,
+        gt=0,
+        description="Seconds after which a running task that makes no progress is called stuck by health checks.",
+    )
     log_level: LogLevel = Field(LogLevel.INFO, description="Least severe messages to log.")
     log_json: bool | None = Field(None, description="Log JSON lines; unset: unless standard error is a terminal.")
     grace_seconds: float = Field(10.0, ge=0, description="Seconds that running calls get to end at shutdown.")

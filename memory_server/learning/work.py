@@ -2,6 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 from dgm_core.manifest import Learned
@@ -68,6 +69,7 @@ class Lesson(Work):
         buffer: its data.
         terms: what it may take.
         alone: it may not be learned beside others of its memory.
+        told: called with its status at every change.
 
     Attributes:
         live: its status, for those who watch.
@@ -77,9 +79,16 @@ class Lesson(Work):
 
     doing: asyncio.Task[Learned] | None
 
-    def __init__(self, record: TaskRecord, buffer: IngestBuffer, terms: Terms, alone: bool) -> None:
+    def __init__(
+        self,
+        record: TaskRecord,
+        buffer: IngestBuffer,
+        terms: Terms,
+        alone: bool,
+        told: Callable[[TaskStatus], None],
+    ) -> None:
         super().__init__(record.memory, alone)
-        self.live = LiveStatus(TaskStatus(record))
+        self.live = LiveStatus(TaskStatus(record), told)
         self.buffer = buffer
         self.terms = terms
         self.verdict: Ending | None = None

@@ -15,7 +15,7 @@ from sqlalchemy.engine import RowMapping
 from dgm_core.manifest import Blobs, Learned, Manifest, Shared
 from memory_server.errors import MemoryExists, TaskExists, TaskUnfinished, UnknownMemory, UnknownRevision, UnknownTask
 from memory_server.store.errors import NewerFormat
-from memory_server.store.records import Committed, Forgotten, MemoryRecord, TaskRecord, TaskState
+from memory_server.store.records import Census, Committed, Forgotten, MemoryRecord, TaskRecord, TaskState
 from memory_server.store.schema import (
     VERSION,
     blobs,
@@ -105,6 +105,16 @@ class Catalog:
         """Every blob that something refers to."""
         with self._read() as db:
             return set(db.scalars(select(blobs.c.digest)))
+
+    def census(self, most: int) -> Census:
+        """How much there is, and of up to `most` memories when each learned last; reads no manifest."""
+        latest = func.max(tasks.c.finished_unix_ms)
+        learned = select(tasks.c.memory, latest).where(tasks.c.state == TaskState.LEARNED.value)
+        by_memory = learned.group_by(tasks.c.memory).order_by(latest.desc()).limit(most)
+        with self._read() as db:
+            held = db.scalar(select(func.count()).select_from(memories)) or 0
+            number, size = db.execute(select(func.count(), func.coalesce(func.sum(blobs.c.bytes), 0))).one()
+            return Census(held, number, size, dict(iter(db.execute(by_memory).tuples())))
 
     # Tasks
 
