@@ -150,22 +150,23 @@ def _registry(settings: Settings, stack: AsyncExitStack) -> CollectorRegistry:
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     if settings.metrics_port is not None:
-        _publish(settings.metrics_port, registry, stack)
+        _publish(settings.metrics_host, settings.metrics_port, registry, stack)
     return registry
 
 
-def _publish(port: int, registry: CollectorRegistry, stack: AsyncExitStack) -> None:
-    """Serves the metrics on the loopback until the stack unwinds."""
+def _publish(host: str, port: int, registry: CollectorRegistry, stack: AsyncExitStack) -> None:
+    """Serves the metrics until the stack unwinds."""
     try:
-        server, thread = start_http_server(port, addr="127.0.0.1", registry=registry)
+        server, thread = start_http_server(port, addr=host, registry=registry)
     except OSError as error:
         raise CannotStart(
-            f"cannot serve metrics on port {port} ({error.strerror}); choose another with --metrics-port"
+            f"cannot serve metrics on {host}, port {port} ({error.strerror}); "
+            "choose others with --metrics-host and --metrics-port"
         ) from error
     stack.callback(thread.join)
     stack.callback(server.server_close)
     stack.callback(server.shutdown)
-    structlog.get_logger().info("metrics", address=f"127.0.0.1:{server.server_port}")
+    structlog.get_logger().info("metrics", address=f"{host}:{server.server_port}")
 
 
 def _stop(stopping: asyncio.Event, number: signal.Signals) -> None:

@@ -1,11 +1,13 @@
 """The table of metrics, the dashboard and the alert rules speak of what a real server exposes, and of all of it."""
 
+import json
 import re
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from memory_api.v1 import memory_pb2 as pb
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -59,3 +61,35 @@ def test_names_follow_the_conventions(exposed):
         assert not re.search(r"_(ms|milliseconds|kb|mb|percent|count)$", name), "base units only"
         assert (exposed[name].type == "counter") == name.endswith("_total")
         assert exposed[name].type != "histogram" or name.endswith("_seconds")
+
+
+def expressions() -> dict[str, str]:
+    """Every query of the alert rules and of the dashboard, by who asks."""
+    (group,) = yaml.safe_load((ROOT / "deploy/alerts.yaml").read_text())["groups"]
+    asked = {rule["alert"]: rule["expr"] for rule in group["rules"]}
+    for panel in json.loads((ROOT / "deploy/dashboard.json").read_text())["panels"]:
+        asked |= {f"{panel['title']} {one['refId']}": one["expr"] for one in panel.get("targets", [])}
+    return asked
+
+
+METRIC = re.compile(r"\b((?:memory_server|process)_\w+)(?:\{(.*?)\})?")
+
+
+@pytest.mark.parametrize("asker", expressions())
+def test_a_query_asks_for_metrics_and_labels_that_there_are(asker, exposed, documented):
+    known = {name: labels for name, (_, labels) in documented.items()}
+    known |= {name: set() for name in exposed if name.startswith("process_")}
+    asked = METRIC.findall(expressions()[asker])
+    assert asked or "up{" in expressions()[asker]
+    for series, selector in asked:
+        name = re.sub(r"_(bucket|sum|count)$", "", series)
+        assert name in known, series
+        assert name == series or documented[name][0] == "histogram", series
+        assert set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", selector)) <= known[name] | {"instance", "job"}, series
+
+
+def test_every_metric_is_on_the_dashboard(documented):
+    asked = {
+        re.sub(r"_(bucket|sum|count)$", "", name) for text in expressions().values() for name, _ in METRIC.findall(text)
+    }
+    assert documented.keys() <= asked
