@@ -34,6 +34,7 @@ from memory_server.store.datadir import BASES, DataDir
 from memory_server.watching.activity import Activity
 from memory_server.watching.figures import Figures
 from memory_server.watching.health import LEARNING, SERVICE, LearningHealth
+from memory_server.watching.journal import Journal
 from memory_server.watching.learning import LearningCounters
 
 _KEEPALIVE_MS = 30_000
@@ -87,7 +88,7 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         registry = _registry(settings, stack)
         activity = Activity()
         registry.register(Figures(activity, budget, experts, store))
-        observers = Observers((activity, LearningCounters(registry)))
+        observers = Observers((activity, LearningCounters(registry), Journal()))
         queue = TaskQueue(store, executor, engine, parallel=settings.workers(cuda), observer=observers)
         limits = Limits(settings.max_samples_per_request, settings.upload_idle_seconds, settings.shared_memory)
         service = MemoryService(store, Library(settings.data_dir / BASES), budget, queue, engine, limits)

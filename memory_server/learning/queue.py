@@ -298,7 +298,7 @@ class TaskQueue:
             if work is None:
                 break
             self._running.append(work)
-            work.runner = asyncio.create_task(self._run(work))
+            work.runner = asyncio.create_task(self._run(work), context=work.context)
         self._announce()
 
     def _may_start(self, work: Work) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any
 
 from dgm_core.manifest import Learned
@@ -27,6 +28,7 @@ class Work(ABC):
         alone: nothing else of that memory may run meanwhile.
 
     Attributes:
+        context: what is logged and traced for it belongs to the call that asked for it, whoever has it started.
         runner: brings it to its end, once it has been started.
         doing: what the executor does for it.
         done: set once it has ended.
@@ -35,6 +37,7 @@ class Work(ABC):
     def __init__(self, memory: str, alone: bool) -> None:
         self.memory = memory
         self.alone = alone
+        self.context = copy_context()
         self.runner: asyncio.Task[None] | None = None
         self.doing: asyncio.Task[Any] | None = None
         self.done = asyncio.Event()
