@@ -10,8 +10,8 @@ import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from memory_api.v1 import memory_pb2, memory_pb2_grpc
-from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+from memory_api.v1 import memory_pb2_grpc
+from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics, start_http_server
 
 from dgm_core.style.library import Library
 from memory_server.errors import CannotStart
@@ -21,6 +21,7 @@ from memory_server.interceptors.telemetry import Telemetry
 from memory_server.learning.admission import IngestBudget
 from memory_server.learning.executor import LocalProcessExecutor
 from memory_server.learning.gate import Gate
+from memory_server.learning.observer import Observers
 from memory_server.learning.queue import TaskQueue
 from memory_server.learning.watchdog import Bounds
 from memory_server.learning.worker import keep_data_private
@@ -30,10 +31,12 @@ from memory_server.sampling.experts import ExpertCache
 from memory_server.service import Limits, MemoryService
 from memory_server.settings import Settings
 from memory_server.sockets import bind_port, bound_socket
-from memory_server.store.catalog import Catalog
 from memory_server.store.datadir import BASES, DataDir
-
-SERVICE = memory_pb2.DESCRIPTOR.services_by_name["MemoryService"].full_name
+from memory_server.watching.activity import Activity
+from memory_server.watching.figures import Figures
+from memory_server.watching.health import LEARNING, SERVICE, LearningHealth
+from memory_server.watching.journal import Journal
+from memory_server.watching.learning import LearningCounters
 
 _KEEPALIVE_MS = 30_000
 
@@ -85,12 +88,15 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         executor = LocalProcessExecutor(
             store.blobs.directory, gate, str(device), settings.trainers(cuda), _bounds(settings)
         )
-        queue = TaskQueue(store, executor, engine, parallel=settings.workers(cuda))
+        registry = _registry(settings, stack)
+        activity = Activity()
+        registry.register(Figures(activity, budget, experts, store))
+        observers = Observers((activity, LearningCounters(registry), Journal()))
+        queue = TaskQueue(store, executor, engine, parallel=settings.workers(cuda), observer=observers)
         limits = Limits(settings.max_samples_per_request, settings.upload_idle_seconds, settings.shared_memory)
         service = MemoryService(store, Library(settings.data_dir / BASES), budget, queue, engine, limits)
-        telemetry = _telemetry(settings, store.catalog, budget, experts, stack)
-        server = _server(settings, telemetry, service)
-        watch = await _add_health(server)
+        server = _server(settings, Telemetry(registry), service)
+        health_checks = await _add_health(server)
         address = bind_port(server, settings)
         stack.enter_context(bound_socket(server, settings.unix_socket))
         await server.start()
@@ -101,11 +107,14 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
             data_dir=str(settings.data_dir),
             device=str(device),
         )
+        learning = LearningHealth(LEARNING, health_checks, lambda: activity.silence, settings.stuck_seconds)
+        looking = asyncio.create_task(learning.keep_looking())
         try:
             await queue.resume()
             yield address
         finally:
-            await watch.enter_graceful_shutdown()
+            looking.cancel()
+            await health_checks.enter_graceful_shutdown()
             service.drain()
             engine.drain()
             await asyncio.gather(server.stop(settings.grace_seconds), queue.close())
@@ -138,43 +147,34 @@ def _server(settings: Settings, telemetry: Telemetry, service: MemoryService) ->
 async def _add_health(server: grpc.aio.Server) -> health.aio.HealthServicer:
     servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    for name in (health.OVERALL_HEALTH, SERVICE):
+    for name in (health.OVERALL_HEALTH, SERVICE, LEARNING):
         await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
     return servicer
 
 
-def _telemetry(
-    settings: Settings, catalog: Catalog, budget: IngestBudget, experts: ExpertCache, stack: AsyncExitStack
-) -> Telemetry:
+def _registry(settings: Settings, stack: AsyncExitStack) -> CollectorRegistry:
+    """Where metrics are registered, and published if that is wanted."""
+    disable_created_metrics()  # type: ignore[no-untyped-call] # a second series for each counter and histogram, which nothing here asks for
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     if settings.metrics_port is not None:
-        _publish(settings.metrics_port, registry, stack)
-    return Telemetry(
-        registry,
-        queue_length=lambda: _unfinished(catalog),
-        held_bytes=lambda: budget.used,
-        cached_bytes=lambda: experts.nbytes,
-    )
+        _publish(settings.metrics_host, settings.metrics_port, registry, stack)
+    return registry
 
 
-def _unfinished(catalog: Catalog) -> int:
-    tasks = (task for memory in catalog.memories() for task in catalog.tasks(memory.name))
-    return sum(not task.state.final for task in tasks)
-
-
-def _publish(port: int, registry: CollectorRegistry, stack: AsyncExitStack) -> None:
-    """Serves the metrics on the loopback until the stack unwinds."""
+def _publish(host: str, port: int, registry: CollectorRegistry, stack: AsyncExitStack) -> None:
+    """Serves the metrics until the stack unwinds."""
     try:
-        server, thread = start_http_server(port, addr="127.0.0.1", registry=registry)
+        server, thread = start_http_server(port, addr=host, registry=registry)
     except OSError as error:
         raise CannotStart(
-            f"cannot serve metrics on port {port} ({error.strerror}); choose another with --metrics-port"
+            f"cannot serve metrics on {host}, port {port} ({error.strerror}); "
+            "choose others with --metrics-host and --metrics-port"
         ) from error
     stack.callback(thread.join)
     stack.callback(server.server_close)
     stack.callback(server.shutdown)
-    structlog.get_logger().info("metrics", address=f"127.0.0.1:{server.server_port}")
+    structlog.get_logger().info("metrics", address=f"{host}:{server.server_port}")
 
 
 def _stop(stopping: asyncio.Event, number: signal.Signals) -> None:

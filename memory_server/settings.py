@@ -93,7 +93,15 @@ class Settings(BaseSettings):
         "0: a half of a CUDA device, and 1 on processors, which the kernel shares: workers are nice.",
     )
     metrics_port: int | None = Field(
-        None, ge=0, le=65535, description="Port of the Prometheus metrics on the loopback; 0 picks one; unset: none."
+        None, ge=0, le=65535, description="Port of the Prometheus metrics; 0 picks one; unset: none."
+    )
+    metrics_host: str = Field(
+        "127.0.0.1", description="Address of the metrics, for --metrics-port: plain HTTP that names memories, no data."
+    )
+    stuck_seconds: float = Field(
+        600.0,
+        gt=0,
+        description="Seconds after which a running task that makes no progress is called stuck by health checks.",
     )
     log_level: LogLevel = Field(LogLevel.INFO, description="Least severe messages to log.")
     log_json: bool | None = Field(None, description="Log JSON lines; unset: unless standard error is a terminal.")

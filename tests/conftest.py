@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 from google.rpc import error_details_pb2
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_status import rpc_status
 from hypothesis import settings
 from jaxtyping import install_import_hook
@@ -92,11 +94,19 @@ class ServerProcess:
         self.stop(number)
         return self.start()
 
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """What it has logged so far."""
+        return [json.loads(line) for line in self.stderr.read_text().splitlines() if line.startswith("{")]
+
+    @property
+    def metrics_address(self) -> str:
+        """Host and port of its Prometheus metrics."""
+        return [line["address"] for line in self.log if line["event"] == "metrics"][-1]
+
     def metric(self, name: str) -> float:
         """The value of one Prometheus metric, given with its labels; 0 if it is not there."""
-        lines = [json.loads(line) for line in self.stderr.read_text().splitlines() if line.startswith("{")]
-        address = [line["address"] for line in lines if line["event"] == "metrics"][-1]
-        with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{self.metrics_address}/metrics", timeout=10) as answer:
             values = [line.rsplit(" ", 1) for line in answer.read().decode().splitlines()]
         return next((float(value) for key, value in values if key == name), 0.0)
 
@@ -346,6 +356,24 @@ def eventually() -> Callable[..., None]:
             time.sleep(0.05)
 
     return wait
+
+
+class Checked(health.HealthServicer):
+    """A health service, and nothing else, whose names a test sets."""
+
+    target = ""
+
+
+@pytest.fixture
+def checked() -> Iterator[Checked]:
+    """One that answers at `target`."""
+    server = grpc.server(ThreadPoolExecutor(max_workers=1))
+    servicer = Checked()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    servicer.target = f"localhost:{server.add_insecure_port('localhost:0')}"
+    server.start()
+    yield servicer
+    server.stop(None).wait()
 
 
 @pytest.fixture

@@ -21,9 +21,14 @@ _DTYPES: dict[int, DTypeName] = {pb.UINT8: "uint8", pb.FLOAT32: "float32"}
 _NUMPY: dict[DTypeName, np.dtype[Any]] = {"uint8": np.dtype(np.uint8), "float32": np.dtype("<f4")}
 
 
+def is_name(text: str) -> bool:
+    """Whether a memory or a task may be called so."""
+    return _NAME.fullmatch(text) is not None
+
+
 def name(text: str, field: str) -> str:
     """A name of a memory or a task, as it was sent."""
-    if not _NAME.fullmatch(text):
+    if not is_name(text):
         rule = "1 to 100 letters, digits, '.', '_' and '-', the first a letter or a digit"
         raise BadRequest(field, f"{text!r} is not a name: a name is {rule}")
     return text

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 
 from memory_server.interceptors.errors import translated
-from memory_server.interceptors.telemetry import Telemetry
+from memory_server.interceptors.telemetry import Call, Telemetry
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Any
@@ -47,32 +47,37 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return grpc.unary_unary_rpc_method_handler(self._single(handler.unary_unary, method), **codec)
 
     def _single(self, behaviour: Handler, method: str) -> Callable[[Any, Context], Awaitable[Any]]:
-        async def call(request: Any, context: Context) -> Any:
-            with self._telemetry.call(method, context):
-                async with translated(method, context):
-                    return await behaviour(request, context)
+        async def answer(request: Any, context: Context) -> Any:
+            with self._telemetry.call(method, context) as call:
+                async with translated(method, context, call.trailer):
+                    call.received(request)
+                    answer = await behaviour(request, context)
+                    call.sent(answer)
+                    return answer
 
-        return call
+        return answer
 
     def _collecting(self, behaviour: Handler, method: str) -> Callable[[AsyncIterator[Any], Context], Awaitable[Any]]:
-        async def call(requests: AsyncIterator[Any], context: Context) -> Any:
-            with self._telemetry.call(method, context):
-                async with translated(method, context):
-                    return await behaviour(self._counted(requests), context)
+        async def answer(requests: AsyncIterator[Any], context: Context) -> Any:
+            with self._telemetry.call(method, context) as call:
+                async with translated(method, context, call.trailer):
+                    return await behaviour(_noted(requests, call), context)
 
-        return call
+        return answer
 
     def _streaming(self, behaviour: Handler, method: str) -> Callable[[Any, Context], Awaitable[None]]:
-        async def call(request: Any, context: Context) -> None:
-            with self._telemetry.call(method, context):
-                async with translated(method, context), aclosing(behaviour(request, context)) as answers:
+        async def answer(request: Any, context: Context) -> None:
+            with self._telemetry.call(method, context) as call:
+                async with translated(method, context, call.trailer), aclosing(behaviour(request, context)) as answers:
+                    call.received(request)
                     async for answer in answers:
                         await context.write(answer)
-                        self._telemetry.sent(answer)
+                        call.sent(answer)
 
-        return call
+        return answer
 
-    async def _counted(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        async for request in requests:
-            self._telemetry.received(request)
-            yield request
+
+async def _noted(requests: AsyncIterator[Any], call: Call) -> AsyncIterator[Any]:
+    async for request in requests:
+        call.received(request)
+        yield request

@@ -66,15 +66,17 @@ def verdict_on(error: Exception) -> Verdict | None:
 
 
 @asynccontextmanager
-async def translated(method: str, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
-    """Ends the call with the status of whatever exception leaves the block."""
+async def translated(
+    method: str, context: grpc.aio.ServicerContext[Any, Any], trailer: tuple[str, str]
+) -> AsyncIterator[None]:
+    """Ends the call with the status of whatever exception leaves the block; `trailer` is sent along with it."""
     try:
         yield
     except grpc.aio.AbortError:
         raise
     except Exception as error:
         status = rpc_status.to_status(status_of(error) if verdict_on(error) else _incident(method, error))
-        await context.abort(status.code, status.details, status.trailing_metadata)
+        await context.abort(status.code, status.details, (*status.trailing_metadata, trailer))
 
 
 def status_of(error: Exception) -> status_pb2.Status:

@@ -17,6 +17,7 @@ def configure_logs(level: str, as_json: bool | None) -> None:
     render = structlog.processors.JSONRenderer() if json_lines else structlog.dev.ConsoleRenderer()
     structlog.configure(
         processors=[
+            structlog.contextvars.merge_contextvars,  # the id of the call, the names of memory and task
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             render,

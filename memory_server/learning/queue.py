@@ -23,6 +23,7 @@ from memory_server.learning.buffer import IngestBuffer
 from memory_server.learning.endings import CANCELLED, SERVER_STOPPED, Ending, failure
 from memory_server.learning.executor import Executor
 from memory_server.learning.messages import Job
+from memory_server.learning.observer import Observer
 from memory_server.learning.outlook import explain, forecast
 from memory_server.learning.schedule import Schedule
 from memory_server.learning.solvers import Solvers
@@ -34,6 +35,7 @@ from memory_server.store.records import MemoryRecord, TaskRecord, TaskState
 T = TypeVar("T")
 _TYPICAL_SECONDS = 60.0
 _NOTHING: Blobs = {}
+_NOBODY = Observer()
 
 
 class TaskQueue:
@@ -45,6 +47,7 @@ class TaskQueue:
         audience: told of each change.
         parallel: how many tasks may learn at one time.
         heartbeat: seconds after which `watch` repeats an unchanged status.
+        observer: told how learning goes.
     """
 
     def __init__(
@@ -55,15 +58,17 @@ class TaskQueue:
         *,
         parallel: int = 1,
         heartbeat: float = 10.0,
+        observer: Observer = _NOBODY,
     ) -> None:
         self._store = store
         self._executor = executor
         self._audience = audience
         self._parallel = parallel
         self._heartbeat = heartbeat
+        self._observer = observer
         self._entries: dict[Key, Lesson] = {}
         self._schedule: Schedule[Work] = Schedule()
-        self._solvers = Solvers(store, executor, audience, self._schedule, self._forecast)
+        self._solvers = Solvers(store, executor, audience, self._schedule, self._forecast, observer)
         self._running: list[Work] = []  # in the order in which they started
         self._held: set[str] = set()  # memories of which nothing may start now
         self._changing = asyncio.Lock()  # one admission, cancellation, forgetting or deletion at a time
@@ -194,7 +199,7 @@ class TaskQueue:
         if not new:
             await asyncio.to_thread(buffer.wipe)
             return await self.status(record.memory, record.task)
-        entry = Lesson(admitted, buffer, terms, alone)
+        entry = Lesson(admitted, buffer, terms, alone, self._observer.changed)
         self._entries[entry.key] = entry
         self._schedule.add(record.memory, entry)
         self._dispatch()
@@ -302,7 +307,7 @@ class TaskQueue:
             if work is None:
                 break
             self._running.append(work)
-            work.runner = asyncio.create_task(self._run(work))
+            work.runner = asyncio.create_task(self._run(work), context=work.context)
         self._announce()
 
     def _may_start(self, work: Work) -> bool:

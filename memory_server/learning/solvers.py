@@ -14,9 +14,11 @@ from dgm_core.memory import Progress
 from memory_server.errors import NoSolver
 from memory_server.learning.audience import Audience, tell
 from memory_server.learning.executor import Executor
+from memory_server.learning.observer import Observer
 from memory_server.learning.schedule import Schedule
 from memory_server.learning.work import Retraining, Work
 from memory_server.store.datadir import DataDir
+from memory_server.store.records import TaskState
 
 _A_MOMENT = 0.5
 
@@ -30,6 +32,7 @@ class Solvers:
         audience: told of each solver that is there again.
         schedule: where a retraining waits for its turn.
         progressed: called when one has come further.
+        observer: told how it goes.
     """
 
     def __init__(
@@ -39,12 +42,14 @@ class Solvers:
         audience: Audience,
         schedule: Schedule[Work],
         progressed: Callable[[], None],
+        observer: Observer,
     ) -> None:
         self._store = store
         self._executor = executor
         self._audience = audience
         self._schedule = schedule
         self._progressed = progressed
+        self._observer = observer
         self._retrainings: dict[str, Retraining] = {}
         self._failed: set[str] = set()  # memories whose solver could not be trained anew
 
@@ -72,15 +77,19 @@ class Solvers:
 
     async def train(self, work: Retraining) -> None:
         """Brings a retraining that has its turn to its end; begins again if the memory has moved on meanwhile."""
+        self._observer.retraining(work.memory, None)
+        ended = TaskState.LEARNED
         try:
             while not ((manifest := await self._newest(work.memory)).complete or work.stopped):
                 await self._restore(work, manifest)
         except asyncio.CancelledError:
-            pass  # Whoever stopped it knows what comes next.
+            ended = TaskState.CANCELLED  # Whoever stopped it knows what comes next.
         except Exception as error:
+            ended = TaskState.FAILED
             self._failed.add(work.memory)
             structlog.get_logger().error("a solver was not trained anew", memory=work.memory, error=repr(error))
         del self._retrainings[work.memory]
+        self._observer.retrained(work.memory, ended)
 
     async def stop(self, memory: str) -> None:
         """Ends a retraining, or waits until its solver is committed if that has begun."""
@@ -120,6 +129,7 @@ class Solvers:
     async def _restore(self, work: Retraining, manifest: Manifest) -> None:
         def report(progress: Progress) -> None:
             work.progress = progress
+            self._observer.retraining(work.memory, progress)
             self._progressed()
 
         work.doing = asyncio.create_task(self._executor.restore(manifest, report))

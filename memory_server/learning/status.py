@@ -1,7 +1,7 @@
 """Where a task is, and how to follow it without missing or hoarding anything."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -29,11 +29,18 @@ class TaskStatus:
 
 
 class LiveStatus:
-    """The newest status of one task, for any number of watchers. A slow watcher skips what it missed."""
+    """The newest status of one task, for any number of watchers. A slow watcher skips what it missed.
 
-    def __init__(self, value: TaskStatus) -> None:
+    Arguments:
+        value: the first one.
+        told: called with each status, the first one included; it skips none.
+    """
+
+    def __init__(self, value: TaskStatus, told: Callable[[TaskStatus], None] = lambda _: None) -> None:
         self._value = value
+        self._told = told
         self._changed = asyncio.Event()
+        told(value)
 
     @property
     def value(self) -> TaskStatus:
@@ -45,6 +52,7 @@ class LiveStatus:
         if value == self._value:
             return
         self._value = value
+        self._told(value)
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 

@@ -2,6 +2,8 @@
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +32,7 @@ class Work(ABC):
         alone: nothing else of that memory may run meanwhile.
 
     Attributes:
+        context: what is logged and traced for it belongs to the call that asked for it, whoever has it started.
         runner: brings it to its end, once it has been started.
         doing: what the executor does for it.
         done: set once it has ended.
@@ -38,6 +41,7 @@ class Work(ABC):
     def __init__(self, memory: str, alone: bool) -> None:
         self.memory = memory
         self.alone = alone
+        self.context = copy_context()
         self.runner: asyncio.Task[None] | None = None
         self.doing: asyncio.Task[Any] | None = None
         self.done = asyncio.Event()
@@ -72,6 +76,7 @@ class Lesson(Work):
         buffer: its data.
         terms: what it may take.
         alone: it may not be learned beside others of its memory.
+        told: called with its status at every change.
 
     Attributes:
         live: its status, for those who watch.
@@ -81,9 +86,16 @@ class Lesson(Work):
 
     doing: asyncio.Task[Learned] | None
 
-    def __init__(self, record: TaskRecord, buffer: IngestBuffer, terms: Terms, alone: bool) -> None:
+    def __init__(
+        self,
+        record: TaskRecord,
+        buffer: IngestBuffer,
+        terms: Terms,
+        alone: bool,
+        told: Callable[[TaskStatus], None],
+    ) -> None:
         super().__init__(record.memory, alone)
-        self.live = LiveStatus(TaskStatus(record))
+        self.live = LiveStatus(TaskStatus(record), told)
         self.buffer = buffer
         self.terms = terms
         self.verdict: Ending | None = None

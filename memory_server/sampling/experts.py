@@ -41,8 +41,8 @@ class ExpertCache:
 
     def __init__(self, newest: Newest, blobs: Blobs, device: torch.device, capacity: int) -> None:
         self.device = device
+        self.capacity = capacity
         self._newest = newest
-        self._capacity = capacity
         self._experts: OrderedDict[ExpertKey, Expert] = OrderedDict()
         self._bundles: OrderedDict[tuple[ExpertKey, ...], Bundle] = OrderedDict()
         self._solvers: _Recent[Solver] = _Recent(lambda manifest: self._memories.of(manifest).solver())
@@ -112,6 +112,12 @@ class ExpertCache:
             self._memories.clear()
 
     @property
+    def count(self) -> int:
+        """How many experts are in the cache."""
+        with self._lock:
+            return len(self._experts)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all experts in the cache, bundled ones counted again."""
         with self._lock:
@@ -129,7 +135,7 @@ class ExpertCache:
             for blend in self._blends()[:-_BLENDS]:
                 del self._experts[blend]
             total = _size(self._experts.values())
-            while total > self._capacity and len(self._experts) > 1:
+            while total > self.capacity and len(self._experts) > 1:
                 total -= self._experts.popitem(last=False)[1].nbytes
         return expert
 

@@ -13,8 +13,8 @@ from memory_server.store import lessons, revisions
 from memory_server.store.database import Database
 from memory_server.store.errors import NewerFormat
 from memory_server.store.migration import migrate
-from memory_server.store.records import Committed, Forgotten, MemoryRecord, Portable, TaskRecord, TaskState
-from memory_server.store.schema import VERSION, blobs, metadata, schema_version
+from memory_server.store.records import Census, Committed, Forgotten, MemoryRecord, Portable, TaskRecord, TaskState
+from memory_server.store.schema import VERSION, blobs, memories, metadata, schema_version, tasks
 
 INTERRUPTED = "the server stopped before this task was learned and its data is gone; send it again"
 INTERRUPTED_REASON = "TASK_INTERRUPTED"
@@ -109,6 +109,16 @@ class Catalog:
         """Every blob that something refers to."""
         with self._database.read() as db:
             return set(db.scalars(select(blobs.c.digest)))
+
+    def census(self, most: int) -> Census:
+        """How much there is, and of up to `most` memories when each learned last; reads no manifest."""
+        latest = func.max(tasks.c.finished_unix_ms)
+        learned = select(tasks.c.memory, latest).where(tasks.c.state == TaskState.LEARNED.value)
+        by_memory = learned.group_by(tasks.c.memory).order_by(latest.desc()).limit(most)
+        with self._database.read() as db:
+            held = db.scalar(select(func.count()).select_from(memories)) or 0
+            number, size = db.execute(select(func.count(), func.coalesce(func.sum(blobs.c.bytes), 0))).one()
+            return Census(held, number, size, dict(iter(db.execute(by_memory).tuples())))
 
     # Tasks
 

@@ -110,3 +110,20 @@ class Forgotten:
     revisions: tuple[int, ...]
     unused: frozenset[str]
     experts: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Census:
+    """How much a catalog holds.
+
+    Arguments:
+        memories: how many there are.
+        blobs: how many there are.
+        bytes: of all blobs.
+        commits: memory -> when its newest task was learned, milliseconds since 1970; the latest first.
+    """
+
+    memories: int
+    blobs: int
+    bytes: int
+    commits: dict[str, int]

@@ -2,17 +2,17 @@
 
 import json
 import re
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
+from typer.testing import CliRunner
 
+from memory_server.__main__ import application
 from memory_server.settings import Settings
+from memory_server.watching.health import SERVICE
+from tests.conftest import Checked
 
 Instruction = tuple[str, str]
 
@@ -92,26 +92,12 @@ def test_everything_that_is_copied_exists_and_reaches_the_build(root: Path, inst
     assert names == admitted
 
 
-def probe_of(runtime: list[Instruction]) -> str:
-    """The Python code of the health check."""
+def test_the_health_check_asks_the_port_that_is_served(runtime: list[Instruction], checked: Checked) -> None:
     check = next(arguments for name, arguments in runtime if name == "HEALTHCHECK")
-    python, option, code = json.loads(check.split("CMD", 1)[1])
-    assert (python, option) == ("python", "-c")
-    return str(code)
+    program, *options = json.loads(check.split("CMD", 1)[1])
+    port = arguments_of(runtime, "EXPOSE")[0]
 
-
-def test_the_health_check_passes_only_while_the_server_serves(runtime: list[Instruction]) -> None:
-    server = grpc.server(ThreadPoolExecutor(max_workers=1))
-    servicer = health.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    port = server.add_insecure_port("localhost:0")
-    probe = [sys.executable, "-c", probe_of(runtime).replace("50051", str(port))]
-    server.start()
-    try:
-        servicer.set("", health_pb2.HealthCheckResponse.SERVING)
-        assert subprocess.run(probe, check=False, capture_output=True).returncode == 0
-        servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
-        assert subprocess.run(probe, check=False, capture_output=True).returncode == 1
-    finally:
-        server.stop(None).wait()
-    assert subprocess.run(probe, check=False, capture_output=True).returncode == 1
+    assert program == "memory-server" and options[-1] == f"localhost:{port}"
+    checked.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+    answer = CliRunner().invoke(application(), [*options[:-1], checked.target])
+    assert answer.exit_code == 0, answer.output

@@ -24,6 +24,7 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 
 _DETAILS_KEY = "grpc-status-details-bin"
+_REQUEST_ID_KEY = "x-request-id"
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class MemoryServiceError(Exception):
         status: the gRPC status code; None if the client raised it.
         field_violations: the malformed fields of the request.
         retry_after: seconds after which to try again, where waiting helps.
+        request_id: of the call, by which the server's log has it; empty if the client raised it.
     """
 
     advice: ClassVar[str] = ""  # what to do next, where the server cannot say it
@@ -54,12 +56,14 @@ class MemoryServiceError(Exception):
         status: grpc.StatusCode | None = None,
         field_violations: tuple[FieldViolation, ...] = (),
         retry_after: float | None = None,
+        request_id: str = "",
     ) -> None:
         super().__init__(message)
         self.reason = reason
         self.status = status
         self.field_violations = field_violations
         self.retry_after = retry_after
+        self.request_id = request_id
 
 
 class InvalidInput(MemoryServiceError, ValueError):
@@ -237,6 +241,7 @@ def from_rpc(error: grpc.RpcError, target: str) -> MemoryServiceError:
         status=status,
         field_violations=details.field_violations,
         retry_after=details.retry_after,
+        request_id=details.request_id,
     )
 
 
@@ -247,31 +252,39 @@ def unanswered(target: str, what: str) -> ServerUnavailable:
 
 def as_rejection(error: InvalidInput) -> TaskRejected:
     """The same refusal, said of a task's data."""
-    return TaskRejected(str(error), reason=error.reason, status=error.status, field_violations=error.field_violations)
+    return TaskRejected(
+        str(error),
+        reason=error.reason,
+        status=error.status,
+        field_violations=error.field_violations,
+        request_id=error.request_id,
+    )
 
 
 @dataclass(frozen=True)
 class _Details:
-    """The google.rpc details of a call, read from its trailing metadata."""
+    """The google.rpc details of a call and its id, read from its trailing metadata."""
 
     reason: str = ""
     field_violations: tuple[FieldViolation, ...] = ()
     retry_after: float | None = None
+    request_id: str = ""
 
     @classmethod
     def of(cls, error: grpc.RpcError) -> "_Details":
         metadata: Any = error.trailing_metadata() or ()
-        return cls.parse(dict(metadata).get(_DETAILS_KEY, b""))
+        sent = dict(metadata)
+        return cls.parse(sent.get(_DETAILS_KEY, b""), sent.get(_REQUEST_ID_KEY, ""))
 
     @classmethod
-    def parse(cls, packed: bytes) -> "_Details":
+    def parse(cls, packed: bytes, request_id: str) -> "_Details":
         info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
         for detail in status_pb2.Status.FromString(packed).details:
             for message in (info, bad, retry):
                 detail.Unpack(message)
         violations = tuple(FieldViolation(each.field, each.description) for each in bad.field_violations)
         seconds = retry.retry_delay.ToTimedelta().total_seconds() if retry.HasField("retry_delay") else None
-        return cls(info.reason, violations, seconds)
+        return cls(info.reason, violations, seconds, request_id)
 
 
 def _message(kind: type[MemoryServiceError], text: str, details: _Details, status: grpc.StatusCode, target: str) -> str:
@@ -281,6 +294,8 @@ def _message(kind: type[MemoryServiceError], text: str, details: _Details, statu
         said.append(f"Try again in {details.retry_after:g} s")
     elif kind.advice:
         said.append(kind.advice)
+    if details.request_id:
+        said.append(f"Request {details.request_id} in the server's log")
     return ". ".join(part.rstrip(". ") for part in said)
 
 

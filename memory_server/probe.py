@@ -1,0 +1,39 @@
+"""The command `memory-server health`: what a probe in a container, or an operator, asks."""
+
+import sys
+from typing import Annotated
+
+import grpc
+import typer
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from memory_client.channel import Connection
+
+from memory_server.watching.health import LEARNING, SERVICE
+
+
+def health(
+    target: Annotated[str, typer.Option(help="Address of the server: host:port, or unix:/path.")] = "localhost:50051",
+    learning: Annotated[bool, typer.Option("--learning", help="Ask whether learning goes on, too.")] = False,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for the answer.")] = 4.0,
+) -> None:
+    """Say whether a server serves: exit status 0 if it does, else 1.
+
+    With --learning, also 1 if a task that is being learned makes no progress; restart no server for that alone.
+    """
+    connection = Connection(target, timeout=timeout, reconnect=0)
+    try:
+        answers = {name: _ask(connection, name) for name in (SERVICE, *([LEARNING] if learning else []))}
+    finally:
+        connection.close()
+    print(", ".join(f"{name}: {answer}" for name, answer in answers.items()))  # noqa: T201
+    sys.exit(any(answer != "SERVING" for answer in answers.values()))
+
+
+def _ask(connection: Connection, service: str) -> str:
+    """SERVING, NOT_SERVING, or why there is no answer."""
+    request = health_pb2.HealthCheckRequest(service=service)
+    try:
+        answer = health_pb2_grpc.HealthStub(connection.channel).Check(request, timeout=connection.timeout)
+    except grpc.RpcError as error:
+        return f"no answer ({error.code().name})"
+    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))

@@ -1,0 +1,152 @@
+"""What lies in deploy/: valid by its schema, in agreement with the settings, and explained."""
+
+import configparser
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import typer
+import yaml
+
+from memory_server.__main__ import application
+from memory_server.settings import Settings
+from memory_server.watching.health import LEARNING, SERVICE
+
+KUBERNETES = "1.31"
+
+
+@pytest.fixture(scope="module")
+def rules(root: Path) -> list[dict[str, Any]]:
+    """Every alert rule."""
+    (group,) = yaml.safe_load((root / "deploy/alerts.yaml").read_text())["groups"]
+    return list(group["rules"])
+
+
+@pytest.fixture(scope="module")
+def dashboard(root: Path) -> dict[str, Any]:
+    """The dashboard, parsed."""
+    return dict(json.loads((root / "deploy/dashboard.json").read_text()))
+
+
+@pytest.fixture(scope="module")
+def manifests(root: Path) -> dict[str, Any]:
+    """Kind -> manifest."""
+    return {one["kind"]: one for one in yaml.safe_load_all((root / "deploy/kubernetes.yaml").read_text())}
+
+
+@pytest.fixture(scope="module")
+def unit(root: Path) -> configparser.ConfigParser:
+    """The systemd unit."""
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(root / "deploy/memory-server.service")
+    return parser
+
+
+def options_of_serve() -> set[str]:
+    """Every option that `memory-server serve` has."""
+    command: Any = typer.main.get_command(application())
+    parameters = command.commands["serve"].params
+    return {name for option in parameters for name in (*option.opts, *option.secondary_opts)}
+
+
+def test_every_alert_rule_is_whole_and_named_once(rules: list[dict[str, Any]]) -> None:
+    assert len({rule["alert"] for rule in rules}) == len(rules)
+    for rule in rules:
+        assert rule.keys() - {"for"} == {"alert", "expr", "labels", "annotations"}
+        assert rule["labels"].keys() == {"severity"} and rule["labels"]["severity"] in {"critical", "warning"}
+        assert rule["annotations"]["summary"].endswith(".")
+        assert re.fullmatch(r"\d+[smhd]", rule.get("for", "0s"))
+        assert rule["expr"].count("(") == rule["expr"].count(")")
+
+
+def test_every_alert_is_explained_and_none_that_is_not_there(root: Path, rules: list[dict[str, Any]]) -> None:
+    text = (root / "docs/operations.md").read_text()
+    explained = re.findall(r"^\| `(\w+)` \| (.{20,}) \| (.{20,}) \|$", text, re.MULTILINE)
+
+    assert sorted(name for name, _, _ in explained) == sorted(rule["alert"] for rule in rules)
+
+
+def test_every_panel_of_the_dashboard_has_its_place_and_its_queries(dashboard: dict[str, Any]) -> None:
+    panels = dashboard["panels"]
+    places = {(x, y) for one in panels for x, y in squares(one["gridPos"])}
+
+    assert dashboard["uid"] and dashboard["schemaVersion"] >= 39
+    assert [one["id"] for one in panels] == list(range(1, len(panels) + 1))
+    assert len(places) == sum(one["gridPos"]["w"] * one["gridPos"]["h"] for one in panels), "panels overlap"
+    for panel in panels:
+        if panel["type"] != "row":
+            assert panel["title"] and panel["fieldConfig"]["defaults"]["unit"]
+            assert [target["refId"] for target in panel["targets"]] == list("ABCD")[: len(panel["targets"])]
+            assert all('{instance=~"$instance"' in target["expr"] for target in panel["targets"])
+
+
+def squares(place: dict[str, int]) -> list[tuple[int, int]]:
+    """What a panel covers of the grid, which is 24 wide."""
+    assert place["x"] + place["w"] <= 24
+    return [(place["x"] + dx, place["y"] + dy) for dx in range(place["w"]) for dy in range(place["h"])]
+
+
+def test_the_manifests_are_valid(manifests: dict[str, Any]) -> None:
+    assert manifests.keys() == {"Service", "StatefulSet", "NetworkPolicy"}
+    for manifest in manifests.values():
+        kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+
+
+def test_the_pod_has_one_replica_without_rights_and_probes_that_exist(manifests: dict[str, Any]) -> None:
+    workload = manifests["StatefulSet"]["spec"]
+    pod = workload["template"]["spec"]
+    (container,) = pod["containers"]
+    chosen = dict(argument.removeprefix("--").partition("=")[::2] for argument in container["args"])
+    probes = {name: container[f"{name}Probe"]["grpc"] for name in ("startup", "readiness", "liveness")}
+
+    assert workload["replicas"] == 1
+    assert {f"--{name}" for name in chosen} <= options_of_serve()
+    assert all(str(probe["port"]) == chosen["port"] for probe in probes.values())
+    assert {probe.get("service", "") for probe in probes.values()} <= {"", SERVICE}, f"restarts do not mend {LEARNING}"
+    assert pod["terminationGracePeriodSeconds"] > float(chosen["grace-seconds"])
+    assert pod["securityContext"]["runAsNonRoot"] and container["securityContext"]["readOnlyRootFilesystem"]
+    mounts = [mount["mountPath"] for mount in container["volumeMounts"]]
+    assert any(chosen["data-dir"].startswith(f"{mount}/") for mount in mounts)
+    held = int(chosen["ingest-budget-bytes"]) + int(chosen["expert-cache-bytes"])
+    assert held < int(container["resources"]["requests"]["memory"].removesuffix("Gi")) << 30
+
+
+def test_the_unit_is_hardened_and_waits_longer_than_the_grace(unit: configparser.ConfigParser) -> None:
+    service = unit["Service"]
+    environment = dict(pair.split("=") for pair in service["Environment"].split())
+    grace = environment["MEMORY_SERVER_GRACE_SECONDS"]
+
+    expected = {
+        "DynamicUser": "yes",
+        "ProtectSystem": "strict",
+        "NoNewPrivileges": "yes",
+        "MemorySwapMax": "0",
+        "LimitCORE": "0",
+        "UMask": "0077",
+        "KillSignal": "SIGTERM",
+        "ExecReload": "/bin/kill -HUP $MAINPID",
+        "StateDirectoryMode": "0700",
+        "CapabilityBoundingSet": "",
+    }
+    assert {name: service[name] for name in expected} == expected
+    assert float(service["TimeoutStopSec"]) > float(grace)
+    assert {name.removeprefix("MEMORY_SERVER_").lower() for name in environment} - {"pythonunbuffered"} <= set(
+        Settings.model_fields
+    )
+    assert {word for word in service["ExecStart"].split() if word.startswith("--")} <= options_of_serve()
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+def test_systemd_accepts_the_unit(root: Path, tmp_path: Path) -> None:
+    text = (root / "deploy/memory-server.service").read_text()
+    installed = tmp_path / "memory-server.service"
+    installed.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", text, flags=re.MULTILINE))
+    done = subprocess.run(["systemd-analyze", "verify", installed], check=False, capture_output=True, text=True)
+
+    assert (done.returncode, done.stderr) == (0, "")
