@@ -35,5 +35,6 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
     CMD ["python", "-c", "import sys, grpc; from grpc_health.v1 import health_pb2 as pb, health_pb2_grpc as rpc; channel = grpc.insecure_channel('localhost:50051'); sys.exit(rpc.HealthStub(channel).Check(pb.HealthCheckRequest(), timeout=4).status != pb.HealthCheckResponse.SERVING)"]
 ENTRYPOINT ["memory-server", "serve"]
-# There is no TLS yet: who may reach the port is decided where it is published, as with 127.0.0.1 above.
+# Without TLS: who may reach the port is decided where it is published, as with 127.0.0.1 above. docs/security.md says
+# what to pass in place of --insecure-expose.
 CMD ["--host", "0.0.0.0", "--insecure-expose", "--port", "50051", "--data-dir", "/data"]

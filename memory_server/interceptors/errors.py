@@ -48,6 +48,9 @@ VERDICTS: dict[type[Exception], Verdict] = {
     errors.TaskTooLarge: Verdict(grpc.StatusCode.RESOURCE_EXHAUSTED, "TASK_TOO_LARGE"),
     errors.UploadStalled: Verdict(grpc.StatusCode.DEADLINE_EXCEEDED, "UPLOAD_STALLED"),
     errors.ServerBusy: Verdict(grpc.StatusCode.RESOURCE_EXHAUSTED, "SERVER_BUSY"),
+    errors.Unauthenticated: Verdict(grpc.StatusCode.UNAUTHENTICATED, "NO_VALID_TOKEN"),
+    errors.PermissionDenied: Verdict(grpc.StatusCode.PERMISSION_DENIED, "NOT_ALLOWED"),
+    errors.AuditFailed: Verdict(grpc.StatusCode.UNAVAILABLE, "AUDIT_FAILED"),
     errors.SolverRetraining: Verdict(grpc.StatusCode.UNAVAILABLE, "SOLVER_RETRAINING"),
     errors.Superseded: Verdict(grpc.StatusCode.UNAVAILABLE, "SUPERSEDED"),
     errors.ShuttingDown: Verdict(grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN"),
@@ -62,6 +65,11 @@ _UNFORESEEN = Verdict(grpc.StatusCode.INTERNAL, "INTERNAL")
 def verdict_on(error: Exception) -> Verdict | None:
     """The row of the table for an exception, None if it is not foreseen."""
     return next((VERDICTS[base] for base in type(error).__mro__ if base in VERDICTS), None)
+
+
+def code_of(error: Exception) -> str:
+    """The name of the status code that an exception ends a call with."""
+    return (verdict_on(error) or _UNFORESEEN).code.name
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ x, y = memory.sample(classes=[0, 1], n=64)
 
 from memory_client.analysis import LayerUsage, MaskPoint, TaskAnalysis
 from memory_client.errors import (
+    AuditFailed,
     CannotInterpolate,
     DeadlineExceeded,
     EmptyMemory,
@@ -19,6 +20,8 @@ from memory_client.errors import (
     MemoryExists,
     MemoryMismatch,
     MemoryServiceError,
+    NotAllowed,
+    NotAuthenticated,
     QualityTooLow,
     ServerBusy,
     ServerUnavailable,
@@ -31,6 +34,7 @@ from memory_client.errors import (
     TaskRejected,
     TaskTooLarge,
     TaskUnfinished,
+    TlsFailed,
     UnknownClass,
     UnknownMemory,
     UnknownRevision,
@@ -43,6 +47,7 @@ from memory_client.progress import ProgressListener
 from memory_client.types import Label, MemoryInfo, Task, TaskProgress, TaskState
 
 __all__ = [
+    "AuditFailed",
     "CannotInterpolate",
     "DeadlineExceeded",
     "EmptyMemory",
@@ -58,6 +63,8 @@ __all__ = [
     "MemoryInfo",
     "MemoryMismatch",
     "MemoryServiceError",
+    "NotAllowed",
+    "NotAuthenticated",
     "ProgressListener",
     "QualityTooLow",
     "ServerBusy",
@@ -76,6 +83,7 @@ __all__ = [
     "TaskState",
     "TaskTooLarge",
     "TaskUnfinished",
+    "TlsFailed",
     "UnknownClass",
     "UnknownMemory",
     "UnknownRevision",

@@ -6,9 +6,11 @@ MemoryServiceError
 ├── MemoryExists, MemoryMismatch, TaskExists, TaskFinished, TaskUnfinished, TaskInUse, TaskTooLarge, CannotInterpolate
 ├── TaskFailed ── QualityTooLow           the task ended without being learned
 ├── TaskCancelled
+├── TlsFailed, NotAuthenticated, NotAllowed   certificates, the token, or its rights must change
 ├── ServerBusy                            come back after `retry_after` seconds
 ├── ServerUnavailable, DeadlineExceeded   nobody answers, or not in time
-│   └── SolverRetraining                  not yet: a task was forgotten a moment ago
+│   ├── SolverRetraining                  not yet: a task was forgotten a moment ago
+│   └── AuditFailed                       not until the server's operator has mended its audit log
 ├── ForkedWhileStreaming                  spawn this process, or close the stream before the fork
 └── InternalError                         the server, or this client, is at fault
 """
@@ -19,6 +21,8 @@ from typing import Any, ClassVar
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
+
+from memory_client import _handshake
 
 _DETAILS_KEY = "grpc-status-details-bin"
 
@@ -149,6 +153,10 @@ class SolverRetraining(ServerUnavailable):
     advice = "Try again later, or pass a larger reconnect"
 
 
+class AuditFailed(ServerUnavailable):
+    """The server cannot note what it does, and so does nothing until its operator has mended its audit log."""
+
+
 class DeadlineExceeded(MemoryServiceError, TimeoutError):
     """The answer did not come in time."""
 
@@ -159,6 +167,22 @@ class UploadStalled(DeadlineExceeded):
     """The stream of a task paused for so long that the server gave it up; nothing of it was kept."""
 
     advice = "Send the task again, from a stream that yields at least every minute"
+
+
+class TlsFailed(MemoryServiceError):
+    """No TLS with the server: its certificate has expired, is for another host, or comes from an unknown authority."""
+
+
+class NotAuthenticated(MemoryServiceError):
+    """The server asks for a token, and this one it does not know, or no longer."""
+
+    advice = "Pass token= (memoryctl: --token-file, or MEMORY_TOKEN) as the server's operator gave it"
+
+
+class NotAllowed(MemoryServiceError):
+    """The token has no right to do this with this memory, whether there is such a memory or not."""
+
+    advice = "Ask the server's operator for a token with that right, or correct the memory's name"
 
 
 class ForkedWhileStreaming(MemoryServiceError):
@@ -185,6 +209,9 @@ BY_REASON: Mapping[str, type[MemoryServiceError]] = {
     "CANNOT_BLEND": CannotInterpolate,
     "TASK_TOO_LARGE": TaskTooLarge,
     "SERVER_BUSY": ServerBusy,
+    "AUDIT_FAILED": AuditFailed,
+    "NO_VALID_TOKEN": NotAuthenticated,
+    "NOT_ALLOWED": NotAllowed,
     "SOLVER_RETRAINING": SolverRetraining,
     "UPLOAD_STALLED": UploadStalled,
     "QUALITY_TOO_LOW": QualityTooLow,
@@ -201,6 +228,8 @@ BY_STATUS: Mapping[grpc.StatusCode, type[MemoryServiceError]] = {
     grpc.StatusCode.UNAVAILABLE: ServerUnavailable,
     grpc.StatusCode.CANCELLED: ServerUnavailable,  # by a server that shuts down: our own cancellations are never read
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+    grpc.StatusCode.UNAUTHENTICATED: NotAuthenticated,
+    grpc.StatusCode.PERMISSION_DENIED: NotAllowed,
 }
 """What a status means where the reason is absent or unknown; any other is an InternalError."""
 
@@ -208,6 +237,8 @@ BY_STATUS: Mapping[grpc.StatusCode, type[MemoryServiceError]] = {
 def from_rpc(error: grpc.RpcError, target: str) -> MemoryServiceError:
     """The error that a failed call stands for; `target` is the address that was called."""
     status: grpc.StatusCode = error.code()
+    if status is grpc.StatusCode.UNAVAILABLE and (why := _handshake.broken(error.details() or "")):
+        return TlsFailed(f"no TLS with the memory server at {target}: {why}", status=status)
     details = _Details.of(error)
     kind = BY_REASON.get(details.reason) or BY_STATUS.get(status, InternalError)
     return kind(
@@ -254,7 +285,7 @@ class _Details:
 
 
 def _message(kind: type[MemoryServiceError], text: str, details: _Details, status: grpc.StatusCode, target: str) -> str:
-    said = [text if kind is SolverRetraining else _opening(text, status, target)]
+    said = [text if kind in (SolverRetraining, AuditFailed) else _opening(text, status, target)]
     said += [f"{each.field}: {each.description}" for each in details.field_violations if each.description not in text]
     if details.retry_after is not None:
         said.append(f"Try again in {details.retry_after:g} s")
@@ -265,7 +296,7 @@ def _message(kind: type[MemoryServiceError], text: str, details: _Details, statu
 
 def _opening(text: str, status: grpc.StatusCode, target: str) -> str:
     if status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
-        return f"no memory server answers at {target} ({text})"
+        return f"no memory server answers at {target} ({_handshake.doubted(text)})"
     if status is grpc.StatusCode.DEADLINE_EXCEEDED:
         return f"the memory server at {target} did not answer in time"
     if status is grpc.StatusCode.UNIMPLEMENTED:
