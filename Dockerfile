@@ -35,5 +35,6 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
     CMD ["memory-server", "health", "--target", "localhost:50051"]
 ENTRYPOINT ["memory-server", "serve"]
-# There is no TLS yet: who may reach the port is decided where it is published, as with 127.0.0.1 above.
+# Without TLS: who may reach the port is decided where it is published, as with 127.0.0.1 above. docs/security.md says
+# what to pass in place of --insecure-expose.
 CMD ["--host", "0.0.0.0", "--insecure-expose", "--port", "50051", "--data-dir", "/data"]

@@ -30,6 +30,7 @@ def application() -> "typer.Typer":
     from memory_server.bases.command import base  # noqa: PLC0415
     from memory_server.demo.command import demo  # noqa: PLC0415
     from memory_server.probe import health  # noqa: PLC0415
+    from memory_server.security.command import token  # noqa: PLC0415
 
     app = typer.Typer(
         help=_HELP, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False
@@ -38,6 +39,7 @@ def application() -> "typer.Typer":
     app.command("health")(health)
     app.command("demo")(demo)
     app.add_typer(base, name="base")
+    app.add_typer(token, name="token")
     return app
 
 

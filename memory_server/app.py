@@ -15,7 +15,9 @@ from prometheus_client import CollectorRegistry, ProcessCollector, disable_creat
 
 from dgm_core.style.library import Library
 from memory_server.errors import CannotStart
+from memory_server.interceptors.access import Access
 from memory_server.interceptors.calls import CallInterceptor
+from memory_server.interceptors.guard import Guard
 from memory_server.interceptors.logs import configure_logs
 from memory_server.interceptors.telemetry import Telemetry
 from memory_server.learning.admission import IngestBudget
@@ -28,6 +30,7 @@ from memory_server.learning.worker import keep_data_private
 from memory_server.sampling import runtime
 from memory_server.sampling.engine import SamplingEngine
 from memory_server.sampling.experts import ExpertCache
+from memory_server.security.setup import refuse_strangers, secured
 from memory_server.service import Limits, MemoryService
 from memory_server.settings import Settings
 from memory_server.sockets import bind_port, bound_socket
@@ -51,11 +54,7 @@ def run(settings: Settings, ready: Callable[[str], None]) -> None:
     Raises:
         CannotStart: the port, the Unix socket, the data directory or the device is not to be had.
     """
-    if settings.exposed and not settings.insecure_expose:
-        raise CannotStart(
-            f"refusing to listen on {settings.host}: there is no TLS yet, so whoever reaches the port could read and "
-            "delete memories; keep to 127.0.0.1 and tunnel, or accept the risk with --insecure-expose"
-        )
+    refuse_strangers(settings)
     configure_logs(settings.log_level, settings.log_json)
     keep_data_private()
     runtime.tune_malloc()
@@ -79,6 +78,8 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
     device = runtime.device(settings.device)
     cuda = device.type == "cuda"
     async with AsyncExitStack() as stack:
+        security = stack.enter_context(secured(settings))
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, security.reload)
         store = stack.enter_context(DataDir(settings.data_dir))
         experts = ExpertCache(store.catalog.manifest, store.blobs, device, settings.expert_cache_bytes)
         gate = stack.enter_context(closing(Gate(settings.learners_share(cuda))))
@@ -95,9 +96,10 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         queue = TaskQueue(store, executor, engine, parallel=settings.workers(cuda), observer=observers)
         limits = Limits(settings.max_samples_per_request, settings.upload_idle_seconds, settings.shared_memory)
         service = MemoryService(store, Library(settings.data_dir / BASES), budget, queue, engine, limits)
-        server = _server(settings, Telemetry(registry), service)
+        guard = Guard(Access(security.tokens), security.audit)
+        server = _server(settings, Telemetry(registry), guard, service)
         health_checks = await _add_health(server)
-        address = bind_port(server, settings)
+        address = bind_port(server, settings, security.credentials)
         stack.enter_context(bound_socket(server, settings.unix_socket))
         await server.start()
         structlog.get_logger().info(
@@ -124,7 +126,7 @@ def _bounds(settings: Settings) -> Bounds:
     return Bounds(settings.worker_bytes, settings.task_seconds_limit or None, settings.worker_silence_seconds)
 
 
-def _server(settings: Settings, telemetry: Telemetry, service: MemoryService) -> grpc.aio.Server:
+def _server(settings: Settings, telemetry: Telemetry, guard: Guard, service: MemoryService) -> grpc.aio.Server:
     options = (
         ("grpc.so_reuseport", 0),  # or two servers would share a port in silence
         ("grpc.max_receive_message_length", settings.max_message_bytes),
@@ -137,7 +139,7 @@ def _server(settings: Settings, telemetry: Telemetry, service: MemoryService) ->
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
     )
-    server = grpc.aio.server(interceptors=[CallInterceptor(SERVICE, telemetry)], options=options)
+    server = grpc.aio.server(interceptors=[CallInterceptor(SERVICE, telemetry, guard)], options=options)
     memory_pb2_grpc.add_MemoryServiceServicer_to_server(service, server)
     names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)

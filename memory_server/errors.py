@@ -4,7 +4,7 @@ Each class says who is at fault by its branch: `AskedWrongly` the caller, `Busy`
 caller sees of them (status code, reason, details) is decided in one place, `interceptors/errors.py`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from dgm_core.manifest import Label
 
@@ -44,7 +44,12 @@ class UnknownMemory(AskedWrongly):
     """No memory has this name; the message lists those that exist."""
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
-        super().__init__(f"there is no memory {name!r}; {_known('memories', known)}")
+        self._name, self._others = name, tuple(known)
+        super().__init__(f"there is no memory {name!r}; {_known('memories', self._others)}")
+
+    def told(self, visible: Callable[[str], bool]) -> "UnknownMemory":
+        """The same for somebody who may know of some memories only."""
+        return UnknownMemory(self._name, filter(visible, self._others))
 
 
 class UnknownTask(AskedWrongly):
@@ -88,6 +93,20 @@ class TaskUnfinished(AskedWrongly):
     """The task cannot be forgotten now: it is not learned yet, or another one is being learned on top of it."""
 
 
+class Unauthenticated(AskedWrongly):
+    """No valid token came with the call. Whether there was one, and what is wrong with it, is not told apart."""
+
+    def __init__(self) -> None:
+        super().__init__("this server asks for a valid token in the metadata, as 'authorization: Bearer TOKEN'")
+
+
+class PermissionDenied(AskedWrongly):
+    """The caller may not do this with this memory. Says the same whether there is such a memory or not."""
+
+    def __init__(self, memory: str) -> None:
+        super().__init__(f"your token has no right to do this with memory {memory!r}")
+
+
 class EmptyMemory(AskedWrongly):
     """Nothing has been learned yet, so there is nothing to sample or classify with."""
 
@@ -113,6 +132,15 @@ class SolverRetraining(Busy):
     def __init__(self, memory: str, retry_after: float = 5.0) -> None:
         super().__init__(
             f"the task solver of memory {memory!r} is being trained anew, because a task was forgotten", retry_after
+        )
+
+
+class AuditFailed(Busy):
+    """The audit log cannot be written, so that nothing may be done that belongs into it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the server cannot write its audit log, and does nothing unseen: its operator must free disk space"
         )
 
 

@@ -28,10 +28,28 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True)
 
-    host: str = Field("127.0.0.1", description="Address to listen on. There is no TLS yet: keep to the loopback.")
+    host: str = Field(
+        "127.0.0.1", description="Address to listen on; beyond the loopback only with TLS, and tokens or certificates."
+    )
     port: int = Field(50051, ge=0, le=65535, description="TCP port of the service; 0 picks a free one.")
     insecure_expose: bool = Field(
-        False, description="Listen beyond the loopback although there is no TLS: whoever reaches the port can call."
+        False,
+        description="Listen beyond the loopback although TLS, or tokens and client certificates, are not set up: "
+        "whoever reaches the port can call, and who is on the way can read along.",
+    )
+    tls_cert: Path | None = Field(
+        None, description="PEM certificate of the server and those up to its authority; with --tls-key: speak TLS."
+    )
+    tls_key: Path | None = Field(None, description="PEM private key of that certificate, mode 0600, no passphrase.")
+    tokens: Path | None = Field(
+        None, description="File of the tokens that clients need, as memory-server token writes it; unset: none needed."
+    )
+    audit_log: Path | None = Field(
+        None,
+        description="File of JSON lines, mode 0600: who learned, sampled, forgot what, and was refused; unset: none.",
+    )
+    tls_client_ca: Path | None = Field(
+        None, description="PEM certificates of an authority: take only clients that have a certificate of it (mTLS)."
     )
     unix_socket: Path | None = Field(
         None, description="Unix socket to listen on as well, for this user's processes on this host; unset: none."

@@ -16,10 +16,17 @@ _LONGEST_PATH = 107
 _FOR_ITS_USER_ALONE = 0o177
 
 
-def bind_port(server: grpc.aio.Server, settings: Settings) -> str:
-    """Has a server listen on its TCP port; gives the address. Raises CannotStart if it is not to be had."""
+def bind_port(server: grpc.aio.Server, settings: Settings, credentials: grpc.ServerCredentials | None) -> str:
+    """Has a server listen on its TCP port, in plaintext if it has no credentials; gives the address.
+
+    Raises:
+        CannotStart: the port is not to be had.
+    """
     try:
-        port = server.add_insecure_port(settings.address)
+        if credentials is None:
+            port = server.add_insecure_port(settings.address)
+        else:
+            port = server.add_secure_port(settings.address, credentials)
     except RuntimeError as error:
         raise CannotStart(
             f"cannot listen on {settings.address}: the port is taken or the address is not this machine's; "

@@ -48,6 +48,9 @@ VERDICTS: dict[type[Exception], Verdict] = {
     errors.TaskTooLarge: Verdict(grpc.StatusCode.RESOURCE_EXHAUSTED, "TASK_TOO_LARGE"),
     errors.UploadStalled: Verdict(grpc.StatusCode.DEADLINE_EXCEEDED, "UPLOAD_STALLED"),
     errors.ServerBusy: Verdict(grpc.StatusCode.RESOURCE_EXHAUSTED, "SERVER_BUSY"),
+    errors.Unauthenticated: Verdict(grpc.StatusCode.UNAUTHENTICATED, "NO_VALID_TOKEN"),
+    errors.PermissionDenied: Verdict(grpc.StatusCode.PERMISSION_DENIED, "NOT_ALLOWED"),
+    errors.AuditFailed: Verdict(grpc.StatusCode.UNAVAILABLE, "AUDIT_FAILED"),
     errors.SolverRetraining: Verdict(grpc.StatusCode.UNAVAILABLE, "SOLVER_RETRAINING"),
     errors.Superseded: Verdict(grpc.StatusCode.UNAVAILABLE, "SUPERSEDED"),
     errors.ShuttingDown: Verdict(grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN"),
@@ -65,18 +68,23 @@ def verdict_on(error: Exception) -> Verdict | None:
     return next((VERDICTS[base] for base in type(error).__mro__ if base in VERDICTS), None)
 
 
+def code_of(error: Exception) -> str:
+    """The name of the status code that an exception ends a call with."""
+    return (verdict_on(error) or _UNFORESEEN).code.name
+
+
 @asynccontextmanager
 async def translated(
-    method: str, context: grpc.aio.ServicerContext[Any, Any], trailer: tuple[str, str]
+    method: str, context: grpc.aio.ServicerContext[Any, Any], *trailers: tuple[str, str]
 ) -> AsyncIterator[None]:
-    """Ends the call with the status of whatever exception leaves the block; `trailer` is sent along with it."""
+    """Ends the call with the status of whatever exception leaves the block; `trailers` are sent along with it."""
     try:
         yield
     except grpc.aio.AbortError:
         raise
     except Exception as error:
         status = rpc_status.to_status(status_of(error) if verdict_on(error) else _incident(method, error))
-        await context.abort(status.code, status.details, (*status.trailing_metadata, trailer))
+        await context.abort(status.code, status.details, (*status.trailing_metadata, *trailers))
 
 
 def status_of(error: Exception) -> status_pb2.Status:

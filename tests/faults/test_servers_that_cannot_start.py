@@ -49,7 +49,7 @@ def test_a_device_that_is_not_there(tmp_path):
 
 def test_an_address_beyond_the_loopback_without_consent(tmp_path):
     said = complaint("--port", "0", "--data-dir", tmp_path, "--host", "0.0.0.0")
-    assert "TLS" in said and "--insecure-expose" in said
+    assert "--tls-cert" in said and "--tokens" in said and "--insecure-expose" in said
 
 
 @pytest.mark.parametrize(

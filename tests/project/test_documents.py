@@ -38,7 +38,7 @@ def test_every_link_leads_somewhere(documents: list[Path]) -> None:
             assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 
-COMMAND = re.compile(r"^(memoryctl|memory-server) (base \w+|\w+)([^#\n]*)", re.MULTILINE)
+COMMAND = re.compile(r"^(memoryctl|memory-server) ((?:base|token) \w+|\w+)([^#\n]*)", re.MULTILINE)
 
 
 def test_every_command_line_in_the_documents_has_those_options(documents: list[Path]) -> None:
@@ -46,10 +46,10 @@ def test_every_command_line_in_the_documents_has_those_options(documents: list[P
     assert lines
     for program, words, rest in sorted(lines):
         command: Any = typer.main.get_command(PROGRAMS[program])
+        common = {name for option in command.params for name in option.opts}
         for word in words.split():
             command = command.commands[word]
         options = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
-        common = {"--memory"} if program == "memoryctl" else set()
         assert {word for word in rest.split() if word.startswith("--")} - common <= options, words
 
 

@@ -57,4 +57,4 @@ def test_connections_are_opened_to_the_server_that_the_user_names_and_nowhere_el
         names = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
         if found := names & CHANNELS:
             opened[path.relative_to(root).as_posix()] = found
-    assert opened == {"clients/python/memory_client/channel.py": {"insecure_channel"}}
+    assert opened == {"clients/python/memory_client/channel.py": {"insecure_channel", "secure_channel"}}

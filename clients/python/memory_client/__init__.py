@@ -9,6 +9,7 @@ x, y = memory.sample(classes=[0, 1], n=64)
 
 from memory_client.analysis import LayerUsage, MaskPoint, TaskAnalysis
 from memory_client.errors import (
+    AuditFailed,
     CannotInterpolate,
     DamagedExport,
     DamagedMemory,
@@ -21,6 +22,8 @@ from memory_client.errors import (
     MemoryExists,
     MemoryMismatch,
     MemoryServiceError,
+    NotAllowed,
+    NotAuthenticated,
     QualityTooLow,
     ServerBusy,
     ServerUnavailable,
@@ -34,6 +37,7 @@ from memory_client.errors import (
     TaskRejected,
     TaskTooLarge,
     TaskUnfinished,
+    TlsFailed,
     UnknownClass,
     UnknownMemory,
     UnknownRevision,
@@ -46,6 +50,7 @@ from memory_client.progress import ProgressListener, TransferListener
 from memory_client.types import Label, MemoryInfo, Task, TaskProgress, TaskState
 
 __all__ = [
+    "AuditFailed",
     "CannotInterpolate",
     "DamagedExport",
     "DamagedMemory",
@@ -63,6 +68,8 @@ __all__ = [
     "MemoryInfo",
     "MemoryMismatch",
     "MemoryServiceError",
+    "NotAllowed",
+    "NotAuthenticated",
     "ProgressListener",
     "QualityTooLow",
     "ServerBusy",
@@ -82,6 +89,7 @@ __all__ = [
     "TaskState",
     "TaskTooLarge",
     "TaskUnfinished",
+    "TlsFailed",
     "TransferListener",
     "UnknownClass",
     "UnknownMemory",

@@ -13,6 +13,7 @@ from memory_api.v1.memory_pb2_grpc import MemoryServiceStub
 
 from memory_client import _forks
 from memory_client._shared import is_local
+from memory_client.credentials import Credentials
 from memory_client.errors import InvalidInput, ServerUnavailable, from_rpc
 
 T = TypeVar("T")
@@ -33,6 +34,7 @@ _OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 1_000),
 )
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+_NONE = Credentials()
 
 
 class Closable(Protocol):
@@ -59,6 +61,7 @@ class Endpoint:
         reconnect: how long a server that is away is tried again, in seconds.
         silence: how long a stream may stay without a message, in seconds.
         shared_memory: whether a server on this host may be offered memory for samples.
+        credentials: what is shown to the server and expected of it; none: plaintext, and no token.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Endpoint:
         reconnect: float,
         silence: float = SILENCE_SECONDS,
         shared_memory: bool = True,
+        credentials: Credentials = _NONE,
     ) -> None:
         if not target:
             raise InvalidInput("target is empty: pass the server's address, such as 'localhost:50051'")
@@ -76,6 +80,7 @@ class Endpoint:
         self.reconnect = reconnect
         self.silence = silence
         self.shares_memory = shared_memory and is_local(target)
+        self._credentials = credentials
         self._own: dict[Any, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -83,7 +88,21 @@ class Endpoint:
 
     def asynchronous_channel(self) -> grpc.aio.Channel:
         """A new channel for the running event loop."""
-        return grpc.aio.insecure_channel(self.target, options=_OPTIONS)
+        secure = self._credentials.channel
+        if secure is None:
+            return grpc.aio.insecure_channel(self.target, options=_OPTIONS)
+        return grpc.aio.secure_channel(self.target, secure, options=_OPTIONS)
+
+    def synchronous_channel(self) -> grpc.Channel:
+        """A new channel for this process."""
+        secure = self._credentials.channel
+        if secure is None:
+            return grpc.insecure_channel(self.target, options=_OPTIONS)
+        return grpc.secure_channel(self.target, secure, options=_OPTIONS)
+
+    def methods(self, channel: grpc.Channel | grpc.aio.Channel) -> MemoryServiceStub:
+        """The server's methods on a channel."""
+        return MemoryServiceStub(self._credentials.bearing(channel))
 
     def silent(self) -> ServerUnavailable:
         """Nothing was heard on a stream for too long."""
@@ -109,7 +128,7 @@ class Connection(Endpoint):
     @property
     def stub(self) -> MemoryServiceStub:
         """The server's methods on the channel of this process."""
-        return MemoryServiceStub(self.channel)
+        return self.methods(self.channel)
 
     def unary(self, method: str, request: Any) -> Any:
         """Calls a unary method, again for `reconnect` seconds while no server answers."""
@@ -140,7 +159,7 @@ class Connection(Endpoint):
         pid = os.getpid()
         if pid not in self._own:
             _forks.check()
-            self._own.setdefault(pid, _Own(grpc.insecure_channel(self.target, options=_OPTIONS)))
+            self._own.setdefault(pid, _Own(self.synchronous_channel()))
         return self._own[pid]
 
     def _once(self, method: str, request: Any) -> Any:

@@ -9,9 +9,11 @@ MemoryServiceError
 │   └── QualityTooLow, TaskInterrupted
 ├── TaskCancelled
 ├── DamagedMemory                         the server's disk has lost a part of it; its operator must act
+├── TlsFailed, NotAuthenticated, NotAllowed   certificates, the token, or its rights must change
 ├── ServerBusy                            come back after `retry_after` seconds
 ├── ServerUnavailable, DeadlineExceeded   nobody answers, or not in time
-│   └── SolverRetraining                  not yet: a task was forgotten a moment ago
+│   ├── SolverRetraining                  not yet: a task was forgotten a moment ago
+│   └── AuditFailed                       not until the server's operator has mended its audit log
 ├── ForkedWhileStreaming                  spawn this process, or close the stream before the fork
 └── InternalError                         the server, or this client, is at fault
 """
@@ -22,6 +24,8 @@ from typing import Any, ClassVar
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
+
+from memory_client import _handshake
 
 _DETAILS_KEY = "grpc-status-details-bin"
 _REQUEST_ID_KEY = "x-request-id"
@@ -168,6 +172,10 @@ class SolverRetraining(ServerUnavailable):
     advice = "Try again later, or pass a larger reconnect"
 
 
+class AuditFailed(ServerUnavailable):
+    """The server cannot note what it does, and so does nothing until its operator has mended its audit log."""
+
+
 class DeadlineExceeded(MemoryServiceError, TimeoutError):
     """The answer did not come in time."""
 
@@ -178,6 +186,22 @@ class UploadStalled(DeadlineExceeded):
     """The stream of a task paused for so long that the server gave it up; nothing of it was kept."""
 
     advice = "Send the task again, from a stream that yields at least every minute"
+
+
+class TlsFailed(MemoryServiceError):
+    """No TLS with the server: its certificate has expired, is for another host, or comes from an unknown authority."""
+
+
+class NotAuthenticated(MemoryServiceError):
+    """The server asks for a token, and this one it does not know, or no longer."""
+
+    advice = "Pass token= (memoryctl: --token-file, or MEMORY_TOKEN) as the server's operator gave it"
+
+
+class NotAllowed(MemoryServiceError):
+    """The token has no right to do this with this memory, whether there is such a memory or not."""
+
+    advice = "Ask the server's operator for a token with that right, or correct the memory's name"
 
 
 class ForkedWhileStreaming(MemoryServiceError):
@@ -206,6 +230,9 @@ BY_REASON: Mapping[str, type[MemoryServiceError]] = {
     "CORRUPT_BLOB": DamagedMemory,
     "TASK_TOO_LARGE": TaskTooLarge,
     "SERVER_BUSY": ServerBusy,
+    "AUDIT_FAILED": AuditFailed,
+    "NO_VALID_TOKEN": NotAuthenticated,
+    "NOT_ALLOWED": NotAllowed,
     "SOLVER_RETRAINING": SolverRetraining,
     "UPLOAD_STALLED": UploadStalled,
     "QUALITY_TOO_LOW": QualityTooLow,
@@ -226,6 +253,8 @@ BY_STATUS: Mapping[grpc.StatusCode, type[MemoryServiceError]] = {
     grpc.StatusCode.UNAVAILABLE: ServerUnavailable,
     grpc.StatusCode.CANCELLED: ServerUnavailable,  # by a server that shuts down: our own cancellations are never read
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+    grpc.StatusCode.UNAUTHENTICATED: NotAuthenticated,
+    grpc.StatusCode.PERMISSION_DENIED: NotAllowed,
 }
 """What a status means where the reason is absent or unknown; any other is an InternalError."""
 
@@ -233,6 +262,8 @@ BY_STATUS: Mapping[grpc.StatusCode, type[MemoryServiceError]] = {
 def from_rpc(error: grpc.RpcError, target: str) -> MemoryServiceError:
     """The error that a failed call stands for; `target` is the address that was called."""
     status: grpc.StatusCode = error.code()
+    if status is grpc.StatusCode.UNAVAILABLE and (why := _handshake.broken(error.details() or "")):
+        return TlsFailed(f"no TLS with the memory server at {target}: {why}", status=status)
     details = _Details.of(error)
     kind = BY_REASON.get(details.reason) or BY_STATUS.get(status, InternalError)
     return kind(
@@ -288,7 +319,7 @@ class _Details:
 
 
 def _message(kind: type[MemoryServiceError], text: str, details: _Details, status: grpc.StatusCode, target: str) -> str:
-    said = [text if kind is SolverRetraining else _opening(text, status, target)]
+    said = [text if kind in (SolverRetraining, AuditFailed) else _opening(text, status, target)]
     said += [f"{each.field}: {each.description}" for each in details.field_violations if each.description not in text]
     if details.retry_after is not None:
         said.append(f"Try again in {details.retry_after:g} s")
@@ -301,7 +332,7 @@ def _message(kind: type[MemoryServiceError], text: str, details: _Details, statu
 
 def _opening(text: str, status: grpc.StatusCode, target: str) -> str:
     if status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
-        return f"no memory server answers at {target} ({text})"
+        return f"no memory server answers at {target} ({_handshake.doubted(text)})"
     if status is grpc.StatusCode.DEADLINE_EXCEEDED:
         return f"the memory server at {target} did not answer in time"
     if status is grpc.StatusCode.UNIMPLEMENTED:

@@ -18,6 +18,7 @@ from memory_client._requests import Classes, Requests, labelled
 from memory_client._streaming import batches, collect
 from memory_client._transfer import Download, upload
 from memory_client.channel import Connection
+from memory_client.credentials import PEM, Credentials
 from memory_client.errors import UnknownMemory
 from memory_client.interpolation import Ends
 from memory_client.learning import TaskHandle, Upload
@@ -48,9 +49,16 @@ class Memory:
         reconnect: how long a server that does not answer is tried again, in seconds; then ServerUnavailable.
         shared_memory: whether a server on this host may put samples into memory that streams offer it, instead of
             sending them; samples are the same.
+        token: as `memory-server token add` printed it, where the server asks for one.
+        ca: PEM certificates of the authorities that the server's certificate may come from: a path, or the content as
+            bytes. Given, TLS is spoken; None speaks plaintext.
+        certificate, key: PEM certificate and private key of this client, likewise, where the server asks for them.
 
-    Every method that calls the server raises ServerUnavailable or DeadlineExceeded where nobody answers, and
-    UnknownMemory where the memory does not exist.
+    Certificates are read here, once. A pickled Memory carries its token and its key.
+
+    Every method that calls the server raises ServerUnavailable or DeadlineExceeded where nobody answers, TlsFailed
+    where its certificate is not to be trusted, NotAuthenticated without a valid token, NotAllowed where the token has
+    no right to it, and UnknownMemory where the memory does not exist.
     """
 
     def __init__(
@@ -62,10 +70,15 @@ class Memory:
         timeout: float = 30.0,
         reconnect: float = 10.0,
         shared_memory: bool = True,
+        token: str | None = None,
+        ca: PEM | None = None,
+        certificate: PEM | None = None,
+        key: PEM | None = None,
     ) -> None:
         self.name = name
         self._requests = Requests.to(name, kind, options)
-        self._connection = Connection(target, timeout, reconnect, shared_memory=shared_memory)
+        credentials = Credentials.read(target, token, ca, certificate, key)
+        self._connection = Connection(target, timeout, reconnect, shared_memory=shared_memory, credentials=credentials)
 
     def __repr__(self) -> str:
         return f"Memory({self.target!r}, name={self.name!r})"
@@ -425,9 +438,18 @@ class Memory:
         return memory
 
     @staticmethod
-    def list(target: str = "localhost:50051", timeout: float = 30.0, reconnect: float = 10.0) -> "list[MemoryInfo]":
-        """All memories of a server, by name."""
-        connection = Connection(target, timeout, reconnect)
+    def list(
+        target: str = "localhost:50051",
+        timeout: float = 30.0,
+        reconnect: float = 10.0,
+        token: str | None = None,
+        ca: PEM | None = None,
+        certificate: PEM | None = None,
+        key: PEM | None = None,
+    ) -> "list[MemoryInfo]":
+        """All memories of a server that the caller may see, by name."""
+        credentials = Credentials.read(target, token, ca, certificate, key)
+        connection = Connection(target, timeout, reconnect, credentials=credentials)
         try:
             reply = connection.unary("ListMemories", pb.ListMemoriesRequest())
         finally:

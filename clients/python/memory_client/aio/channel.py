@@ -49,7 +49,7 @@ class Connection(Endpoint):
     @property
     def stub(self) -> MemoryServiceStub:
         """The server's methods on the channel of the running event loop."""
-        return MemoryServiceStub(self._of_this_loop().channel)
+        return self.methods(self._of_this_loop().channel)
 
     async def unary(self, method: str, request: Any) -> Any:
         """Calls a unary method, again for `reconnect` seconds while no server answers."""

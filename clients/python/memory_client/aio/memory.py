@@ -21,6 +21,7 @@ from memory_client.aio._streaming import batches, collect
 from memory_client.aio.channel import Connection, Silent
 from memory_client.aio.learning import TaskHandle, Upload
 from memory_client.channel import Patience
+from memory_client.credentials import PEM, Credentials
 from memory_client.errors import ServerUnavailable, UnknownMemory
 from memory_client.interpolation import Ends
 from memory_client.progress import ProgressListener, TransferListener, listener
@@ -52,10 +53,15 @@ class Memory:
         timeout: float = 30.0,
         reconnect: float = 10.0,
         shared_memory: bool = True,
+        token: str | None = None,
+        ca: PEM | None = None,
+        certificate: PEM | None = None,
+        key: PEM | None = None,
     ) -> None:
         self.name = name
         self._requests = Requests.to(name, kind, options)
-        self._connection = Connection(target, timeout, reconnect, shared_memory=shared_memory)
+        credentials = Credentials.read(target, token, ca, certificate, key)
+        self._connection = Connection(target, timeout, reconnect, shared_memory=shared_memory, credentials=credentials)
 
     def __repr__(self) -> str:
         return f"Memory({self.target!r}, name={self.name!r})"
@@ -289,10 +295,17 @@ class Memory:
 
     @staticmethod
     async def list(
-        target: str = "localhost:50051", timeout: float = 30.0, reconnect: float = 10.0
+        target: str = "localhost:50051",
+        timeout: float = 30.0,
+        reconnect: float = 10.0,
+        token: str | None = None,
+        ca: PEM | None = None,
+        certificate: PEM | None = None,
+        key: PEM | None = None,
     ) -> "list[MemoryInfo]":
-        """All memories of a server, by name."""
-        connection = Connection(target, timeout, reconnect)
+        """All memories of a server that the caller may see, by name."""
+        credentials = Credentials.read(target, token, ca, certificate, key)
+        connection = Connection(target, timeout, reconnect, credentials=credentials)
         try:
             reply = await connection.unary("ListMemories", pb.ListMemoriesRequest())
         finally:

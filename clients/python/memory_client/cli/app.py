@@ -1,5 +1,7 @@
 """The commands of `memoryctl` and what they share."""
 
+import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,6 +31,17 @@ def memoryctl(
         str, typer.Option("--memory", "-m", envvar="MEMORY_NAME", help="Name of the memory.")
     ] = "default",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs on standard output.")] = False,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help="File that holds your token; else the variable MEMORY_TOKEN is the token."),
+    ] = None,
+    ca: Annotated[
+        Path | None, typer.Option(envvar="MEMORY_CA", help="PEM authorities of the server's certificate: speak TLS.")
+    ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(envvar="MEMORY_CERTIFICATE", help="Your PEM certificate, if the server wants one.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(envvar="MEMORY_KEY", help="PEM private key of your certificate.")] = None,
 ) -> None:
     """Teach, watch and sample the generative memories of a server.
 
@@ -42,4 +55,10 @@ def memoryctl(
 
         memoryctl tasks -m digits --json
     """
-    context.obj = Session(target, memory, as_json)
+    secrets = {"token": _token(token_file), "ca": ca, "certificate": certificate, "key": key}
+    context.obj = Session(target, memory, as_json, secrets)
+
+
+def _token(file: Path | None) -> str | None:
+    # Never an argument: command lines can be read by everybody on a host.
+    return os.environ.get("MEMORY_TOKEN") if file is None else file.read_text().strip()

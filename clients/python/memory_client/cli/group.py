@@ -9,7 +9,8 @@ from memory_client import MemoryServiceError
 
 FAILED, INTERRUPTED = 1, 130
 
-_WITH_VALUE = ("--target", "--memory", "-m")
+_LONG = ("--target", "--memory", "--token-file", "--ca", "--certificate", "--key")
+_WITH_VALUE = (*_LONG, "-m")
 _FLAGS = ("--json",)
 
 
@@ -44,7 +45,7 @@ def hoisted(args: list[str]) -> list[str]:
     for word in words:
         if word in _WITH_VALUE:
             front += [word, *[value for value in [next(words, None)] if value is not None]]
-        elif word in _FLAGS or word.startswith(("--target=", "--memory=")):
+        elif word in _FLAGS or word.startswith(tuple(f"{name}=" for name in _LONG)):
             front.append(word)
         else:
             rest.append(word)

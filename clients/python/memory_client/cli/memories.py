@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from memory_client import Memory
 from memory_client.cli.session import Session, table
 from memory_client.quantities import quantity
 from memory_client.types import MemoryInfo
@@ -19,7 +18,7 @@ def register(app: typer.Typer) -> None:
 def memories(context: typer.Context) -> None:
     """List the memories of the server."""
     session = Session.of(context)
-    found = Memory.list(session.target)
+    found = session.memories()
     columns = ("memory", "kind", "revision", "tasks", "classes", "shape", "size")
     session.show([memory.to_dict() for memory in found], table(columns, map(_row, found)))
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import typer
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from memory_client import InvalidInput, Memory
+from memory_client.types import MemoryInfo
 
 _UNBOUNDED = 10_000
 
@@ -23,11 +24,13 @@ class Session:
         target: address of the server.
         memory: name of the memory.
         as_json: whether standard output carries JSON for programs instead of text for people.
+        secrets: `token`, `ca`, `certificate` and `key` for the connection.
     """
 
     target: str
     memory: str
     as_json: bool
+    secrets: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, context: typer.Context) -> "Session":
@@ -38,7 +41,11 @@ class Session:
 
     def open(self, kind: str | None = None, options: Mapping[str, str] | None = None) -> Memory:
         """The memory that the user named."""
-        return Memory(self.target, self.memory, kind, options)
+        return Memory(self.target, self.memory, kind, options, **self.secrets)
+
+    def memories(self) -> list[MemoryInfo]:
+        """All memories of the server that the user may see."""
+        return Memory.list(self.target, **self.secrets)
 
     @property
     def notes(self) -> Console:

@@ -1,0 +1,126 @@
+"""What stands before every call: who calls, may they, and the audit log's lines about it."""
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+from memory_api.v1 import memory_pb2 as pb
+
+from memory_server.errors import UnknownMemory
+from memory_server.interceptors.access import RULES, Access, check, host, memory_of, origin, shown, tasks_of
+from memory_server.interceptors.errors import code_of
+from memory_server.security.audit import AuditLog
+from memory_server.security.rights import Caller
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Guard:
+    """Lets calls in, or not.
+
+    Arguments:
+        access: who may do what.
+        audit: told of it, None if nobody wants to know.
+        clock: seconds, never going back.
+    """
+
+    def __init__(self, access: Access, audit: AuditLog | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._access = access
+        self._audit = audit
+        self._clock = clock
+
+    def identified(self, method: str, context: Context) -> Caller:
+        """Who makes a call, before it has said anything. Raises Unauthenticated."""
+        with self._refusals(method, origin(context), context, None):
+            return self._access.caller(context)
+
+    @contextmanager
+    def visit(self, method: str, caller: Caller, context: Context, request: Any) -> "Iterator[Visit]":
+        """One call, from its first message to its end.
+
+        Raises:
+            PermissionDenied: the caller may not.
+            AuditFailed: what is done cannot be noted, so it is not done; or its end could not be.
+            Whatever leaves the block, without names of which the caller may not know.
+        """
+        with self._refusals(method, caller.name, context, request):
+            check(method, caller, request)
+        visit = Visit(caller, self._access)
+        with self._noted(method, caller, context, request, visit):
+            try:
+                yield visit
+            except UnknownMemory as error:
+                raise error.told(caller.grant.covers) from None
+
+    @contextmanager
+    def _refusals(self, method: str, client: str, context: Context, request: Any) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._write("refused", **_who(method, client, context, request), code=code_of(error))
+            raise
+
+    @contextmanager
+    def _noted(self, method: str, caller: Caller, context: Context, request: Any, visit: "Visit") -> Iterator[None]:
+        if not RULES[method].action:
+            yield
+            return
+        call, began, code = secrets.token_hex(6), self._clock(), "CANCELLED"
+        self._write("begin", call=call, **_who(method, caller.name, context, request))
+        try:
+            yield
+            code = "OK"
+        except Exception as error:
+            code = code_of(error)
+            raise
+        finally:
+            seconds = round(self._clock() - began, 3)
+            self._write("end", call=call, code=code, rows=visit.rows, revision=visit.revision, seconds=seconds)
+
+    def _write(self, event: str, **facts: Any) -> None:
+        if self._audit is not None:
+            self._audit.write(event, **facts)
+
+
+class Visit:
+    """What a call has done so far.
+
+    Attributes:
+        rows: that were learned, sampled or classified, None if it is not about rows.
+        revision: of the memory that it was about, None while unknown.
+    """
+
+    def __init__(self, caller: Caller, access: Access) -> None:
+        self._caller = caller
+        self._access = access
+        self.rows: int | None = None
+        self.revision: int | None = None
+
+    def received(self) -> None:
+        """Another message came. Raises Unauthenticated if the token is no longer good."""
+        self._access.confirm(self._caller)
+
+    def answered(self, answer: Any) -> Any:
+        """Notes an answer; gives what the caller may see of it. Raises Unauthenticated as `received` does."""
+        self._access.confirm(self._caller)
+        if isinstance(answer, pb.SampleResponse):
+            self.rows = (self.rows or 0) + len(answer.chunk.y) // 4
+            self.revision = answer.header.revision or self.revision
+        elif isinstance(answer, pb.ClassifyResponse):
+            self.rows, self.revision = len(answer.y) // 4, answer.revision
+        elif isinstance(answer, pb.Task):
+            self.rows, self.revision = answer.count, answer.revision or None
+        elif isinstance(answer, pb.Memory):
+            self.revision = answer.revision
+        return shown(answer, self._caller)
+
+
+def _who(method: str, client: str, context: Context, request: Any) -> dict[str, Any]:
+    rule = RULES.get(method)
+    facts = {"client": client, "peer": host(context), "action": (rule.action if rule else "") or method}
+    if origin(context) not in (client, host(context)):
+        facts["certificate"] = origin(context)
+    return facts if request is None else {**facts, "memory": memory_of(request), "tasks": tasks_of(request)}

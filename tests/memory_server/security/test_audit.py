@@ -1,0 +1,101 @@
+"""The audit log: what its lines are, and what happens when they cannot be written."""
+
+import errno
+import json
+import os
+from datetime import UTC, datetime
+
+import pytest
+
+from memory_server.errors import AuditFailed, CannotStart
+from memory_server.interceptors.access import Access
+from memory_server.interceptors.guard import Guard
+from memory_server.security import audit
+from memory_server.security.audit import AuditLog
+
+NOW = datetime(2026, 11, 21, 12, 30, 0, 123456, tzinfo=UTC)
+
+
+@pytest.fixture
+def log(tmp_path):
+    made = AuditLog(tmp_path / "audit.jsonl", lambda: NOW)
+    yield made
+    made.close()
+
+
+def lines(tmp_path):
+    return [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+
+
+def full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_line_has_the_time_in_utc_and_what_is_known(log, tmp_path):
+    log.write("begin", memory="m\n{}", rows=0, revision=None, tasks=[], name="x" * 10_000)
+    (line,) = lines(tmp_path)
+    assert line == {
+        "time": "2026-11-21T12:30:00.123+00:00",
+        "event": "begin",
+        "memory": "m\n{}",
+        "rows": 0,
+        "name": "x" * 200,
+    }
+
+
+def test_a_log_that_others_may_read_is_refused(tmp_path):
+    (tmp_path / "audit.jsonl").touch(0o644)
+    with pytest.raises(CannotStart, match="its mode is 0644"):
+        AuditLog(tmp_path / "audit.jsonl")
+    with pytest.raises(CannotStart, match="No such file or directory; name a file"):
+        AuditLog(tmp_path / "missing" / "audit.jsonl")
+
+
+def test_a_full_disk_leaves_no_half_line_and_is_over_when_there_is_room(log, tmp_path, monkeypatch):
+    log.write("first")
+    whole, written = os.write, []
+
+    def half(file, line):
+        written.append(whole(file, line[: len(line) // 2]) if not written else full())
+        return written[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(audit.os, "write", half)
+        with pytest.raises(AuditFailed, match="free disk space"):
+            log.write("second")
+    log.write("third")
+    assert [line["event"] for line in lines(tmp_path)] == ["first", "third"]
+
+
+def test_a_disk_that_does_not_sync_has_the_next_line_refused(log, tmp_path, monkeypatch, eventually):
+    with monkeypatch.context() as patch:
+        patch.setattr(audit.os, "fdatasync", full)
+        log.write("first")
+        eventually(lambda: log._failure is not None)
+        with pytest.raises(AuditFailed):
+            log.write("second")
+    log.write("third")
+    assert [line["event"] for line in lines(tmp_path)] == ["first", "third"]
+
+
+class Context:
+    def peer(self):
+        return "ipv4:10.0.0.7:1234"
+
+    def auth_context(self):
+        return {}
+
+    def invocation_metadata(self):
+        return ()
+
+
+@pytest.mark.parametrize("method", ["DeleteMemory", "Sample"])
+def test_what_cannot_be_noted_is_not_done(log, monkeypatch, method):
+    from memory_api.v1 import memory_pb2 as pb
+
+    guard, done = Guard(Access(None), log), []
+    caller = guard.identified(method, Context())
+    monkeypatch.setattr(audit.os, "write", full)
+    with pytest.raises(AuditFailed), guard.visit(method, caller, Context(), pb.SampleRequest(memory="m")):
+        done.append(method)
+    assert done == []
