@@ -29,6 +29,7 @@ from memory_server.sampling import runtime
 from memory_server.sampling.engine import SamplingEngine
 from memory_server.sampling.experts import ExpertCache
 from memory_server.security.setup import refuse_strangers, secured
+from memory_server.security.streams import OpenStreams
 from memory_server.service import Limits, MemoryService
 from memory_server.settings import Settings
 from memory_server.sockets import bind_port, bound_socket
@@ -81,13 +82,14 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         gate = stack.enter_context(closing(Gate(settings.learners_share(cuda))))
         engine = SamplingEngine(store.catalog.manifest, experts, settings.samplers(cuda), gate.waited_for)
         stack.callback(engine.close)
-        budget = IngestBudget(settings.ingest_budget_bytes, settings.max_queue)
+        budget = IngestBudget(settings.ingest_budget_bytes, settings.max_queue, settings.client_ingest_share)
         executor = LocalProcessExecutor(store.blobs.directory, gate, str(device), settings.trainers(cuda))
         queue = TaskQueue(store, executor, engine, parallel=settings.workers(cuda))
         limits = Limits(settings.max_samples_per_request, settings.upload_idle_seconds, settings.shared_memory)
         service = MemoryService(store, Library(settings.data_dir / BASES), budget, queue, engine, limits)
         telemetry = _telemetry(settings, store.catalog, budget, experts, stack)
-        server = _server(settings, telemetry, Guard(Access(security.tokens), security.audit), service)
+        guard = Guard(Access(security.tokens), security.audit, OpenStreams(settings.client_streams))
+        server = _server(settings, telemetry, guard, service)
         watch = await _add_health(server)
         address = bind_port(server, settings, security.credentials)
         stack.enter_context(bound_socket(server, settings.unix_socket))
