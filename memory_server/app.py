@@ -31,6 +31,7 @@ from memory_server.sampling import runtime
 from memory_server.sampling.engine import SamplingEngine
 from memory_server.sampling.experts import ExpertCache
 from memory_server.security.setup import refuse_strangers, secured
+from memory_server.security.streams import OpenStreams
 from memory_server.service import Limits, MemoryService
 from memory_server.settings import Settings
 from memory_server.sockets import bind_port, bound_socket
@@ -85,7 +86,7 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         gate = stack.enter_context(closing(Gate(settings.learners_share(cuda))))
         engine = SamplingEngine(store.catalog.manifest, experts, settings.samplers(cuda), gate.waited_for)
         stack.callback(engine.close)
-        budget = IngestBudget(settings.ingest_budget_bytes, settings.max_queue)
+        budget = IngestBudget(settings.ingest_budget_bytes, settings.max_queue, settings.client_ingest_share)
         executor = LocalProcessExecutor(
             store.blobs.directory, gate, str(device), settings.trainers(cuda), _bounds(settings)
         )
@@ -96,7 +97,7 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         queue = TaskQueue(store, executor, engine, parallel=settings.workers(cuda), observer=observers)
         limits = Limits(settings.max_samples_per_request, settings.upload_idle_seconds, settings.shared_memory)
         service = MemoryService(store, Library(settings.data_dir / BASES), budget, queue, engine, limits)
-        guard = Guard(Access(security.tokens), security.audit)
+        guard = Guard(Access(security.tokens), security.audit, OpenStreams(settings.client_streams))
         server = _server(settings, Telemetry(registry), guard, service)
         health_checks = await _add_health(server)
         address = bind_port(server, settings, security.credentials)

@@ -126,6 +126,10 @@ class ServerBusy(Busy):
     """The ingest budget or the queue is full."""
 
 
+class ClientLimit(Busy):
+    """One client holds as much as one client may: others are served meanwhile."""
+
+
 class SolverRetraining(Busy):
     """The task solver is being made anew, because a task was forgotten; `retry_after` is when it should be there."""
 

@@ -30,6 +30,7 @@ from memory_server.learning.buffer import IngestBuffer
 from memory_server.learning.queue import TaskQueue
 from memory_server.sampling.engine import SamplingEngine
 from memory_server.sampling.ring import Offer, opened
+from memory_server.security.rights import CLIENT
 from memory_server.store.arrival import Arrival
 from memory_server.store.datadir import DataDir
 from memory_server.store.records import MemoryRecord, TaskRecord
@@ -118,7 +119,7 @@ class MemoryService(MemoryServiceServicer):
             raise _stopping()
         header = Header.decode(await _header(messages))
         manifest, known = await asyncio.to_thread(self._expected, header)
-        buffer = IngestBuffer(header.incoming.spec, self._budget.reserve())
+        buffer = IngestBuffer(header.incoming.spec, self._budget.reserve(CLIENT.get()))
         record, content = await self._received(Upload(header, known), buffer, messages, manifest)
         try:
             return answers.task(await self._queue.submit(record, buffer, header.terms, manifest, content))

@@ -72,6 +72,13 @@ class Settings(BaseSettings):
         120.0, gt=0, description="Seconds for which an upload may pause before it is ended and its data wiped."
     )
     max_queue: int = Field(64, gt=0, description="Tasks that may be arriving, queued or learning at one time.")
+    client_ingest_share: float = Field(
+        0.8,
+        gt=0,
+        le=1,
+        description="Share of the ingest budget, and of the places in the queue, that one client may hold.",
+    )
+    client_streams: int = Field(1000, gt=0, description="Streams of samples that one client may have open at one time.")
     max_samples_per_request: int = Field(1_000_000, gt=0, description="Largest n of one Sample call, in rows.")
     max_message_bytes: int = Field(
         4 << 20, ge=64 << 10, description="Largest message that the server accepts, in bytes."

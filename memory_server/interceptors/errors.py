@@ -48,6 +48,7 @@ VERDICTS: dict[type[Exception], Verdict] = {
     errors.TaskTooLarge: Verdict(grpc.StatusCode.RESOURCE_EXHAUSTED, "TASK_TOO_LARGE"),
     errors.UploadStalled: Verdict(grpc.StatusCode.DEADLINE_EXCEEDED, "UPLOAD_STALLED"),
     errors.ServerBusy: Verdict(grpc.StatusCode.RESOURCE_EXHAUSTED, "SERVER_BUSY"),
+    errors.ClientLimit: Verdict(grpc.StatusCode.RESOURCE_EXHAUSTED, "CLIENT_LIMIT"),
     errors.Unauthenticated: Verdict(grpc.StatusCode.UNAUTHENTICATED, "NO_VALID_TOKEN"),
     errors.PermissionDenied: Verdict(grpc.StatusCode.PERMISSION_DENIED, "NOT_ALLOWED"),
     errors.AuditFailed: Verdict(grpc.StatusCode.UNAVAILABLE, "AUDIT_FAILED"),

@@ -3,7 +3,7 @@
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import grpc
@@ -13,7 +13,10 @@ from memory_server.errors import UnknownMemory
 from memory_server.interceptors.access import RULES, Access, check, host, memory_of, origin, shown, tasks_of
 from memory_server.interceptors.errors import code_of
 from memory_server.security.audit import AuditLog
-from memory_server.security.rights import Caller
+from memory_server.security.rights import CLIENT, Caller
+from memory_server.security.streams import OpenStreams
+
+_STREAMED = (pb.SampleRequest, pb.InterpolateRequest)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -24,12 +27,20 @@ class Guard:
     Arguments:
         access: who may do what.
         audit: told of it, None if nobody wants to know.
+        streams: how many of them each client has open.
         clock: seconds, never going back.
     """
 
-    def __init__(self, access: Access, audit: AuditLog | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        access: Access,
+        audit: AuditLog | None,
+        streams: OpenStreams,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._access = access
         self._audit = audit
+        self._streams = streams
         self._clock = clock
 
     def identified(self, method: str, context: Context) -> Caller:
@@ -43,13 +54,18 @@ class Guard:
 
         Raises:
             PermissionDenied: the caller may not.
+            ClientLimit: it has too many streams open.
             AuditFailed: what is done cannot be noted, so it is not done; or its end could not be.
             Whatever leaves the block, without names of which the caller may not know.
         """
-        with self._refusals(method, caller.name, context, request):
-            check(method, caller, request)
-        visit = Visit(caller, self._access)
-        with self._noted(method, caller, context, request, visit):
+        with ExitStack() as stack:
+            with self._refusals(method, caller.name, context, request):
+                check(method, caller, request)
+                if isinstance(request, _STREAMED):
+                    stack.enter_context(self._streams.one_more(caller.name))
+            visit = Visit(caller, self._access)
+            stack.enter_context(self._noted(method, caller, context, request, visit))
+            stack.callback(CLIENT.reset, CLIENT.set(caller.name))
             try:
                 yield visit
             except UnknownMemory as error:

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from memory_server.errors import ServerBusy, TaskTooLarge
+from memory_server.errors import ClientLimit, ServerBusy, TaskTooLarge
 
 Clock = Callable[[], float]
 """Seconds from any origin, never going back."""
@@ -19,12 +19,15 @@ class IngestBudget:
     Arguments:
         limit: bytes of raw data.
         max_queue: tasks that may be arriving, queued or learning at one time.
+        share: of both that one client may hold.
         clock: the present time.
     """
 
-    def __init__(self, limit: int, max_queue: int, clock: Clock = time.monotonic) -> None:
+    def __init__(self, limit: int, max_queue: int, share: float = 1.0, clock: Clock = time.monotonic) -> None:
         self.limit = limit
         self.max_queue = max_queue
+        self._bytes_each = int(share * limit)
+        self._tasks_each = max(1, int(share * max_queue))
         self._clock = clock
         self._guard = threading.Lock()
         self._held: list[Reservation] = []
@@ -36,12 +39,25 @@ class IngestBudget:
         with self._guard:
             return self._used()
 
-    def reserve(self) -> "Reservation":
-        """Admits one more task, of which nothing has arrived yet. Raises ServerBusy while the queue is full."""
+    def reserve(self, client: str = "") -> "Reservation":
+        """Admits one more task of a client, of which nothing has arrived yet.
+
+        Raises:
+            ServerBusy: the queue is full.
+            ClientLimit: the client has its share of it.
+        """
         with self._guard:
             if len(self._held) >= self.max_queue:
-                raise ServerBusy(f"the queue is full: {self.max_queue} tasks are waiting or learning", self._wait(0))
-            reservation = Reservation(self, self._clock())
+                wait = self._wait(0, self._held)
+                raise ServerBusy(f"the queue is full: {self.max_queue} tasks are waiting or learning", wait)
+            own = self._of(client)
+            if len(own) >= self._tasks_each:
+                raise ClientLimit(
+                    f"{client} has {len(own)} tasks waiting or learning, the most for one client "
+                    "(--client-ingest-share); wait for one, or cancel it",
+                    self._wait(0, own),
+                )
+            reservation = Reservation(self, client, self._clock())
             self._held.append(reservation)
             return reservation
 
@@ -52,11 +68,31 @@ class IngestBudget:
                     f"this task needs more than the {self.limit} bytes that the server holds of unlearned data; "
                     "split it into smaller tasks, or start the server with a larger ingest budget"
                 )
+            others = [other for other in self._held if other is not reservation]
             excess = self._used() + nbytes - self.limit
             if excess > 0:
-                wait = self._wait(excess, besides=reservation)
+                wait = self._wait(excess, others)
                 raise ServerBusy(f"{self._used()} of {self.limit} bytes of unlearned data are in use", wait)
+            self._check_share(reservation, nbytes)
             reservation.nbytes += nbytes
+
+    def _check_share(self, reservation: "Reservation", nbytes: int) -> None:
+        own = [other for other in self._of(reservation.client) if other is not reservation]
+        if reservation.nbytes + nbytes > self._bytes_each:
+            raise TaskTooLarge(
+                f"this task needs more than the {self._bytes_each} bytes that one client may hold of unlearned data; "
+                "split it into smaller tasks, or start the server with a larger --client-ingest-share"
+            )
+        excess = sum(other.nbytes for other in own) + reservation.nbytes + nbytes - self._bytes_each
+        if excess > 0:
+            raise ClientLimit(
+                f"{reservation.client} would hold more than the {self._bytes_each} bytes of unlearned data that one "
+                "client may (--client-ingest-share); wait for its other tasks, or cancel one",
+                self._wait(excess, own),
+            )
+
+    def _of(self, client: str) -> "list[Reservation]":
+        return [reservation for reservation in self._held if reservation.client == client]
 
     def _release(self, reservation: "Reservation") -> None:
         with self._guard:
@@ -70,9 +106,9 @@ class IngestBudget:
     def _used(self) -> int:
         return sum(reservation.nbytes for reservation in self._held)
 
-    def _wait(self, nbytes: int, besides: "Reservation | None" = None) -> float:
-        """Seconds until others are likely to have freed a place and that many bytes."""
-        held = [(self._seconds_left(other), other.nbytes) for other in self._held if other is not besides]
+    def _wait(self, nbytes: int, holders: "list[Reservation]") -> float:
+        """Seconds until these are likely to have freed a place and that many bytes."""
+        held = [(self._seconds_left(other), other.nbytes) for other in holders]
         free, wait = 0, _SOONEST
         for seconds, size in sorted(held):
             free, wait = free + size, max(seconds, _SOONEST)
@@ -88,13 +124,15 @@ class Reservation:
     """One task's part of the budget; grows as its data arrives.
 
     Attributes:
+        client: whose task it is.
         nbytes: how much it holds.
         since: when it was admitted.
         until: when it is expected to be released, None while unknown.
     """
 
-    def __init__(self, budget: IngestBudget, since: float) -> None:
+    def __init__(self, budget: IngestBudget, client: str, since: float) -> None:
         self._budget = budget
+        self.client = client
         self.since = since
         self.nbytes = 0
         self.until: float | None = None
@@ -104,6 +142,7 @@ class Reservation:
 
         Raises:
             ServerBusy: others hold them now.
+            ClientLimit: other tasks of this client do.
             TaskTooLarge: this task alone exceeds the budget.
         """
         self._budget._grow(self, nbytes)

@@ -45,7 +45,7 @@ class IngestBuffer:
 
         Raises:
             ValueError: x is not of as many rows as y, or the buffer was wiped.
-            ServerBusy, TaskTooLarge: the budget does not admit them; nothing is added.
+            ServerBusy, ClientLimit, TaskTooLarge: the budget does not admit them; nothing is added.
         """
         view = memoryview(x).cast("B")
         if y.dtype != np.int32 or len(view) != len(y) * self.spec.nbytes:

@@ -1,6 +1,7 @@
 """What a caller may do, and with which memories."""
 
 from collections.abc import Collection
+from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -39,6 +40,9 @@ class Grant:
 
 
 EVERYTHING = Grant(EVERY_RIGHT, ("*",))
+
+CLIENT: ContextVar[str] = ContextVar("client")
+"""The name of the present call's client, for what is counted by client below the interceptors."""
 
 
 @dataclass(frozen=True)

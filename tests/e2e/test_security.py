@@ -14,6 +14,7 @@ from memory_client import (
     Memory,
     NotAllowed,
     NotAuthenticated,
+    ServerBusy,
     ServerUnavailable,
     TlsFailed,
     UnknownMemory,
@@ -44,9 +45,7 @@ class Secured:
         self.root = tokens.add(self.tokens, "root", [Right.ADMIN], ["*"], None)
         self.late = tokens.add(self.tokens, "late", [Right.ADMIN], ["*"], datetime(2020, 1, 1, tzinfo=UTC))
         files = {"tls_cert": cert, "tls_key": key, "tls_client_ca": authority}
-        self.server = ServerProcess(
-            home, tokens=self.tokens, audit_log=self.audited, max_samples_per_request=5000, **files
-        ).start()
+        self.server = ServerProcess(home, tokens=self.tokens, audit_log=self.audited, client_streams=3, **files).start()
 
     def memory(self, name="digits-1", **changed):
         """What alice has, but for what is changed."""
@@ -201,6 +200,19 @@ def test_a_revoked_token_is_refused_at_once_and_its_streams_end(secured):
         with pytest.raises(NotAuthenticated):
             for _ in stream:
                 pass
+
+
+def test_a_client_that_floods_is_told_when_to_come_back_and_stops_no_other(secured):
+    flood = tokens.add(secured.tokens, "flood", [Right.SAMPLE], ["digits-1"], None)
+    with secured.memory(token=flood) as flooding, secured.memory() as other:
+        streams = [flooding.stream(batch_size=16) for _ in range(3)]
+        for stream in streams:
+            next(stream)
+        with pytest.raises(ServerBusy, match=r"flood has 3 streams open.*Try again in") as caught:
+            flooding.sample(n=1)
+        assert caught.value.reason == "CLIENT_LIMIT" and caught.value.retry_after >= 1
+        assert len(other.sample(n=16)[1]) == 16
+    assert secured.audit(event="refused", client="flood", code="RESOURCE_EXHAUSTED")
 
 
 def test_health_is_open_and_reflection_needs_a_token(secured):

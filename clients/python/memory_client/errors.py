@@ -157,7 +157,7 @@ class TaskCancelled(MemoryServiceError):
 
 
 class ServerBusy(MemoryServiceError):
-    """The server is full; try again after `retry_after` seconds."""
+    """The server is full, or this client holds its share of it; try again after `retry_after` seconds."""
 
 
 class ServerUnavailable(MemoryServiceError):
@@ -230,6 +230,7 @@ BY_REASON: Mapping[str, type[MemoryServiceError]] = {
     "CORRUPT_BLOB": DamagedMemory,
     "TASK_TOO_LARGE": TaskTooLarge,
     "SERVER_BUSY": ServerBusy,
+    "CLIENT_LIMIT": ServerBusy,
     "AUDIT_FAILED": AuditFailed,
     "NO_VALID_TOKEN": NotAuthenticated,
     "NOT_ALLOWED": NotAllowed,

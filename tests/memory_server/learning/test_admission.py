@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory_server.errors import ServerBusy, TaskTooLarge
+from memory_server.errors import ClientLimit, ServerBusy, TaskTooLarge
 from memory_server.learning.admission import IngestBudget
 
 
@@ -101,3 +101,38 @@ def test_threads_share_the_budget_without_losing_a_byte():
     assert budget.used == 8000
     with pytest.raises(ServerBusy):
         tasks[0].grow(1)
+
+
+@pytest.fixture
+def shared(now) -> IngestBudget:
+    return IngestBudget(limit=100, max_queue=4, share=0.5, clock=lambda: now[0])
+
+
+def test_a_client_with_its_share_of_the_queue_leaves_places_to_others(shared):
+    for seconds in (7, 9):
+        shared.reserve("flood").expect(seconds)
+    with pytest.raises(ClientLimit, match=r"flood has 2 tasks waiting.*cancel it") as refused:
+        shared.reserve("flood")
+    assert refused.value.retry_after == 7
+    shared.reserve("other")
+    shared.reserve("third")
+
+
+def test_a_client_with_its_share_of_the_budget_waits_for_its_own_tasks_alone(shared):
+    other, first, second = shared.reserve("other"), shared.reserve("flood"), shared.reserve("flood")
+    other.grow(10)
+    other.expect(3)
+    first.grow(30)
+    first.expect(40)
+    second.grow(20)
+    with pytest.raises(ClientLimit, match="50 bytes of unlearned data that one client may") as refused:
+        second.grow(1)
+    assert refused.value.retry_after == 40
+    other.grow(40)
+    first.release()
+    second.grow(30)
+
+
+def test_a_task_beyond_the_share_of_one_client_will_never_fit(shared):
+    with pytest.raises(TaskTooLarge, match="larger --client-ingest-share"):
+        shared.reserve("flood").grow(51)

@@ -12,6 +12,7 @@ from memory_server.interceptors.access import Access
 from memory_server.interceptors.guard import Guard
 from memory_server.security import audit
 from memory_server.security.audit import AuditLog
+from memory_server.security.streams import OpenStreams
 
 NOW = datetime(2026, 11, 21, 12, 30, 0, 123456, tzinfo=UTC)
 
@@ -93,7 +94,7 @@ class Context:
 def test_what_cannot_be_noted_is_not_done(log, monkeypatch, method):
     from memory_api.v1 import memory_pb2 as pb
 
-    guard, done = Guard(Access(None), log), []
+    guard, done = Guard(Access(None), log, OpenStreams(1)), []
     caller = guard.identified(method, Context())
     monkeypatch.setattr(audit.os, "write", full)
     with pytest.raises(AuditFailed), guard.visit(method, caller, Context(), pb.SampleRequest(memory="m")):
