@@ -110,7 +110,7 @@ class MemoryService(MemoryServiceServicer):
         """See memory.proto."""
         if self._draining:
             raise _stopping()
-        header = Header.decode(await _header(messages))
+        header = Header.decode(_header(await self._next(messages)))
         manifest, known = await asyncio.to_thread(self._expected, header)
         buffer = IngestBuffer(header.incoming.spec, self._budget.reserve())
         record, content = await self._received(Upload(header, known), buffer, messages, manifest)
@@ -184,7 +184,7 @@ class MemoryService(MemoryServiceServicer):
                 if self._draining:
                     raise _stopping()
                 if message.WhichOneof("message") != "chunk":
-                    record = await _finished(upload, message, messages)
+                    record = await self._finished(upload, message, messages)
                     return record, await asyncio.to_thread(self._foundation, manifest_if_new)
                 await asyncio.to_thread(_take, upload, buffer, message.chunk)
             raise BadRequest("finish", "the stream ended without its finish: this task never happened; send it again")
@@ -192,6 +192,17 @@ class MemoryService(MemoryServiceServicer):
             # Shielded: a caller that goes away twice must not keep the data alive.
             await asyncio.shield(asyncio.to_thread(buffer.wipe))
             raise
+
+    async def _finished(
+        self, upload: Upload, message: pb.LearnTaskRequest, messages: AsyncIterator[pb.LearnTaskRequest]
+    ) -> TaskRecord:
+        if message.WhichOneof("message") != "finish":
+            raise BadRequest(
+                message.WhichOneof("message") or "message", "after the header come chunks, then one finish"
+            )
+        if await self._next(messages) is not None:
+            raise BadRequest("finish", "nothing may follow the finish; begin another stream for another task")
+        return upload.finish(message.finish)
 
     async def _next(self, messages: AsyncIterator[pb.LearnTaskRequest]) -> pb.LearnTaskRequest | None:
         """The next message, None at the end of the stream."""
@@ -238,8 +249,7 @@ class MemoryService(MemoryServiceServicer):
         return {} if manifest_if_new is None else foundation(manifest_if_new, self._bases, HEADER)
 
 
-async def _header(messages: AsyncIterator[pb.LearnTaskRequest]) -> pb.LearnTaskHeader:
-    message = await anext(messages, None)
+def _header(message: pb.LearnTaskRequest | None) -> pb.LearnTaskHeader:
     if message is None or message.WhichOneof("message") != "header":
         raise BadRequest("header", "the first message must be the header; send it before any data")
     return message.header
@@ -248,16 +258,6 @@ async def _header(messages: AsyncIterator[pb.LearnTaskRequest]) -> pb.LearnTaskH
 def _take(upload: Upload, buffer: IngestBuffer, chunk: pb.LearnTaskChunk) -> None:
     x, y = upload.chunk(chunk)
     buffer.append(x.data, y)
-
-
-async def _finished(
-    upload: Upload, message: pb.LearnTaskRequest, messages: AsyncIterator[pb.LearnTaskRequest]
-) -> TaskRecord:
-    if message.WhichOneof("message") != "finish":
-        raise BadRequest(message.WhichOneof("message") or "message", "after the header come chunks, then one finish")
-    if await anext(messages, None) is not None:
-        raise BadRequest("finish", "nothing may follow the finish; begin another stream for another task")
-    return upload.finish(message.finish)
 
 
 def _stopping() -> ShuttingDown:
