@@ -1,5 +1,6 @@
 """Options of a memory kind: a dataclass of ints and strings, read from text and written as text."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
@@ -7,6 +8,7 @@ from typing import Any, Self
 from dgm_core.errors import CannotLearn
 
 _LARGEST_SEED = 2**63 - 1
+_WHOLE = re.compile(r"-?[0-9]{1,19}")
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Options:
         for name, text in given.items():
             if name not in types:
                 raise CannotLearn(f"options.{name}", f"there is no option {name!r}; the options are {', '.join(types)}")
-            if types[name] is int and not text.removeprefix("-").isdigit():
+            if types[name] is int and not _WHOLE.fullmatch(text):
                 raise CannotLearn(f"options.{name}", f"{name} must be a whole number, not {text!r}")
         options = cls(**{name: types[name](text) for name, text in given.items()})
         options.require_range("seed", 0, _LARGEST_SEED)

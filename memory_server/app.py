@@ -95,10 +95,11 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         registry.register(Figures(activity, budget, experts, store))
         observers = Observers((activity, LearningCounters(registry), Journal()))
         queue = TaskQueue(store, executor, engine, parallel=settings.workers(cuda), observer=observers)
-        limits = Limits(settings.max_samples_per_request, settings.upload_idle_seconds, settings.shared_memory)
+        limits = Limits(settings.max_samples_per_request, settings.shared_memory)
         service = MemoryService(store, Library(settings.data_dir / BASES), budget, queue, engine, limits)
         guard = Guard(Access(security.tokens), security.audit, OpenStreams(settings.client_streams))
-        server = _server(settings, Telemetry(registry), guard, service)
+        interceptor = CallInterceptor(SERVICE, Telemetry(registry), guard, settings.upload_idle_seconds)
+        server = _server(settings, interceptor, service)
         health_checks = await _add_health(server)
         address = bind_port(server, settings, security.credentials)
         stack.enter_context(bound_socket(server, settings.unix_socket))
@@ -127,7 +128,7 @@ def _bounds(settings: Settings) -> Bounds:
     return Bounds(settings.worker_bytes, settings.task_seconds_limit or None, settings.worker_silence_seconds)
 
 
-def _server(settings: Settings, telemetry: Telemetry, guard: Guard, service: MemoryService) -> grpc.aio.Server:
+def _server(settings: Settings, interceptor: CallInterceptor, service: MemoryService) -> grpc.aio.Server:
     options = (
         ("grpc.so_reuseport", 0),  # or two servers would share a port in silence
         ("grpc.max_receive_message_length", settings.max_message_bytes),
@@ -140,7 +141,7 @@ def _server(settings: Settings, telemetry: Telemetry, guard: Guard, service: Mem
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
     )
-    server = grpc.aio.server(interceptors=[CallInterceptor(SERVICE, telemetry, guard)], options=options)
+    server = grpc.aio.server(interceptors=[interceptor], options=options)
     memory_pb2_grpc.add_MemoryServiceServicer_to_server(service, server)
     names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)

@@ -23,7 +23,6 @@ from memory_server.errors import (
     ShuttingDown,
     SolverRetraining,
     UnknownMemory,
-    UploadStalled,
 )
 from memory_server.learning.admission import IngestBudget
 from memory_server.learning.buffer import IngestBuffer
@@ -47,12 +46,10 @@ class Limits:
 
     Arguments:
         samples: rows of one Sample or Interpolate call.
-        upload_idle_seconds: how long an upload may pause.
         shared_memory: whether rows may be put into memory that a client on this host offers.
     """
 
     samples: int
-    upload_idle_seconds: float
     shared_memory: bool
 
 
@@ -117,7 +114,7 @@ class MemoryService(MemoryServiceServicer):
         """See memory.proto."""
         if self._draining:
             raise _stopping()
-        header = Header.decode(await _header(messages))
+        header = Header.decode(_header(await anext(messages, None)))
         manifest, known = await asyncio.to_thread(self._expected, header)
         buffer = IngestBuffer(header.incoming.spec, self._budget.reserve(CLIENT.get()))
         record, content = await self._received(Upload(header, known), buffer, messages, manifest)
@@ -169,7 +166,7 @@ class MemoryService(MemoryServiceServicer):
             raise ServerBusy("another memory is being imported", retry_after=_IMPORT_SECONDS)
         async with self._importing:
             with self._store.arrival() as arrival:
-                while (message := await self._next(messages)) is not None:
+                async for message in messages:
                     if self._draining:
                         raise _stopping()
                     await asyncio.to_thread(arrival.feed, transfers.import_chunk(message))
@@ -216,7 +213,7 @@ class MemoryService(MemoryServiceServicer):
         Returns the task, and what the memory stands on that it makes.
         """
         try:
-            while (message := await self._next(messages)) is not None:
+            async for message in messages:
                 if self._draining:
                     raise _stopping()
                 if message.WhichOneof("message") != "chunk":
@@ -228,15 +225,6 @@ class MemoryService(MemoryServiceServicer):
             # Shielded: a caller that goes away twice must not keep the data alive.
             await asyncio.shield(asyncio.to_thread(buffer.wipe))
             raise
-
-    async def _next(self, messages: AsyncIterator[T]) -> T | None:
-        """The next message, None at the end of the stream."""
-        try:
-            async with asyncio.timeout(self._limits.upload_idle_seconds):
-                return await anext(messages, None)
-        except TimeoutError:
-            seconds = self._limits.upload_idle_seconds
-            raise UploadStalled(f"nothing came for {seconds:g} s, so what had come was wiped; send it again") from None
 
     def _created(self, request: pb.CreateMemoryRequest) -> MemoryRecord:
         present = self._present(request.name)
@@ -278,8 +266,7 @@ class MemoryService(MemoryServiceServicer):
         return {} if manifest_if_new is None else foundation(manifest_if_new, self._bases, HEADER)
 
 
-async def _header(messages: AsyncIterator[pb.LearnTaskRequest]) -> pb.LearnTaskHeader:
-    message = await anext(messages, None)
+def _header(message: pb.LearnTaskRequest | None) -> pb.LearnTaskHeader:
     if message is None or message.WhichOneof("message") != "header":
         raise BadRequest("header", "the first message must be the header; send it before any data")
     return message.header

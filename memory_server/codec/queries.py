@@ -36,7 +36,7 @@ def sample_query(request: pb.SampleRequest, max_n: int) -> SampleQuery:
     return SampleQuery(
         **_stream(request, batch_size),
         classes=values.labels(request.classes, "classes"),
-        tasks=tuple(values.name(task, f"tasks[{index}]") for index, task in enumerate(request.tasks)),
+        tasks=values.names(request.tasks, "tasks"),
         n=n,
         batch_size=batch_size,
         stride=max(1, request.stride),
@@ -63,6 +63,8 @@ def offer(request: pb.SampleRequest | pb.InterpolateRequest, peer: str) -> Offer
 def _blend(request: pb.InterpolateRequest) -> Blend:
     if request.HasField("start_class") and not request.start:
         raise BadRequest("start_class", "the base has no classes; leave it out, or name the task in start")
+    for field in ("groups", "layers"):
+        values.check_number(len(getattr(request, field)), field)
     for index, group in enumerate(request.groups):
         if group not in BLEND_GROUPS:
             raise BadRequest(f"groups[{index}]", f"{group!r} is no group; the groups are {', '.join(BLEND_GROUPS)}")

@@ -55,7 +55,7 @@ class Header:
             classes=values.labels(message.classes, "header.classes"),
             count=message.count if message.HasField("count") else None,
             kind=message.kind,
-            options=dict(message.options),
+            options=values.options(message.options, "header.options"),
             terms=_terms(message),
         )
 
@@ -105,6 +105,7 @@ class Upload:
         self.classes: list[Label] = []
         self.count = 0
         self._known = known
+        self._declared = frozenset(header.classes)
         self._encoded: list[bytes] = []
         self._rows_of: ndarray = np.zeros(0, np.int64)
         self._x_hash = hashlib.sha256()
@@ -143,11 +144,12 @@ class Upload:
         if not message.new_classes:
             return
         field = "chunk.new_classes"
+        values.check_number(len(self.classes) + len(message.new_classes), field)
         fresh = [values.label(one, f"{field}[{index}]") for index, one in enumerate(message.new_classes)]
         values.check_labels([*self.classes, *fresh], field)
         _check_type(fresh, self._known, field)
         for one in fresh:
-            if self.header.classes and one not in self.header.classes:
+            if self._declared and one not in self._declared:
                 raise BadRequest(field, f"class {one!r} is not among the classes that the header declares")
         self.classes += fresh
         self._encoded += map(canonical, fresh)
@@ -166,9 +168,10 @@ class Upload:
         return indices
 
     def _check_classes(self) -> None:
-        missing = [one for one in self.header.classes if one not in self.classes]
+        missing = self._declared.difference(self.classes)
         if missing:
-            raise BadRequest("header.classes", f"class {missing[0]!r} is declared and no row has it")
+            first = next(one for one in self.header.classes if one in missing)
+            raise BadRequest("header.classes", f"class {first!r} is declared and no row has it")
         if not self._rows_of.all():
             unused = self.classes[int(np.argmin(self._rows_of))]
             raise BadRequest("chunk.new_classes", f"class {unused!r} was announced and no row has it")

@@ -1,7 +1,8 @@
 """Names, labels, shapes and rows: what every message is made of."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from dgm_core.manifest import DataSpec, DTypeName, Label
 from memory_server.errors import BadRequest
 
 MAX_LABEL = 200
+MAX_NAMED = 65_536
+"""Classes or other things that one request may name: to look at more would keep all other clients waiting."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _DTYPES: dict[int, DTypeName] = {pb.UINT8: "uint8", pb.FLOAT32: "float32"}
@@ -45,9 +48,28 @@ def label(message: pb.ClassLabel, field: str) -> Label:
 
 def labels(sent: Sequence[pb.ClassLabel], field: str) -> tuple[Label, ...]:
     """Class labels: all integers or all texts, none twice."""
+    check_number(len(sent), field)
     found = tuple(label(message, f"{field}[{index}]") for index, message in enumerate(sent))
     check_labels(found, field)
     return found
+
+
+def names(sent: Sequence[str], field: str) -> tuple[str, ...]:
+    """Names of memories or tasks, as they were sent."""
+    check_number(len(sent), field)
+    return tuple(name(text, f"{field}[{index}]") for index, text in enumerate(sent))
+
+
+def options(sent: Mapping[str, str], field: str) -> dict[str, str]:
+    """Options of a memory, which its kind will look at."""
+    check_number(len(sent), field)
+    return dict(sent)
+
+
+def check_number(named: int, field: str) -> None:
+    """Refuses a list that is longer than anybody needs."""
+    if named > MAX_NAMED:
+        raise BadRequest(field, f"{named} are named; name at most {MAX_NAMED}")
 
 
 def check_labels(found: Sequence[Label], field: str) -> None:
@@ -55,7 +77,7 @@ def check_labels(found: Sequence[Label], field: str) -> None:
     if len({type(one) for one in found}) > 1:
         raise BadRequest(field, f"the classes {_some(found)} mix integers and texts; name all of them in one way")
     if len(set(found)) < len(found):
-        twice = next(one for one in found if found.count(one) > 1)
+        ((twice, _),) = Counter(found).most_common(1)
         raise BadRequest(field, f"class {twice!r} is named twice; name each class once")
 
 
@@ -76,6 +98,7 @@ def fields_of(prefix: str) -> Iterator[None]:
 def spec(message: pb.DataSpec, prefix: str = "") -> DataSpec:
     """What a memory holds of x sent like this: images become uint8, vectors stay float32."""
     sent = dtype(message.dtype, f"{prefix}spec.dtype")
+    check_number(len(message.shape), f"{prefix}spec.shape")
     shape = tuple(message.shape)
     if len(shape) == 1 and sent != "float32":
         raise BadRequest(f"{prefix}spec.dtype", "vectors are sent as FLOAT32, not UINT8; convert them")

@@ -1,12 +1,15 @@
-"""What happens around every call of the service: it is watched and guarded, and its exceptions become statuses."""
+"""What happens around every call of the service: it is watched, guarded and read, its exceptions become statuses."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health
 
+from memory_server.errors import BadRequest, UploadStalled
 from memory_server.interceptors.errors import translated
 from memory_server.interceptors.guard import Guard, Visit
 from memory_server.interceptors.telemetry import Call, Telemetry
@@ -14,6 +17,9 @@ from memory_server.interceptors.telemetry import Call, Telemetry
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Any
 """A `grpc.RpcMethodHandler`: four optional behaviours, of which one is there."""
+
+Reader = Callable[[bytes], Any]
+"""From bytes to a message."""
 
 _HEALTH = f"/{health.SERVICE_NAME}/"
 
@@ -25,12 +31,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         service: full name of the service.
         telemetry: watches the calls.
         guard: lets them in.
+        idle_seconds: how long an upload may pause.
     """
 
-    def __init__(self, service: str, telemetry: Telemetry, guard: Guard) -> None:
+    def __init__(self, service: str, telemetry: Telemetry, guard: Guard, idle_seconds: float) -> None:
         self._prefix = f"/{service}/"
         self._telemetry = telemetry
         self._guard = guard
+        self._idle_seconds = idle_seconds
 
     async def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]], details: grpc.HandlerCallDetails
@@ -44,19 +52,21 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return self._wrapped(handler, details.method.removeprefix(self._prefix))
 
     def _wrapped(self, handler: Handler, method: str) -> Handler:
-        codec = _codec(handler)
+        # gRPC would answer bytes that are no message with UNKNOWN: they are read in here, where errors have a status.
+        codec = {"response_serializer": handler.response_serializer}
+        read = _reader(handler.request_deserializer)
         if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(self._streaming(handler.unary_stream, method), **codec)
+            return grpc.unary_stream_rpc_method_handler(self._streaming(handler.unary_stream, method, read), **codec)
         if handler.request_streaming:
-            return grpc.stream_unary_rpc_method_handler(self._collecting(handler.stream_unary, method), **codec)
-        return grpc.unary_unary_rpc_method_handler(self._single(handler.unary_unary, method), **codec)
+            return grpc.stream_unary_rpc_method_handler(self._collecting(handler.stream_unary, method, read), **codec)
+        return grpc.unary_unary_rpc_method_handler(self._single(handler.unary_unary, method, read), **codec)
 
-    def _single(self, behaviour: Handler, method: str) -> Callable[[Any, Context], Awaitable[Any]]:
-        async def answer(request: Any, context: Context) -> Any:
+    def _single(self, behaviour: Handler, method: str, read: Reader) -> Callable[[bytes, Context], Awaitable[Any]]:
+        async def answer(content: bytes, context: Context) -> Any:
             with self._telemetry.call(method, context) as call:
                 async with translated(method, context, call.trailer):
-                    call.received(request)
                     caller = self._guard.identified(method, context)
+                    call.received(request := read(content))
                     with self._guard.visit(method, caller, context, request) as visit:
                         answer = visit.answered(await behaviour(request, context))
                     call.sent(answer)
@@ -64,23 +74,26 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         return answer
 
-    def _collecting(self, behaviour: Handler, method: str) -> Callable[[AsyncIterator[Any], Context], Awaitable[Any]]:
-        async def answer(requests: AsyncIterator[Any], context: Context) -> Any:
+    def _collecting(
+        self, behaviour: Handler, method: str, read: Reader
+    ) -> Callable[[AsyncIterator[bytes], Context], Awaitable[Any]]:
+        async def answer(contents: AsyncIterator[bytes], context: Context) -> Any:
             with self._telemetry.call(method, context) as call:
                 async with translated(method, context, call.trailer):
                     caller = self._guard.identified(method, context)
+                    requests = self._read(contents, read, call)
                     first = await anext(requests, None)
                     with self._guard.visit(method, caller, context, first) as visit:
-                        return visit.answered(await behaviour(_noted(first, requests, call, visit), context))
+                        return visit.answered(await behaviour(_confirmed(first, requests, visit), context))
 
         return answer
 
-    def _streaming(self, behaviour: Handler, method: str) -> Callable[[Any, Context], Awaitable[None]]:
-        async def answer(request: Any, context: Context) -> None:
+    def _streaming(self, behaviour: Handler, method: str, read: Reader) -> Callable[[bytes, Context], Awaitable[None]]:
+        async def answer(content: bytes, context: Context) -> None:
             with self._telemetry.call(method, context) as call:
                 async with translated(method, context, call.trailer):
-                    call.received(request)
                     caller = self._guard.identified(method, context)
+                    call.received(request := read(content))
                     with self._guard.visit(method, caller, context, request) as visit:
                         async with aclosing(behaviour(request, context)) as answers:
                             async for answer in answers:
@@ -92,23 +105,50 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _guarded(self, handler: Handler, method: str) -> Handler:
         """A conversation of another service, for callers with a valid token alone."""
 
-        async def call(requests: AsyncIterator[Any], context: Context) -> None:
+        async def answer(requests: AsyncIterator[Any], context: Context) -> None:
             async with translated(method, context):
                 self._guard.identified(method, context)
                 async for answer in handler.stream_stream(requests, context):
                     await context.write(answer)
 
-        return grpc.stream_stream_rpc_method_handler(call, **_codec(handler))
+        return grpc.stream_stream_rpc_method_handler(
+            answer,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    async def _read(self, contents: AsyncIterator[bytes], read: Reader, call: Call) -> AsyncIterator[Any]:
+        """The messages of an upload. Raises UploadStalled when none comes for too long."""
+        while (content := await self._next(contents)) is not None:
+            request = read(content)
+            call.received(request)
+            yield request
+
+    async def _next(self, contents: AsyncIterator[bytes]) -> bytes | None:
+        try:
+            async with asyncio.timeout(self._idle_seconds):
+                return await anext(contents, None)
+        except TimeoutError:
+            seconds = self._idle_seconds
+            raise UploadStalled(f"nothing came for {seconds:g} s, so what had come was wiped; send it again") from None
 
 
-async def _noted(first: Any, requests: AsyncIterator[Any], call: Call, visit: Visit) -> AsyncIterator[Any]:
-    request = first
-    while request is not None:
-        call.received(request)
-        yield request
-        request = await anext(requests, None)
+async def _confirmed(first: Any, requests: AsyncIterator[Any], visit: Visit) -> AsyncIterator[Any]:
+    """The messages of an upload, for as long as its caller may send them."""
+    if first is not None:
+        yield first
+    async for request in requests:
         visit.received()
+        yield request
 
 
-def _codec(handler: Handler) -> dict[str, Any]:
-    return {"request_deserializer": handler.request_deserializer, "response_serializer": handler.response_serializer}
+def _reader(parse: Reader) -> Reader:
+    """Reads a message of one type. Raises BadRequest where there is none."""
+
+    def read(content: bytes) -> Any:
+        try:
+            return parse(content)
+        except DecodeError:
+            raise BadRequest("message", f"these {len(content)} bytes are no message of this method") from None
+
+    return read

@@ -47,10 +47,10 @@ class IngestBuffer:
             ValueError: x is not of as many rows as y, or the buffer was wiped.
             ServerBusy, ClientLimit, TaskTooLarge: the budget does not admit them; nothing is added.
         """
-        view = memoryview(x).cast("B")
-        if y.dtype != np.int32 or len(view) != len(y) * self.spec.nbytes:
+        view = memoryview(x)
+        if y.dtype != np.int32 or view.nbytes != len(y) * self.spec.nbytes:
             raise ValueError(
-                f"{len(view)} bytes of x are not {len(y)} rows of {self.spec.nbytes} bytes with int32 labels"
+                f"{view.nbytes} bytes of x are not {len(y)} rows of {self.spec.nbytes} bytes with int32 labels"
             )
         if len(y) == 0:
             return
@@ -58,8 +58,8 @@ class IngestBuffer:
         with self._guard:
             if self.wiped:
                 raise ValueError("this buffer was wiped")
-            self.reservation.grow(len(view) + y.nbytes)
-            _write(self.x_fd, view)
+            self.reservation.grow(view.nbytes + y.nbytes)
+            _write(self.x_fd, view.cast("B"))
             _write(self.y_fd, np.ascontiguousarray(y).data.cast("B"))
             self.count += len(y)
 

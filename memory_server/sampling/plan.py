@@ -283,13 +283,14 @@ def sources_of(
     """
     if not manifest.tasks:
         raise EmptyMemory(memory)
-    known = [entry.task for entry in manifest.tasks]
+    known = {entry.task: None for entry in manifest.tasks}
     for task in tasks:
         if task not in known:
             raise UnknownTask(memory, task, known)
     found: dict[Label, list[Source]] = {}
+    asked = frozenset(tasks or known)
     for entry, expert in manifest.experts():
-        if not tasks or entry.task in tasks:
+        if entry.task in asked:
             for index, (label, examples) in enumerate(zip(expert.classes, expert.examples, strict=True)):
                 found.setdefault(label, []).append(Source(expert.digest, index, max(1, examples)))
     for label in classes:

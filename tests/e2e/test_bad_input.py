@@ -67,8 +67,11 @@ BAD_UPLOADS: dict[str, tuple[str, Uploads]] = {
     "an unknown kind": ("header.kind", lambda w, x, y: upload(w, x, y, kind="telepathy")),
     "an unknown option": ("header.options.colour", lambda w, x, y: upload(w, x, y, options={"colour": "red"})),
     "a malformed option": ("header.options.width", lambda w, x, y: upload(w, x, y, options={"width": "wide"})),
+    "an option in superscript": ("header.options.width", lambda w, x, y: upload(w, x, y, options={"width": "²"})),
+    "an option without an end": ("header.options.seed", lambda w, x, y: upload(w, x, y, options={"seed": "9" * 5000})),
     "a memory without a name": ("header.memory", lambda w, x, y: upload(w, x, y, memory="")),
     "a task whose name is a path": ("header.task", lambda w, x, y: upload(w, x, y, task="../t0")),
+    "more classes than anybody has": ("header.classes", lambda w, x, y: declare(w, x, y, range(65_537))),
     "a class named twice": ("header.classes", lambda w, x, y: declare(w, x, y, (0, 1, 0))),
     "classes of two types": ("header.classes", lambda w, x, y: declare(w, x, y, (0, "one"))),
     "no rows announced": ("header.count", lambda w, x, y: upload(w, x, y, count=0)),
@@ -300,6 +303,26 @@ def test_a_bad_call_is_refused_and_changes_nothing(case, wire, unchanged):
     code, reason, field, call = CALLS[case]
     refusal = wire.refusal(lambda: call(wire))
     assert (refusal.code, refusal.reason, refusal.field) == (code, reason, field)
+
+
+@pytest.mark.parametrize("method", ["GetMemory", "Sample", "LearnTask"])
+def test_bytes_that_are_no_message_are_a_bad_request(method, wire, unchanged):
+    path = f"/memory_api.v1.MemoryService/{method}"
+    calls = {
+        "GetMemory": lambda: wire.channel.unary_unary(path)(b"\xff", timeout=30),
+        "Sample": lambda: list(wire.channel.unary_stream(path)(b"\xff", timeout=30)),
+        "LearnTask": lambda: wire.channel.stream_unary(path)(iter([b"\xff"]), timeout=30),
+    }
+    refusal = wire.refusal(calls[method])
+    assert (refusal.code, refusal.reason, refusal.field) == (INVALID, "BAD_REQUEST", "message")
+
+
+def test_a_chunk_without_rows_changes_nothing(wire, name, make_images):
+    x, y = make_images()
+    messages = [wire.header(name, "t0"), wire.chunk(x[:0], y[:0]), wire.chunk(x, y, (0, 1)), wire.chunk(x[:0], y[:0])]
+    assert wire.stub.LearnTask(iter([*messages, wire.finish(x, y, (0, 1))]), timeout=30).state == pb.QUEUED
+    wire.stub.CancelTask(pb.CancelTaskRequest(memory=name, task="t0"), timeout=30)
+    wire.stub.DeleteMemory(pb.DeleteMemoryRequest(name=name), timeout=30)
 
 
 @pytest.mark.parametrize(("case", "known"), [("an unknown class", "0, 1, 2, 3"), ("an unknown task", "'t0', 't1'")])

@@ -59,6 +59,11 @@ def test_an_upload_that_stalls_is_ended_and_gives_back_what_it_held(new_server, 
     assert server.metric(HELD) == 0
     assert wire.everything() == [[]]
 
+    silent = threading.Event()
+    refusal = wire.refusal(lambda: wire.stub.LearnTask(iter(silent.wait, True), timeout=60))
+    silent.set()
+    assert refusal.reason == "UPLOAD_STALLED"
+
 
 def test_a_task_whose_client_goes_away_after_the_finish_is_learned_all_the_same(server, wire, name, connect):
     other = connect(server)

@@ -67,5 +67,10 @@ def test_a_long_message_is_cut_to_what_a_header_can_carry():
     assert status.message.startswith("memory 'm' has not learned class 'x'")
 
 
+def test_a_long_field_and_its_description_are_cut_to_what_a_header_can_carry():
+    status = status_of(errors.BadRequest("options." + "k" * 10_000, "there is no option " + "k" * 10_000))
+    assert len(status.SerializeToString()) < 4000
+
+
 def test_what_nobody_foresaw_has_no_verdict():
     assert verdict_on(ZeroDivisionError()) is None
