@@ -126,9 +126,8 @@ class TaskQueue:
     async def resume(self) -> None:
         """Schedules what an earlier server left undone: solvers to be trained anew."""
         async with self._changing:
-            for record in await asyncio.to_thread(self._store.catalog.memories):
-                if not record.manifest.complete:
-                    self._solvers.restore_next(record.name)
+            for memory in await asyncio.to_thread(self._store.catalog.incomplete):
+                self._solvers.restore_next(memory)
             self._dispatch()
 
     def solver_due(self, memory: str) -> float:

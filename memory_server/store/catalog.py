@@ -9,7 +9,20 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, delete, event, func, insert, inspect, select, update
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    create_engine,
+    delete,
+    event,
+    exists,
+    func,
+    insert,
+    inspect,
+    select,
+    update,
+)
 from sqlalchemy.engine import RowMapping
 
 from dgm_core.manifest import Blobs, Learned, Manifest, Shared
@@ -108,13 +121,23 @@ class Catalog:
 
     def census(self, most: int) -> Census:
         """How much there is, and of up to `most` memories when each learned last; reads no manifest."""
-        latest = func.max(tasks.c.finished_unix_ms)
+        latest = func.max(tasks.c.finished_unix_ms).label("latest")
         learned = select(tasks.c.memory, latest).where(tasks.c.state == TaskState.LEARNED.value)
         by_memory = learned.group_by(tasks.c.memory).order_by(latest.desc()).limit(most)
         with self._read() as db:
             held = db.scalar(select(func.count()).select_from(memories)) or 0
             number, size = db.execute(select(func.count(), func.coalesce(func.sum(blobs.c.bytes), 0))).one()
-            return Census(held, number, size, dict(iter(db.execute(by_memory).tuples())))
+            return Census(held, number, size, {row.memory: row.latest for row in db.execute(by_memory)})
+
+    def incomplete(self) -> Sequence[str]:
+        """Memories that have learned something and lack what they share, such as a solver; reads no manifest."""
+        newest = select(revisions.c.memory, func.max(revisions.c.revision).label("revision"))
+        of = newest.group_by(revisions.c.memory).subquery()
+        at_newest = (revision_blobs.c.memory == of.c.memory) & (revision_blobs.c.revision == of.c.revision)
+        learned = exists().where(tasks.c.memory == of.c.memory, tasks.c.state == TaskState.LEARNED.value)
+        lacking = ~exists().where(at_newest, revision_blobs.c.shared)
+        with self._read() as db:
+            return db.scalars(select(of.c.memory).where(learned, lacking).order_by(of.c.memory)).all()
 
     # Tasks
 
