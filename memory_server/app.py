@@ -5,6 +5,8 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 import structlog
@@ -19,7 +21,7 @@ from memory_server.interceptors.access import Access
 from memory_server.interceptors.calls import CallInterceptor
 from memory_server.interceptors.guard import Guard
 from memory_server.interceptors.logs import configure_logs
-from memory_server.interceptors.telemetry import Telemetry
+from memory_server.interceptors.telemetry import Telemetry, untraced
 from memory_server.learning.admission import IngestBudget
 from memory_server.learning.executor import LocalProcessExecutor
 from memory_server.learning.gate import Gate
@@ -37,10 +39,15 @@ from memory_server.settings import Settings
 from memory_server.sockets import bind_port, bound_socket
 from memory_server.store.datadir import BASES, DataDir
 from memory_server.watching.activity import Activity
+from memory_server.watching.extras import require
 from memory_server.watching.figures import Figures
 from memory_server.watching.health import LEARNING, SERVICE, LearningHealth
 from memory_server.watching.journal import Journal
 from memory_server.watching.learning import LearningCounters
+
+if TYPE_CHECKING:
+    from memory_server.watching.curves import Curves
+    from memory_server.watching.traces import Traces
 
 _KEEPALIVE_MS = 30_000
 
@@ -93,12 +100,15 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         registry = _registry(settings, stack)
         activity = Activity()
         registry.register(Figures(activity, budget, experts, store))
-        observers = Observers((activity, LearningCounters(registry), Journal()))
+        traces = _traces(settings.trace_endpoint, stack)
+        curves = _curves(settings.tensorboard_dir, stack)
+        observers = Observers((activity, LearningCounters(registry), Journal(), *traces, *curves))
         queue = TaskQueue(store, executor, engine, parallel=settings.workers(cuda), observer=observers)
         limits = Limits(settings.max_samples_per_request, settings.shared_memory)
         service = MemoryService(store, Library(settings.data_dir / BASES), budget, queue, engine, limits)
+        telemetry = Telemetry(registry, traces[0].call if traces else untraced)
         guard = Guard(Access(security.tokens), security.audit, OpenStreams(settings.client_streams))
-        interceptor = CallInterceptor(SERVICE, Telemetry(registry), guard, settings.upload_idle_seconds)
+        interceptor = CallInterceptor(SERVICE, telemetry, guard, settings.upload_idle_seconds)
         server = _server(settings, interceptor, service)
         health_checks = await _add_health(server)
         address = bind_port(server, settings, security.credentials)
@@ -164,6 +174,33 @@ def _registry(settings: Settings, stack: AsyncExitStack) -> CollectorRegistry:
     if settings.metrics_port is not None:
         _publish(settings.metrics_host, settings.metrics_port, registry, stack)
     return registry
+
+
+def _traces(endpoint: str, stack: AsyncExitStack) -> "list[Traces]":
+    """Traces for the collector that the operator names; none if there is none."""
+    if not endpoint:
+        return []
+    require("--trace-endpoint", "trace", "opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.grpc")
+    from memory_server.watching.traces import traces_to  # noqa: PLC0415 - an extra
+
+    traces = traces_to(endpoint)
+    stack.push_async_callback(asyncio.to_thread, traces.close)
+    return [traces]
+
+
+def _curves(directory: Path | None, stack: AsyncExitStack) -> "list[Curves]":
+    """Curves for TensorBoard, if the operator wants them."""
+    if directory is None:
+        return []
+    require("--tensorboard-dir", "tensorboard", "tensorboard")
+    from memory_server.watching.curves import Curves  # noqa: PLC0415 - an extra
+
+    try:
+        return [stack.enter_context(closing(Curves(directory)))]
+    except OSError as error:
+        raise CannotStart(
+            f"curves cannot be written to {directory} ({error.strerror}); choose another with --tensorboard-dir"
+        ) from error
 
 
 def _publish(host: str, port: int, registry: CollectorRegistry, stack: AsyncExitStack) -> None:

@@ -123,6 +123,14 @@ class Settings(BaseSettings):
     metrics_host: str = Field(
         "127.0.0.1", description="Address of the metrics, for --metrics-port: plain HTTP that names memories, no data."
     )
+    trace_endpoint: str = Field(
+        "",
+        pattern="^(https?://.+)?$",
+        description="OTLP gRPC collector that gets OpenTelemetry traces, such as http://host:4317; unset: none.",
+    )
+    tensorboard_dir: Path | None = Field(
+        None, description="Directory for TensorBoard curves of training: losses and metrics by step; unset: none."
+    )
     stuck_seconds: float = Field(
         600.0,
         gt=0,

@@ -126,14 +126,15 @@ class TaskQueue:
     async def resume(self) -> None:
         """Schedules what an earlier server left undone: solvers to be trained anew."""
         async with self._changing:
-            for record in await asyncio.to_thread(self._store.catalog.memories):
-                self._complete(record)
+            for memory in await asyncio.to_thread(self._store.catalog.incomplete):
+                self._solvers.restore_next(memory)
             self._dispatch()
 
     async def imported(self, record: MemoryRecord) -> None:
         """Schedules what a memory lacks that has come from another server: its solver, if it was exported without."""
         async with self._changing:
-            self._complete(record)
+            if not record.manifest.complete:
+                self._solvers.restore_next(record.name)
             self._dispatch()
 
     def solver_due(self, memory: str) -> float:
@@ -296,10 +297,6 @@ class TaskQueue:
         await entry.done.wait()
 
     # The life of one task
-
-    def _complete(self, record: MemoryRecord) -> None:
-        if not record.manifest.complete:
-            self._solvers.restore_next(record.name)
 
     def _dispatch(self) -> None:
         while len(self._running) < self._parallel and not self._closing:

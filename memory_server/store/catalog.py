@@ -1,7 +1,7 @@
 """The catalog: the single source of truth. Its transaction is the commit of a task."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,13 +112,18 @@ class Catalog:
 
     def census(self, most: int) -> Census:
         """How much there is, and of up to `most` memories when each learned last; reads no manifest."""
-        latest = func.max(tasks.c.finished_unix_ms)
+        latest = func.max(tasks.c.finished_unix_ms).label("latest")
         learned = select(tasks.c.memory, latest).where(tasks.c.state == TaskState.LEARNED.value)
         by_memory = learned.group_by(tasks.c.memory).order_by(latest.desc()).limit(most)
         with self._database.read() as db:
             held = db.scalar(select(func.count()).select_from(memories)) or 0
             number, size = db.execute(select(func.count(), func.coalesce(func.sum(blobs.c.bytes), 0))).one()
-            return Census(held, number, size, dict(iter(db.execute(by_memory).tuples())))
+            return Census(held, number, size, {row.memory: row.latest for row in db.execute(by_memory)})
+
+    def incomplete(self) -> Sequence[str]:
+        """Memories that have learned something and lack what they share, such as a solver; reads no manifest."""
+        with self._database.read() as db:
+            return revisions.incomplete(db)
 
     # Tasks
 

@@ -50,6 +50,15 @@ def numbers(db: Connection, name: str) -> tuple[int, ...]:
     return tuple(db.scalars(query))
 
 
+def incomplete(db: Connection) -> Sequence[str]:
+    """The memories that have learned something and lack what they share, such as a solver; reads no manifest."""
+    newest = select(revisions.c.memory, func.max(revisions.c.revision).label("revision"))
+    of = newest.group_by(revisions.c.memory).subquery()
+    learned = exists().where(entries.c.memory == of.c.memory)
+    complete = exists().where(shared_blobs.c.memory == of.c.memory, shared_blobs.c.revision == of.c.revision)
+    return db.scalars(select(of.c.memory).where(learned, ~complete).order_by(of.c.memory)).all()
+
+
 def record(db: Connection, name: str) -> MemoryRecord:
     """A memory at its newest revision. Raises UnknownMemory."""
     manifest = existing(db, name)

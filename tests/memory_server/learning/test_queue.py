@@ -2,6 +2,7 @@ import asyncio
 import signal
 import sqlite3
 import time
+from contextvars import ContextVar
 
 import pytest
 from sqlalchemy.exc import OperationalError
@@ -17,6 +18,7 @@ from memory_server.errors import (
     UnknownTask,
 )
 from memory_server.learning.executor import LocalProcessExecutor
+from memory_server.learning.observer import Observer, Observers
 from memory_server.learning.queue import TaskQueue
 from memory_server.store.catalog import INTERRUPTED
 from memory_server.store.records import TaskRecord, TaskState
@@ -424,3 +426,46 @@ async def test_cancelling_takes_less_than_two_seconds_whatever_the_worker_does(
     assert queued.wiped
     assert admission.used == 0
     assert workers() == []
+
+
+async def test_what_is_told_of_a_task_is_told_in_the_context_of_its_call_whoever_has_it_started(
+    store, teacher, witness, submit
+):
+    caller: ContextVar[str] = ContextVar("caller", default="nobody")
+    told = []
+
+    class Listener(Observer):
+        def changed(self, status):
+            told.append((status.record.task, status.record.state, caller.get()))
+
+    queue = TaskQueue(store, teacher, witness, observer=Observers([Listener()]))
+    for task in ("t0", "t1"):
+        caller.set(f"caller of {task}")
+        await submit(queue, task)
+    caller.set("nobody")
+    await teacher.succeed("t0")  # which has t1 started
+    await teacher.succeed("t1")
+    await finished(queue, "t1")
+    await queue.close()
+    states = (TaskState.LEARNING, TaskState.COMMITTING, TaskState.LEARNED)
+    expected = [(task, state, f"caller of {task}") for task in ("t0", "t1") for state in states]
+    assert [each for each in told if each[1] is not TaskState.QUEUED] == expected
+
+
+async def test_an_observer_that_fails_harms_neither_the_task_nor_the_others(store, teacher, witness, submit):
+    told = []
+
+    class Failing(Observer):
+        def changed(self, status):
+            raise OSError("the disk is full")
+
+    class Listener(Observer):
+        def changed(self, status):
+            told.append(status.record.state)
+
+    queue = TaskQueue(store, teacher, witness, observer=Observers([Failing(), Listener()]))
+    await submit(queue, "t0")
+    await teacher.succeed("t0")
+    await finished(queue, "t0")
+    await queue.close()
+    assert told[-1] is TaskState.LEARNED

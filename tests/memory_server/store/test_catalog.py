@@ -24,7 +24,7 @@ from memory_server.errors import (
 from memory_server.store import revisions
 from memory_server.store.catalog import INTERRUPTED, Catalog
 from memory_server.store.errors import NewerFormat
-from memory_server.store.records import TaskRecord, TaskState
+from memory_server.store.records import Census, TaskRecord, TaskState
 
 labels = st.integers(-(2**62), 2**62) | st.text(min_size=1, max_size=20)
 entries = st.builds(
@@ -105,6 +105,32 @@ def test_a_taken_name_is_refused(digits, manifest):
 def test_memories_are_listed_by_name(digits, manifest):
     digits.create_memory("birds", manifest)
     assert [memory.name for memory in digits.memories()] == ["birds", "digits"]
+
+
+def test_a_census_counts_and_says_when_the_latest_memories_learned(digits, commit, manifest, record):
+    assert digits.census(10) == Census(1, 0, 0, {})
+    commit("t0")
+    digits.create_memory("empty", manifest)
+    digits.create_memory("later", manifest)
+    digits._clock = lambda: 2000.0
+    commit("t0", memory="later")
+    digits.admit(record("t1"))
+    census = digits.census(10)
+    assert (census.memories, census.blobs) == (3, len(digits.digests())) and census.bytes > 0
+    assert list(census.commits.items()) == [("later", 2_000_000), ("digits", 1_000_000)]
+    assert list(digits.census(1).commits) == ["later"]
+
+
+def test_memories_that_lack_what_they_share_are_found(digits, commit, manifest):
+    digits.create_memory("birds", manifest)
+    commit("t0", "t1")
+    commit("t0", "t1", memory="birds")
+    assert digits.incomplete() == []
+    digits.forget("digits", "t1")
+    lacking = [memory.name for memory in digits.memories() if not memory.manifest.complete]
+    assert list(digits.incomplete()) == lacking == ["digits"]
+    digits.forget("digits", "t0")
+    assert digits.incomplete() == [], "what has learned nothing shares nothing"
 
 
 def test_unknown_names_are_errors_that_carry_the_known_ones(digits, record):

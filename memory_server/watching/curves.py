@@ -1,0 +1,98 @@
+"""TensorBoard curves of what workers report: one run for each task of each memory. The extra [tensorboard]."""
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tensorboard.summary import Writer
+
+from dgm_core.memory import Progress
+from memory_server.learning.observer import Observer
+from memory_server.learning.status import TaskStatus
+from memory_server.store.records import TaskState
+
+Key = tuple[str, str]
+"""(memory, task); the task of a retraining is empty."""
+
+_SOLVER = "_solver"
+"""The run of a memory's retrainings: no task may be called so."""
+_UNFIT = re.compile(r"[^A-Za-z0-9._-]")
+
+
+@dataclass
+class _Run:
+    """An open run, and what it was given last."""
+
+    writer: Writer
+    last: tuple[str, int] = ("", -1)
+
+
+class Curves(Observer):
+    """Writes losses, occupancy of masks and progress by step: what `Progress` holds, and nothing of any example.
+
+    A task that is sent again goes on in its run. The server removes none: that is the operator's to do.
+
+    Arguments:
+        directory: of all runs; made with mode 0700 if it is not there.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._runs: dict[Key, _Run] = {}
+
+    def changed(self, status: TaskStatus) -> None:
+        """See `Observer.changed`."""
+        key = status.record.memory, status.record.task
+        if status.progress is not None:
+            self._draw(key, status.progress)
+        if status.record.state is TaskState.LEARNED and status.record.quality is not None:
+            self._run(key).writer.add_scalar("quality", status.record.quality, status.record.steps)
+        if status.record.state.final:
+            self._close(key)
+
+    def retraining(self, memory: str, progress: Progress | None) -> None:
+        """See `Observer.retraining`."""
+        if progress is not None:
+            self._draw((memory, ""), progress)
+
+    def retrained(self, memory: str, ended: TaskState) -> None:  # noqa: ARG002 - however it ended
+        """See `Observer.retrained`."""
+        self._close((memory, ""))
+
+    def close(self) -> None:
+        """Writes what is waiting, and ends."""
+        for key in list(self._runs):
+            self._close(key)
+
+    def _draw(self, key: Key, progress: Progress) -> None:
+        run, now = self._run(key), (progress.phase, progress.step)
+        if run.last == now:
+            return
+        run.last = now
+        for name, value in progress.metrics.items():
+            run.writer.add_scalar(f"{progress.phase}/{name}", value, progress.step)
+        run.writer.add_scalar(f"{progress.phase}/fraction", progress.fraction, progress.step)
+
+    def _run(self, key: Key) -> _Run:
+        if key not in self._runs:
+            memory, task = key
+            path = self._directory / _fit(memory) / (_fit(task) if task else _SOLVER)
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._runs[key] = _Run(Writer(str(path)))
+        return self._runs[key]
+
+    def _close(self, key: Key) -> None:
+        run = self._runs.pop(key, None)
+        if run is not None:
+            with suppress(OSError):  # a full disk costs curves and nothing else
+                run.writer.close()
+
+
+def _fit(name: str) -> str:
+    """A name as one part of a path; names that the server accepts are that already."""
+    return _UNFIT.sub("_", name).lstrip("._") or "_"
