@@ -44,7 +44,9 @@ class Secured:
         self.bob = tokens.add(self.tokens, "bob", [Right.SAMPLE], ["pets", "birds"], None)
         self.root = tokens.add(self.tokens, "root", [Right.ADMIN], ["*"], None)
         self.late = tokens.add(self.tokens, "late", [Right.ADMIN], ["*"], datetime(2020, 1, 1, tzinfo=UTC))
-        files = {"tls_cert": cert, "tls_key": key, "tls_client_ca": authority}
+        self.config = home / "server.toml"
+        self.config.write_text("log_level = 'info'")
+        files = {"config": self.config, "tls_cert": cert, "tls_key": key, "tls_client_ca": authority}
         self.server = ServerProcess(home, tokens=self.tokens, audit_log=self.audited, client_streams=3, **files).start()
 
     def memory(self, name="digits-1", **changed):
@@ -237,6 +239,31 @@ def test_the_audit_log_goes_on_in_a_new_file_on_sighup(secured, eventually):
     eventually(lambda: [line["rows"] for line in secured.audit(event="end")] == [7])
     assert oct(secured.audited.stat().st_mode & 0o777) == "0o600"
     secured.audited.write_text(moved.read_text() + secured.audited.read_text())
+
+
+def test_sighup_follows_the_log_level_and_names_what_needs_a_restart(secured, eventually):
+    def logged(event):
+        lines = [line for line in secured.server.stderr.read_text().splitlines() if line.startswith("{")]
+        return [line for line in map(json.loads, lines) if line["event"] == event]
+
+    def hang_up(content, event):
+        before = len(logged(event))
+        secured.config.write_text(content)
+        os.kill(secured.server.process.pid, signal.SIGHUP)
+        eventually(lambda: len(logged(event)) > before)
+        return logged(event)[-1]
+
+    told = hang_up("log_level = 'warning'\nmax_queue = 3", "settings read again")
+    assert (told["log_level"], told["need_a_restart"]) == ("warning", ["--max-queue"])
+    calls = len(logged("call"))
+    with secured.memory() as memory:
+        memory.describe()
+    assert "--log-level loud" in hang_up("log_level = 'loud'", "kept the settings")["reason"]
+    assert len(logged("call")) == calls
+    hang_up("log_level = 'info'", "settings read again")
+    with secured.memory() as memory:
+        memory.describe()
+    eventually(lambda: len(logged("call")) > calls)
 
 
 def test_no_secret_is_in_any_file_of_the_server(secured):
