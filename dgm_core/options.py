@@ -28,7 +28,7 @@ class Options:
         for name, text in given.items():
             if name not in types:
                 raise CannotLearn(f"options.{name}", f"there is no option {name!r}; the options are {', '.join(types)}")
-            if types[name] is int and not text.removeprefix("-").isdigit():
+            if types[name] is int and not text.removeprefix("-").isdecimal():
                 raise CannotLearn(f"options.{name}", f"{name} must be a whole number, not {text!r}")
         options = cls(**{name: types[name](text) for name, text in given.items()})
         options.require_range("seed", 0, _LARGEST_SEED)

@@ -16,6 +16,8 @@ DEFAULT_BATCH_SIZE = 128
 MAX_BATCH_SIZE = 65_536
 MAX_STRIDE = 65_536
 MAX_WEIGHTS = 256
+MAX_TASKS = 10_000
+MAX_LAYERS, MAX_LAYER = 1000, 200
 MAX_ROW = 1 << 62
 """Positions in a stream stay within what 64-bit arithmetic can count."""
 
@@ -32,6 +34,7 @@ def sample_query(request: pb.SampleRequest, max_n: int) -> SampleQuery:
         raise BadRequest("batch_size", f"{request.batch_size} is not in 1 to {MAX_BATCH_SIZE}")
     if request.stride > MAX_STRIDE:
         raise BadRequest("stride", f"{request.stride} is not in 1 to {MAX_STRIDE}")
+    values.check_number(len(request.tasks), MAX_TASKS, "tasks")
     batch_size = request.batch_size or min(DEFAULT_BATCH_SIZE, n or DEFAULT_BATCH_SIZE)
     return SampleQuery(
         **_stream(request, batch_size),
@@ -63,7 +66,12 @@ def offer(request: pb.SampleRequest | pb.InterpolateRequest, peer: str) -> Offer
 def _blend(request: pb.InterpolateRequest) -> Blend:
     if request.HasField("start_class") and not request.start:
         raise BadRequest("start_class", "the base has no classes; leave it out, or name the task in start")
+    values.check_number(len(request.groups), MAX_LAYERS, "groups")
+    values.check_number(len(request.layers), MAX_LAYERS, "layers")
+    for index, layer in enumerate(request.layers):
+        values.check_length(layer, MAX_LAYER, f"layers[{index}]")
     for index, group in enumerate(request.groups):
+        values.check_length(group, MAX_LAYER, f"groups[{index}]")
         if group not in BLEND_GROUPS:
             raise BadRequest(f"groups[{index}]", f"{group!r} is no group; the groups are {', '.join(BLEND_GROUPS)}")
     return Blend(

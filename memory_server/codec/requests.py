@@ -19,7 +19,8 @@ def new_memory(request: pb.CreateMemoryRequest, bases: Bases) -> tuple[str, Mani
     incoming = values.Incoming.decode(request.spec)
     if incoming.spec.is_image and incoming.sent != "uint8":
         raise BadRequest("spec.dtype", "a memory holds images as UINT8, whatever is sent later")
-    return name, upload.empty_memory(request.kind, dict(request.options), incoming.spec, bases)
+    values.check_length(request.kind, values.MAX_KIND, "kind")
+    return name, upload.empty_memory(request.kind, values.options(request.options, "options"), incoming.spec, bases)
 
 
 def check_identical(request: pb.CreateMemoryRequest, wanted: Manifest, present: Manifest) -> None:

@@ -48,6 +48,7 @@ class Header:
         """Checks all that can be checked without knowing the memory. Raises BadRequest."""
         if message.HasField("count") and message.count == 0:
             raise BadRequest("header.count", "0 rows teach nothing; send at least a few, or leave the count out")
+        values.check_length(message.kind, values.MAX_KIND, "header.kind")
         return cls(
             memory=values.name(message.memory, "header.memory"),
             task=values.name(message.task, "header.task"),
@@ -55,7 +56,7 @@ class Header:
             classes=values.labels(message.classes, "header.classes"),
             count=message.count if message.HasField("count") else None,
             kind=message.kind,
-            options=dict(message.options),
+            options=values.options(message.options, "header.options"),
             terms=_terms(message),
         )
 
@@ -143,11 +144,13 @@ class Upload:
         if not message.new_classes:
             return
         field = "chunk.new_classes"
+        values.check_number(len(self.classes) + len(message.new_classes), values.MAX_CLASSES, field)
         fresh = [values.label(one, f"{field}[{index}]") for index, one in enumerate(message.new_classes)]
         values.check_labels([*self.classes, *fresh], field)
         _check_type(fresh, self._known, field)
+        declared = frozenset(self.header.classes)
         for one in fresh:
-            if self.header.classes and one not in self.header.classes:
+            if declared and one not in declared:
                 raise BadRequest(field, f"class {one!r} is not among the classes that the header declares")
         self.classes += fresh
         self._encoded += map(canonical, fresh)
@@ -166,7 +169,8 @@ class Upload:
         return indices
 
     def _check_classes(self) -> None:
-        missing = [one for one in self.header.classes if one not in self.classes]
+        seen = frozenset(self.classes)
+        missing = [one for one in self.header.classes if one not in seen]
         if missing:
             raise BadRequest("header.classes", f"class {missing[0]!r} is declared and no row has it")
         if not self._rows_of.all():

@@ -88,16 +88,17 @@ async def translated(method: str, context: grpc.aio.ServicerContext[Any, Any]) -
 def status_of(error: Exception) -> status_pb2.Status:
     """The status of a foreseen exception, with its google.rpc details."""
     verdict = verdict_on(error) or _UNFORESEEN
-    text = str(error).encode()[:_LONGEST_MESSAGE].decode(errors="ignore")
     details: list[message.Message] = [error_details_pb2.ErrorInfo(reason=verdict.reason, domain=DOMAIN)]
     if isinstance(error, errors.BadRequest):
-        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.description)
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=_bounded(error.field), description=_bounded(error.description)
+        )
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
     if isinstance(error, errors.Busy):
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(round(1000 * error.retry_after))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    return status_pb2.Status(code=_number(verdict.code), message=text, details=map(_any, details))
+    return status_pb2.Status(code=_number(verdict.code), message=_bounded(str(error)), details=map(_any, details))
 
 
 def _incident(method: str, error: Exception) -> status_pb2.Status:
@@ -114,6 +115,10 @@ def _incident(method: str, error: Exception) -> status_pb2.Status:
             _any(error_details_pb2.ErrorInfo(reason=_UNFORESEEN.reason, domain=DOMAIN, metadata={"incident": incident}))
         ],
     )
+
+
+def _bounded(text: str) -> str:
+    return text.encode()[:_LONGEST_MESSAGE].decode(errors="ignore")
 
 
 def _number(code: grpc.StatusCode) -> int:
