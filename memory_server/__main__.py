@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -57,21 +58,17 @@ def serve(**chosen: Any) -> None:
 
     Each option can be given as an environment variable, too.
     """
-    from pydantic import ValidationError  # noqa: PLC0415
-
-    from memory_server.settings import Settings  # noqa: PLC0415
+    from memory_server.settings import load  # noqa: PLC0415
 
     try:
-        settings = Settings(**chosen)
-    except ValidationError as error:
-        first = error.errors()[0]
-        option = str(first["loc"][0]).replace("_", "-")
-        fail(f"--{option} {first['input']}: {first['msg']}")
-    _run(settings)
+        load(chosen)  # before torch is loaded, which takes seconds
+    except ValueError as error:
+        fail(str(error))
+    _run(partial(load, chosen))
 
 
 def _run(settings: Any) -> None:
-    from memory_server.app import run  # noqa: PLC0415 - loads torch, which takes seconds
+    from memory_server.app import run  # noqa: PLC0415
     from memory_server.errors import CannotStart  # noqa: PLC0415
 
     try:
@@ -94,14 +91,21 @@ def _serve_command() -> Any:
         annotation: Any = Annotated[field.annotation, option]
         return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation)
 
-    def command(**chosen: Any) -> None:
-        serve(**chosen)
+    def command(context: Any, **options: Any) -> None:
+        given = {name: value for name, value in options.items() if not _by_default(context, name)}
+        serve(**given)
 
-    parameters = [parameter(name) for name in Settings.model_fields]
+    of_context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+    parameters = [of_context, *(parameter(name) for name in Settings.model_fields)]
     command.__doc__ = serve.__doc__
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {one.name: one.annotation for one in parameters}
     return command
+
+
+def _by_default(context: Any, option: str) -> bool:
+    """Whether an option was not given, so that the file of settings may have it."""
+    return bool(context.get_parameter_source(option).name.startswith("DEFAULT"))
 
 
 if __name__ == "__main__":

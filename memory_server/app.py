@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ from memory_server.learning.worker import keep_data_private
 from memory_server.sampling import runtime
 from memory_server.sampling.engine import SamplingEngine
 from memory_server.sampling.experts import ExpertCache
-from memory_server.security.setup import refuse_strangers, secured
+from memory_server.security.setup import Security, refuse_strangers, secured
 from memory_server.security.streams import OpenStreams
 from memory_server.service import Limits, MemoryService
 from memory_server.settings import Settings
@@ -52,42 +53,51 @@ if TYPE_CHECKING:
 _KEEPALIVE_MS = 30_000
 
 
-def run(settings: Settings, ready: Callable[[str], None]) -> None:
+def run(load: Callable[[], Settings], ready: Callable[[str], None]) -> None:
     """Serves until SIGTERM or Ctrl-C.
 
     Arguments:
-        settings: of the server.
+        load: gives the settings of the server, and what they are by now when SIGHUP comes.
         ready: called once with "host:port" when calls are answered.
 
     Raises:
         CannotStart: the port, the Unix socket, the data directory or the device is not to be had.
     """
+    settings = load()
     refuse_strangers(settings)
     configure_logs(settings.log_level, settings.log_json)
     keep_data_private()
     runtime.tune_malloc()
     runtime.make_deterministic()
-    asyncio.run(_serve(settings, ready))
+    asyncio.run(_serve(settings, load, ready))
 
 
-async def _serve(settings: Settings, ready: Callable[[str], None]) -> None:
+async def _serve(settings: Settings, load: Callable[[], Settings], ready: Callable[[str], None]) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, _stop, stopping, number)
-    async with serving(settings) as address:
-        ready(address)
+    async with serving(settings) as server:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, settings, load, server.security)
+        ready(server.address)
         await stopping.wait()
         structlog.get_logger().info("stopping", grace_seconds=settings.grace_seconds)
 
 
+@dataclass(frozen=True)
+class Serving:
+    """A server that answers calls: where, and what secures it."""
+
+    address: str
+    security: Security
+
+
 @asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[str]:
-    """A server that answers calls inside the block, at the address that the block gets."""
+async def serving(settings: Settings) -> AsyncIterator[Serving]:
+    """A server that answers calls inside the block."""
     device = runtime.device(settings.device)
     cuda = device.type == "cuda"
     async with AsyncExitStack() as stack:
         security = stack.enter_context(secured(settings))
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, security.reload)
         store = stack.enter_context(DataDir(settings.data_dir))
         experts = ExpertCache(store.catalog.manifest, store.blobs, device, settings.expert_cache_bytes)
         gate = stack.enter_context(closing(Gate(settings.learners_share(cuda))))
@@ -125,7 +135,7 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         looking = asyncio.create_task(learning.keep_looking())
         try:
             await queue.resume()
-            yield address
+            yield Serving(address, security)
         finally:
             looking.cancel()
             await health_checks.enter_graceful_shutdown()
@@ -216,6 +226,20 @@ def _publish(host: str, port: int, registry: CollectorRegistry, stack: AsyncExit
     stack.callback(server.server_close)
     stack.callback(server.shutdown)
     structlog.get_logger().info("metrics", address=f"{host}:{server.server_port}")
+
+
+def _reload(settings: Settings, load: Callable[[], Settings], security: Security) -> None:
+    """Reads again what may change while the server runs; what makes no sense is logged and stays as it was."""
+    security.reload()
+    try:
+        new = load()
+    except ValueError as error:
+        structlog.get_logger().error("kept the settings", reason=str(error))
+        return
+    configure_logs(new.log_level, settings.log_json)
+    changed = [name for name in Settings.model_fields if getattr(new, name) != getattr(settings, name)]
+    waiting = [f"--{name.replace('_', '-')}" for name in changed if name != "log_level"]
+    structlog.get_logger().warning("settings read again", log_level=new.log_level, need_a_restart=waiting)
 
 
 def _stop(stopping: asyncio.Event, number: signal.Signals) -> None:

@@ -1,11 +1,18 @@
 """What an operator may choose. Each setting is an environment variable too: MEMORY_SERVER_ and its name in capitals."""
 
 import os
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 ENVIRONMENT_PREFIX = "MEMORY_SERVER_"
 _MOST_TRAINERS = 8
@@ -24,10 +31,15 @@ class LogLevel(StrEnum):
 
 
 class Settings(BaseSettings):
-    """The server's settings; they do not change while it runs."""
+    """The server's settings: as given, else from the environment, else from the file that `config` names."""
 
     model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True)
 
+    config: Path | None = Field(
+        None,
+        description="TOML file of settings that are given neither here nor by the environment, named as the options: "
+        "log_level = 'debug'. SIGHUP has it read again, and log_level followed.",
+    )
     host: str = Field(
         "127.0.0.1", description="Address to listen on; beyond the loopback only with TLS, and tokens or certificates."
     )
@@ -140,6 +152,19 @@ class Settings(BaseSettings):
     log_json: bool | None = Field(None, description="Log JSON lines; unset: unless standard error is a terminal.")
     grace_seconds: float = Field(10.0, ge=0, description="Seconds that running calls get to end at shutdown.")
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - named by pydantic
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Where settings come from, the first that has one wins."""
+        file = {**env_settings(), **init_settings()}.get("config")
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, file)
+
     @property
     def exposed(self) -> bool:
         """Whether others than this machine could reach the server."""
@@ -172,6 +197,28 @@ class Settings(BaseSettings):
     def learners_share(self, cuda: bool) -> float:
         """What learning keeps of the device while samples are waited for."""
         return self.learning_share or (0.5 if cuda else 1.0)
+
+
+def load(chosen: Mapping[str, Any]) -> Settings:
+    """The settings of a server.
+
+    Arguments:
+        chosen: those that were given; the others come from the environment and from the file of `config`.
+
+    Raises:
+        ValueError: a setting is malformed, or the file cannot be used; the message names it, in one line.
+    """
+    file = chosen.get("config")
+    if file is not None and not file.is_file():
+        raise ValueError(f"--config {file}: there is no such file; name one that the server may read")
+    try:
+        return Settings(**chosen)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = str(first["loc"][0]).replace("_", "-")
+        raise ValueError(f"--{option} {first['input']}: {first['msg']}") from None
+    except (OSError, ValueError) as error:  # of TOML, which says the line
+        raise ValueError(f"--config {file}: {error}") from None
 
 
 def _cores() -> int:

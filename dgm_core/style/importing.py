@@ -10,7 +10,6 @@ and a discriminator the same blocks backwards, then fc.{weight (1, 16f·s·s), b
 The file is read as tensors and plain values alone: no code in it runs.
 """
 
-import pickle
 import re
 import warnings
 from collections.abc import Mapping
@@ -133,7 +132,7 @@ def _read(path: Path) -> Mapping[str, Any]:
             warnings.simplefilter("ignore")  # of pickles that torch did not write, and refuses
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of any type, an OSError included, where torch stumbles over what the file holds
-        if isinstance(error, pickle.UnpicklingError) and (found := re.search(r"GLOBAL (\S+)", str(error))):
+        if type(error).__name__ == "UnpicklingError" and (found := re.search(r"GLOBAL (\S+)", str(error))):
             raise CannotImport(
                 f"{path.name} holds {found[1]}, which is neither a tensor nor a plain value: reading it could run code "
                 "in the file, so it is refused. If you trust it, keep only the states of its networks in a new file"

@@ -16,6 +16,7 @@ DEFAULT_BATCH_SIZE = 128
 MAX_BATCH_SIZE = 65_536
 MAX_STRIDE = 65_536
 MAX_WEIGHTS = 256
+MAX_LAYERS, MAX_LAYER = 1000, 200
 MAX_ROW = 1 << 62
 """Positions in a stream stay within what 64-bit arithmetic can count."""
 
@@ -63,9 +64,12 @@ def offer(request: pb.SampleRequest | pb.InterpolateRequest, peer: str) -> Offer
 def _blend(request: pb.InterpolateRequest) -> Blend:
     if request.HasField("start_class") and not request.start:
         raise BadRequest("start_class", "the base has no classes; leave it out, or name the task in start")
-    for field in ("groups", "layers"):
-        values.check_number(len(getattr(request, field)), field)
+    values.check_number(len(request.groups), MAX_LAYERS, "groups")
+    values.check_number(len(request.layers), MAX_LAYERS, "layers")
+    for index, layer in enumerate(request.layers):
+        values.check_length(layer, MAX_LAYER, f"layers[{index}]")
     for index, group in enumerate(request.groups):
+        values.check_length(group, MAX_LAYER, f"groups[{index}]")
         if group not in BLEND_GROUPS:
             raise BadRequest(f"groups[{index}]", f"{group!r} is no group; the groups are {', '.join(BLEND_GROUPS)}")
     return Blend(

@@ -19,6 +19,7 @@ def new_memory(request: pb.CreateMemoryRequest, bases: Bases) -> tuple[str, Mani
     incoming = values.Incoming.decode(request.spec)
     if incoming.spec.is_image and incoming.sent != "uint8":
         raise BadRequest("spec.dtype", "a memory holds images as UINT8, whatever is sent later")
+    values.check_length(request.kind, values.MAX_KIND, "kind")
     return name, upload.empty_memory(request.kind, values.options(request.options, "options"), incoming.spec, bases)
 
 

@@ -48,6 +48,7 @@ class Header:
         """Checks all that can be checked without knowing the memory. Raises BadRequest."""
         if message.HasField("count") and message.count == 0:
             raise BadRequest("header.count", "0 rows teach nothing; send at least a few, or leave the count out")
+        values.check_length(message.kind, values.MAX_KIND, "header.kind")
         return cls(
             memory=values.name(message.memory, "header.memory"),
             task=values.name(message.task, "header.task"),
@@ -144,7 +145,7 @@ class Upload:
         if not message.new_classes:
             return
         field = "chunk.new_classes"
-        values.check_number(len(self.classes) + len(message.new_classes), field)
+        values.check_number(len(self.classes) + len(message.new_classes), values.MAX_CLASSES, field)
         fresh = [values.label(one, f"{field}[{index}]") for index, one in enumerate(message.new_classes)]
         values.check_labels([*self.classes, *fresh], field)
         _check_type(fresh, self._known, field)

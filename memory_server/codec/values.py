@@ -16,8 +16,15 @@ from dgm_core.manifest import DataSpec, DTypeName, Label
 from memory_server.errors import BadRequest
 
 MAX_LABEL = 200
-MAX_NAMED = 65_536
-"""Classes or other things that one request may name: to look at more would keep all other clients waiting."""
+MAX_CLASSES = 10_000
+"""Of one request or one task."""
+
+MAX_TASKS = 10_000
+"""That one request names."""
+
+MAX_OPTIONS, MAX_OPTION = 64, 1000
+MAX_KIND = 100
+_MOST_SIDES = 3
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _DTYPES: dict[int, DTypeName] = {pb.UINT8: "uint8", pb.FLOAT32: "float32"}
@@ -33,7 +40,7 @@ def name(text: str, field: str) -> str:
     """A name of a memory or a task, as it was sent."""
     if not is_name(text):
         rule = "1 to 100 letters, digits, '.', '_' and '-', the first a letter or a digit"
-        raise BadRequest(field, f"{text!r} is not a name: a name is {rule}")
+        raise BadRequest(field, f"{text[:MAX_LABEL]!r} is not a name: a name is {rule}")
     return text
 
 
@@ -42,13 +49,14 @@ def label(message: pb.ClassLabel, field: str) -> Label:
     if message.WhichOneof("label") == "integer":
         return message.integer
     if not 1 <= len(message.text) <= MAX_LABEL:
-        raise BadRequest(field, f"a class is an integer or a text of 1 to {MAX_LABEL} characters, not {message.text!r}")
+        said = repr(message.text[:MAX_LABEL])
+        raise BadRequest(field, f"a class is an integer or a text of 1 to {MAX_LABEL} characters, not {said}")
     return message.text
 
 
 def labels(sent: Sequence[pb.ClassLabel], field: str) -> tuple[Label, ...]:
-    """Class labels: all integers or all texts, none twice."""
-    check_number(len(sent), field)
+    """Class labels: all integers or all texts, none twice, not too many."""
+    check_number(len(sent), MAX_CLASSES, field)
     found = tuple(label(message, f"{field}[{index}]") for index, message in enumerate(sent))
     check_labels(found, field)
     return found
@@ -56,20 +64,8 @@ def labels(sent: Sequence[pb.ClassLabel], field: str) -> tuple[Label, ...]:
 
 def names(sent: Sequence[str], field: str) -> tuple[str, ...]:
     """Names of memories or tasks, as they were sent."""
-    check_number(len(sent), field)
+    check_number(len(sent), MAX_TASKS, field)
     return tuple(name(text, f"{field}[{index}]") for index, text in enumerate(sent))
-
-
-def options(sent: Mapping[str, str], field: str) -> dict[str, str]:
-    """Options of a memory, which its kind will look at."""
-    check_number(len(sent), field)
-    return dict(sent)
-
-
-def check_number(named: int, field: str) -> None:
-    """Refuses a list that is longer than anybody needs."""
-    if named > MAX_NAMED:
-        raise BadRequest(field, f"{named} are named; name at most {MAX_NAMED}")
 
 
 def check_labels(found: Sequence[Label], field: str) -> None:
@@ -77,8 +73,29 @@ def check_labels(found: Sequence[Label], field: str) -> None:
     if len({type(one) for one in found}) > 1:
         raise BadRequest(field, f"the classes {_some(found)} mix integers and texts; name all of them in one way")
     if len(set(found)) < len(found):
-        ((twice, _),) = Counter(found).most_common(1)
+        twice = next(one for one, times in Counter(found).items() if times > 1)
         raise BadRequest(field, f"class {twice!r} is named twice; name each class once")
+
+
+def check_number(number: int, most: int, field: str) -> None:
+    """Refuses more values than one field may have: what a request costs must have a bound."""
+    if number > most:
+        raise BadRequest(field, f"there are {number} values; name at most {most}")
+
+
+def options(sent: Mapping[str, str], field: str) -> dict[str, str]:
+    """Options of a kind, of which only the sizes are known here."""
+    check_number(len(sent), MAX_OPTIONS, field)
+    for key, value in sent.items():
+        check_length(key, MAX_LABEL, field)
+        check_length(value, MAX_OPTION, f"{field}.{key}")
+    return dict(sent)
+
+
+def check_length(text: str, most: int, field: str) -> None:
+    """Refuses a text that is too long, without repeating it."""
+    if len(text) > most:
+        raise BadRequest(field, f"a text of {len(text)} characters; at most {most} are taken")
 
 
 def label_message(one: Label) -> pb.ClassLabel:
@@ -98,7 +115,7 @@ def fields_of(prefix: str) -> Iterator[None]:
 def spec(message: pb.DataSpec, prefix: str = "") -> DataSpec:
     """What a memory holds of x sent like this: images become uint8, vectors stay float32."""
     sent = dtype(message.dtype, f"{prefix}spec.dtype")
-    check_number(len(message.shape), f"{prefix}spec.shape")
+    check_number(len(message.shape), _MOST_SIDES, f"{prefix}spec.shape")
     shape = tuple(message.shape)
     if len(shape) == 1 and sent != "float32":
         raise BadRequest(f"{prefix}spec.dtype", "vectors are sent as FLOAT32, not UINT8; convert them")

@@ -94,18 +94,14 @@ def status_of(error: Exception) -> status_pb2.Status:
     details: list[message.Message] = [error_details_pb2.ErrorInfo(reason=verdict.reason, domain=DOMAIN)]
     if isinstance(error, errors.BadRequest):
         violation = error_details_pb2.BadRequest.FieldViolation(
-            field=_short(error.field), description=_short(error.description)
+            field=_bounded(error.field), description=_bounded(error.description)
         )
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
     if isinstance(error, errors.Busy):
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(round(1000 * error.retry_after))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    return status_pb2.Status(code=_number(verdict.code), message=_short(str(error)), details=map(_any, details))
-
-
-def _short(text: str) -> str:
-    return text.encode()[:_LONGEST_MESSAGE].decode(errors="ignore")
+    return status_pb2.Status(code=_number(verdict.code), message=_bounded(str(error)), details=map(_any, details))
 
 
 def _incident(method: str, error: Exception) -> status_pb2.Status:
@@ -122,6 +118,10 @@ def _incident(method: str, error: Exception) -> status_pb2.Status:
             _any(error_details_pb2.ErrorInfo(reason=_UNFORESEEN.reason, domain=DOMAIN, metadata={"incident": incident}))
         ],
     )
+
+
+def _bounded(text: str) -> str:
+    return text.encode()[:_LONGEST_MESSAGE].decode(errors="ignore")
 
 
 def _number(code: grpc.StatusCode) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 from datetime import UTC, datetime
 from functools import partial
@@ -18,6 +19,7 @@ from memory_client import (
     ServerUnavailable,
     TlsFailed,
     UnknownMemory,
+    aio,
 )
 
 from memory_server.security import tokens
@@ -44,14 +46,16 @@ class Secured:
         self.bob = tokens.add(self.tokens, "bob", [Right.SAMPLE], ["pets", "birds"], None)
         self.root = tokens.add(self.tokens, "root", [Right.ADMIN], ["*"], None)
         self.late = tokens.add(self.tokens, "late", [Right.ADMIN], ["*"], datetime(2020, 1, 1, tzinfo=UTC))
-        files = {"tls_cert": cert, "tls_key": key, "tls_client_ca": authority}
+        self.config = home / "server.toml"
+        self.config.write_text("log_level = 'info'")
+        files = {"config": self.config, "tls_cert": cert, "tls_key": key, "tls_client_ca": authority}
         self.server = ServerProcess(home, tokens=self.tokens, audit_log=self.audited, client_streams=3, **files).start()
 
-    def memory(self, name="digits-1", **changed):
+    def memory(self, name="digits-1", client=Memory, **changed):
         """What alice has, but for what is changed."""
         given = {"token": self.alice, "ca": self.ca.certificate, "reconnect": 0, **SMALL}
         given |= {"certificate": self.client.certificate, "key": self.client.key, **changed}
-        return Memory(self.server.target.replace("127.0.0.1", "localhost"), name, **given)
+        return client(self.server.target.replace("127.0.0.1", "localhost"), name, **given)
 
     def audit(self, **wanted):
         """Lines of the audit log that say all this."""
@@ -154,6 +158,8 @@ def test_a_client_with_an_expired_or_no_certificate_does_not_get_in(secured, unt
     with secured.memory(**shown) as memory, pytest.raises(ServerUnavailable, match="pass certificate= and key="):
         memory.describe()
     assert len(secured.audit(event="connect")) > before
+    why = "PEER_DID_NOT_RETURN_A_CERTIFICATE" if until is None else "certificate has expired"
+    assert why in secured.server.stderr.read_text()
 
 
 def test_plaintext_does_not_get_in(secured):
@@ -162,6 +168,7 @@ def test_plaintext_does_not_get_in(secured):
     with bare as memory, pytest.raises(ServerUnavailable, match="If it speaks TLS, pass ca="):
         memory.describe()
     assert len(secured.audit(event="connect")) > before
+    assert "WRONG_VERSION_NUMBER" in secured.server.stderr.read_text()
 
 
 def test_a_server_that_is_not_to_be_trusted_is_told_at_once(secured, server):
@@ -202,7 +209,7 @@ def test_a_revoked_token_is_refused_at_once_and_its_streams_end(secured):
                 pass
 
 
-def test_a_client_that_floods_is_told_when_to_come_back_and_stops_no_other(secured):
+def test_a_client_that_floods_is_told_when_to_come_back_and_stops_no_other(secured, eventually):
     flood = tokens.add(secured.tokens, "flood", [Right.SAMPLE], ["digits-1"], None)
     with secured.memory(token=flood) as flooding, secured.memory() as other:
         streams = [flooding.stream(batch_size=16) for _ in range(3)]
@@ -213,6 +220,27 @@ def test_a_client_that_floods_is_told_when_to_come_back_and_stops_no_other(secur
         assert caught.value.reason == "CLIENT_LIMIT" and caught.value.retry_after >= 1
         assert len(other.sample(n=16)[1]) == 16
     assert secured.audit(event="refused", client="flood", code="RESOURCE_EXHAUSTED")
+    calls = {line["call"] for line in secured.audit(event="begin", client="flood")}
+    eventually(lambda: calls == {line["call"] for line in secured.audit(event="end", code="CANCELLED")} & calls)
+
+
+def test_a_pickled_memory_shows_the_same(secured):
+    with secured.memory() as memory:
+        assert pickle.loads(pickle.dumps(memory)).classes == (0, 1)
+
+
+async def test_the_asynchronous_client_shows_the_same(secured):
+    async with secured.memory(client=aio.Memory) as memory:
+        assert await memory.classes() == (0, 1)
+        assert len((await memory.sample(n=300))[1]) == 300
+        with pytest.raises(NotAllowed):
+            await memory.delete()
+    async with secured.memory("pets", token=secured.bob, client=aio.Memory) as memory:
+        with pytest.raises(NotAllowed):
+            await memory.learn_task(images(), "t0", progress=False)
+    async with secured.memory(token="gmt_wrong", client=aio.Memory) as memory:
+        with pytest.raises(NotAuthenticated):
+            await memory.learn_task(images(), "t0", progress=False)
 
 
 def test_health_is_open_and_reflection_needs_a_token(secured):
@@ -237,6 +265,31 @@ def test_the_audit_log_goes_on_in_a_new_file_on_sighup(secured, eventually):
     eventually(lambda: [line["rows"] for line in secured.audit(event="end")] == [7])
     assert oct(secured.audited.stat().st_mode & 0o777) == "0o600"
     secured.audited.write_text(moved.read_text() + secured.audited.read_text())
+
+
+def test_sighup_follows_the_log_level_and_names_what_needs_a_restart(secured, eventually):
+    def logged(event):
+        lines = [line for line in secured.server.stderr.read_text().splitlines() if line.startswith("{")]
+        return [line for line in map(json.loads, lines) if line["event"] == event]
+
+    def hang_up(content, event):
+        before = len(logged(event))
+        secured.config.write_text(content)
+        os.kill(secured.server.process.pid, signal.SIGHUP)
+        eventually(lambda: len(logged(event)) > before)
+        return logged(event)[-1]
+
+    told = hang_up("log_level = 'warning'\nmax_queue = 3", "settings read again")
+    assert (told["log_level"], told["need_a_restart"]) == ("warning", ["--max-queue"])
+    calls = len(logged("call"))
+    with secured.memory() as memory:
+        memory.describe()
+    assert "--log-level loud" in hang_up("log_level = 'loud'", "kept the settings")["reason"]
+    assert len(logged("call")) == calls
+    hang_up("log_level = 'info'", "settings read again")
+    with secured.memory() as memory:
+        memory.describe()
+    eventually(lambda: len(logged("call")) > calls)
 
 
 def test_no_secret_is_in_any_file_of_the_server(secured):

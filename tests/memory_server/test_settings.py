@@ -1,7 +1,9 @@
 import pytest
+from typer.testing import CliRunner
 
+from memory_server import __main__ as entry
 from memory_server import settings
-from memory_server.settings import Settings
+from memory_server.settings import Settings, load
 
 
 @pytest.mark.parametrize(
@@ -19,3 +21,51 @@ def test_an_operator_may_choose_both(monkeypatch):
     assert Settings(learners=1).trainers(cuda=False) == 7
     assert Settings(learners=3).trainers(cuda=False) == 2
     assert Settings(learners=3, training_threads=5).trainers(cuda=False) == 5
+
+
+@pytest.fixture
+def config(tmp_path):
+    return tmp_path / "server.toml"
+
+
+def test_what_is_given_wins_over_the_environment_and_that_over_the_file(config, monkeypatch):
+    config.write_text("port = 1\nmax_queue = 2\nlog_level = 'debug'\ntls_cert = 'cert.pem'\n")
+    monkeypatch.setenv("MEMORY_SERVER_MAX_QUEUE", "3")
+    monkeypatch.setenv("MEMORY_SERVER_PORT", "3")
+    found = load({"config": config, "port": 4})
+    assert (found.port, found.max_queue, found.log_level, str(found.tls_cert)) == (4, 3, "debug", "cert.pem")
+    assert load({}).log_level == "info"
+    monkeypatch.setenv("MEMORY_SERVER_CONFIG", str(config))
+    assert load({}).log_level == "debug"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("port = 70000", "--port 70000: Input should be less than or equal to 65535"),
+        ("prot = 1", "--prot 1: Extra inputs are not permitted"),
+        ("log_level = 'loud'", "--log-level loud"),
+        ("port 1", r"--config .*: Expected '=' after a key"),
+    ],
+)
+def test_a_file_that_makes_no_sense_is_refused_by_name(config, content, said):
+    config.write_text(content)
+    with pytest.raises(ValueError, match=said) as caught:
+        load({"config": config})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_refused(config):
+    with pytest.raises(ValueError, match="there is no such file"):
+        load({"config": config})
+
+
+def test_options_that_were_not_given_leave_it_to_the_file(config, monkeypatch):
+    seen = []
+    monkeypatch.setattr(entry, "_run", lambda load: seen.append(load()))
+    config.write_text("max_queue = 2\nlog_json = true")
+    arguments = ["serve", "--config", str(config), "--port", "7"]
+    done = CliRunner().invoke(entry.application(), arguments, env={"MEMORY_SERVER_LEARNERS": "5"})
+    assert done.exit_code == 0, done.output
+    assert (seen[0].max_queue, seen[0].log_json, seen[0].port, seen[0].learners) == (2, True, 7, 5)
+    assert seen[0].host == "127.0.0.1"
