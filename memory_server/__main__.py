@@ -55,8 +55,10 @@ def serve(**chosen: Any) -> None:
     """
     from pydantic import ValidationError  # noqa: PLC0415
 
+    from memory_server.allocator import overwrite_what_is_freed  # noqa: PLC0415
     from memory_server.settings import Settings  # noqa: PLC0415
 
+    overwrite_what_is_freed()
     try:
         settings = Settings(**chosen)
     except ValidationError as error:
