@@ -58,8 +58,10 @@ def serve(**chosen: Any) -> None:
 
     Each option can be given as an environment variable, too.
     """
+    from memory_server.allocator import overwrite_what_is_freed  # noqa: PLC0415
     from memory_server.settings import load  # noqa: PLC0415
 
+    overwrite_what_is_freed()
     try:
         load(chosen)  # before torch is loaded, which takes seconds
     except ValueError as error:

@@ -275,6 +275,8 @@ def _header(message: pb.LearnTaskRequest | None) -> pb.LearnTaskHeader:
 def _take(upload: Upload, buffer: IngestBuffer, chunk: pb.LearnTaskChunk) -> None:
     x, y = upload.chunk(chunk)
     buffer.append(x.data, y)
+    if x.flags.writeable:  # a copy, which numpy keeps as it is if it is small; else a view of the message
+        x.fill(0)
 
 
 async def _finished(

@@ -165,10 +165,20 @@ class Incoming:
 
     def _checked(self, values: ndarray, field: str) -> ndarray:
         if self.spec.is_image:
-            _refuse(values, np.abs(values) <= 1, field, "images are floats in [-1, 1] or UINT8; rescale them")
-            return np.rint((values + 1) * np.float32(127.5)).astype(np.uint8)
+            valid = (values >= -1) & (values <= 1)
+            _refuse(values, valid, field, "images are floats in [-1, 1] or UINT8; rescale them")
+            return _pixels(values)
         _refuse(values, np.isfinite(values), field, "vectors hold finite values; drop or mend these rows")
         return values
+
+
+def _pixels(values: ndarray) -> ndarray:
+    """Floats in [-1, 1] as uint8."""
+    scratch = values + np.float32(1)
+    scratch *= np.float32(127.5)
+    pixels: ndarray = np.rint(scratch, out=scratch).astype(np.uint8)
+    scratch.fill(0)  # numpy keeps small arrays that are freed for itself, as they are
+    return pixels
 
 
 def _refuse(values: ndarray, valid: ndarray, field: str, rule: str) -> None:

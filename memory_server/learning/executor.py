@@ -13,6 +13,7 @@ from typing import Protocol
 
 from dgm_core.manifest import Learned, Manifest, Shared
 from dgm_core.memory import Progress
+from memory_server.allocator import OVERWRITING
 from memory_server.learning.buffer import IngestBuffer
 from memory_server.learning.errors import OutOfMemory, WorkerDied
 from memory_server.learning.frames import Frame, encode, read_async
@@ -29,6 +30,7 @@ from memory_server.learning.messages import (
     restoring_frame,
 )
 from memory_server.learning.watchdog import Bounds, Watchdog, kills_for_memory
+from memory_server.store.sealing import KEY_VARIABLE
 
 _WORKER = "memory_server.learning.worker"
 _SPINS = {"GOMP_SPINCOUNT": "1000", "OMP_WAIT_POLICY": "passive"}
@@ -114,9 +116,15 @@ class LocalProcessExecutor:
             pass_fds=(connection.fileno(), self.gate.fd, *inherited),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
-            env={**_SPINS, **os.environ},
+            env=_environment(),
             start_new_session=True,  # Ctrl-C in the server's terminal must not reach it
         )
+
+
+def _environment() -> dict[str, str]:
+    """The server's own, but for its allocator, which a process that ends soon does not need, and for its key."""
+    kept = {name: value for name, value in os.environ.items() if name not in (*OVERWRITING, KEY_VARIABLE)}
+    return _SPINS | kept
 
 
 async def _follow(

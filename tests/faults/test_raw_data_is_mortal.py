@@ -1,11 +1,14 @@
-"""Invariant I2: raw data is written to no file, log or temporary directory, during and after training."""
+"""Invariant I2: raw data is in no file, log or temporary directory, and in no memory once its task has ended."""
 
 import base64
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from memory_api.v1 import memory_pb2 as pb
+from memory_client import Memory
 
 MARK = np.random.default_rng(2026).integers(0, 256, 16, dtype=np.uint8)
 
@@ -77,3 +80,52 @@ def test_raw_data_is_in_no_file_during_and_after_training(new_server, connect, m
     assert server.stop() == 0
     assert [path for path in server.data_dir.rglob("*") if path.stat().st_size], "the server kept nothing at all"
     assert files_with(MARK, server.home) == []
+
+
+PERIOD = np.random.default_rng(7).integers(1, 256, 8, dtype=np.uint8)
+"""Images that repeat 8 pixels have their 64-byte runs, as bytes and as floats alike, found by one short needle each."""
+
+NEEDLES = [PERIOD.tobytes() * 4, (PERIOD / np.float32(127.5) - 1).astype(np.float32).tobytes()]
+
+
+def runs_in_memory(pid: int) -> int:
+    """How many runs of the needles a process holds in memory that it may write, or skips if nobody may look."""
+    try:
+        with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+            return sum(part.count(needle) for part in writable(pid, memory) for needle in NEEDLES)
+    except PermissionError:
+        pytest.skip("this user may not read the memory of another process: run it as root")
+
+
+def writable(pid: int, memory) -> Iterator[bytes]:
+    """What a process may write, in parts that overlap by more than a needle."""
+    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+        span, rights, *_ = line.split()
+        begin, end = (int(address, 16) for address in span.split("-"))
+        for start in range(begin, end, 16 << 20) if rights.startswith("rw") else ():
+            memory.seek(start)
+            try:
+                yield memory.read(min(end - start, (16 << 20) + 64))
+            except OSError:  # unmapped meanwhile, or of a device
+                break
+
+
+@pytest.mark.parametrize(("side", "rows", "floats"), [(32, 800, False), (8, 100, True)], ids=["pixels", "floats"])
+def test_raw_data_is_nowhere_in_the_memory_of_the_server_once_it_is_learned(
+    side, rows, floats, server, name, eventually
+):
+    """The smaller data comes in messages of few rows: small blocks go other ways through an allocator."""
+    x = np.tile(PERIOD, rows * side * side // 8).reshape(rows, 1, side, side)
+    x, pieces = ((x / np.float32(127.5) - 1).astype(np.float32), 4) if floats else (x, rows)
+    y = np.arange(rows) % 2
+    with Memory(server.target, name, options={"width": 4, "noise": 8}) as memory:
+        batches = [(x[at : at + pieces], y[at : at + pieces]) for at in range(0, rows, pieces)]
+        memory.learn_task(iter(batches), "t0", steps=10)
+        eventually(lambda: runs_in_memory(server.process.pid) == 0, seconds=5)
+    learning = [each for each in psutil.Process(server.process.pid).children() if "worker" in " ".join(each.cmdline())]
+    assert learning == []
+
+
+def test_the_scanner_of_memory_finds_what_a_process_holds():
+    held = bytearray(NEEDLES[0])
+    assert runs_in_memory(psutil.Process().pid) > len(held) // len(NEEDLES[0])  # the module's own needle is one

@@ -261,12 +261,14 @@ class LearnTaskChunk(_message.Message):
     def __init__(self, x: _Optional[bytes] = ..., y: _Optional[bytes] = ..., new_classes: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ...) -> None: ...
 
 class LearnTaskFinish(_message.Message):
-    __slots__ = ("count", "digest")
+    __slots__ = ("count", "digest", "padding")
     COUNT_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
+    PADDING_FIELD_NUMBER: _ClassVar[int]
     count: int
     digest: bytes
-    def __init__(self, count: _Optional[int] = ..., digest: _Optional[bytes] = ...) -> None: ...
+    padding: bytes
+    def __init__(self, count: _Optional[int] = ..., digest: _Optional[bytes] = ..., padding: _Optional[bytes] = ...) -> None: ...
 
 class Task(_message.Message):
     __slots__ = ("memory", "task", "state", "classes", "count", "waiting_for", "progress", "error", "revision", "quality", "steps", "learn_seconds", "created_unix_ms", "finished_unix_ms", "error_reason", "queue_position", "starts_in_seconds")
