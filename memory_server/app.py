@@ -31,6 +31,7 @@ from memory_server.settings import Settings
 from memory_server.sockets import bind_port, bound_socket
 from memory_server.store.catalog import Catalog
 from memory_server.store.datadir import BASES, DataDir
+from memory_server.store.sealing import configured_key
 
 SERVICE = memory_pb2.DESCRIPTOR.services_by_name["MemoryService"].full_name
 
@@ -75,13 +76,14 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
     device = runtime.device(settings.device)
     cuda = device.type == "cuda"
     async with AsyncExitStack() as stack:
-        store = stack.enter_context(DataDir(settings.data_dir))
+        store = stack.enter_context(_data_dir(settings))
         experts = ExpertCache(store.catalog.manifest, store.blobs, device, settings.expert_cache_bytes)
         gate = stack.enter_context(closing(Gate(settings.learners_share(cuda))))
         engine = SamplingEngine(store.catalog.manifest, experts, settings.samplers(cuda), gate.waited_for)
         stack.callback(engine.close)
         budget = IngestBudget(settings.ingest_budget_bytes, settings.max_queue)
-        executor = LocalProcessExecutor(store.blobs.directory, gate, str(device), settings.trainers(cuda))
+        threads, keys = settings.trainers(cuda), store.catalog.keys
+        executor = LocalProcessExecutor(store.blobs.directory, gate, str(device), threads, keys)
         queue = TaskQueue(store, executor, engine, parallel=settings.workers(cuda))
         limits = Limits(settings.max_samples_per_request, settings.upload_idle_seconds, settings.shared_memory)
         service = MemoryService(store, Library(settings.data_dir / BASES), budget, queue, engine, limits)
@@ -106,6 +108,10 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
             service.drain()
             engine.drain()
             await asyncio.gather(server.stop(settings.grace_seconds), queue.close())
+
+
+def _data_dir(settings: Settings) -> DataDir:
+    return DataDir(settings.data_dir, master=configured_key(settings.encryption_key_file))
 
 
 def _server(settings: Settings, telemetry: Telemetry, service: MemoryService) -> grpc.aio.Server:

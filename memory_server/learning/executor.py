@@ -4,9 +4,9 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +27,8 @@ from memory_server.learning.messages import (
     read_restored,
     restoring_frame,
 )
+from memory_server.store.keyring import data_keys
+from memory_server.store.sealing import KEY_VARIABLE, SealingKey
 
 _WORKER = "memory_server.learning.worker"
 _SPINS = {"GOMP_SPINCOUNT": "1000", "OMP_WAIT_POLICY": "passive"}
@@ -69,25 +71,29 @@ class LocalProcessExecutor:
         device: where to train, as torch names it.
         threads: for torch on the CPU.
         gate: has the workers make way for sampling.
+        keys: of the blobs; a worker gets those that it needs. None where nothing is encrypted.
     """
 
     blobs: Path
     gate: Gate
     device: str = "cpu"
     threads: int = 1
+    keys: Mapping[str, SealingKey] | None = field(default=None, repr=False)
 
     async def learn(self, job: Job, data: IngestBuffer, report: Callable[[Progress], None]) -> Learned:
         """See `Executor.learn`."""
-        frame = job_frame(job, self._place, Inherited(data.x_fd, data.y_fd))
+        frame = job_frame(job, await self._place(job.manifest), Inherited(data.x_fd, data.y_fd))
         return read_learned(await self._answer(frame, (data.x_fd, data.y_fd), report))
 
     async def restore(self, manifest: Manifest, report: Callable[[Progress], None]) -> Shared:
         """See `Executor.restore`."""
-        return read_restored(await self._answer(restoring_frame(manifest, self._place), (), report))
+        frame = restoring_frame(manifest, await self._place(manifest))
+        return read_restored(await self._answer(frame, (), report))
 
-    @property
-    def _place(self) -> Place:
-        return Place(str(self.blobs.absolute()), self.device, self.threads, self.gate.fd, self.gate.share)
+    async def _place(self, manifest: Manifest) -> Place:
+        found = await asyncio.to_thread(data_keys, self.keys, manifest.digests)
+        keys = None if found is None else {digest: key.secret.hex() for digest, key in found.items()}
+        return Place(str(self.blobs.absolute()), self.device, self.threads, self.gate.fd, self.gate.share, keys)
 
     async def _answer(self, work: Frame, inherited: tuple[int, ...], report: Callable[[Progress], None]) -> Frame:
         """Starts a worker, has it do what a frame says, and gives its last frame. Raises what went wrong there."""
@@ -108,9 +114,14 @@ class LocalProcessExecutor:
             pass_fds=(connection.fileno(), self.gate.fd, *inherited),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
-            env={**_SPINS, **os.environ},
+            env=_environment(),
             start_new_session=True,  # Ctrl-C in the server's terminal must not reach it
         )
+
+
+def _environment() -> dict[str, str]:
+    """Of a worker: it gets the keys of its blobs by its socket, and the master key not at all."""
+    return {**_SPINS, **{name: value for name, value in os.environ.items() if name != KEY_VARIABLE}}
 
 
 async def _follow(connection: socket.socket, work: Frame, report: Callable[[Progress], None]) -> Frame:
