@@ -39,6 +39,7 @@ from memory_server.service import Limits, MemoryService
 from memory_server.settings import Settings
 from memory_server.sockets import bind_port, bound_socket
 from memory_server.store.datadir import BASES, DataDir
+from memory_server.store.sealing import configured_key
 from memory_server.watching.activity import Activity
 from memory_server.watching.extras import require
 from memory_server.watching.figures import Figures
@@ -98,14 +99,14 @@ async def serving(settings: Settings) -> AsyncIterator[Serving]:
     cuda = device.type == "cuda"
     async with AsyncExitStack() as stack:
         security = stack.enter_context(secured(settings))
-        store = stack.enter_context(DataDir(settings.data_dir))
+        store = stack.enter_context(_data_dir(settings))
         experts = ExpertCache(store.catalog.manifest, store.blobs, device, settings.expert_cache_bytes)
         gate = stack.enter_context(closing(Gate(settings.learners_share(cuda))))
         engine = SamplingEngine(store.catalog.manifest, experts, settings.samplers(cuda), gate.waited_for)
         stack.callback(engine.close)
         budget = IngestBudget(settings.ingest_budget_bytes, settings.max_queue, settings.client_ingest_share)
         executor = LocalProcessExecutor(
-            store.blobs.directory, gate, str(device), settings.trainers(cuda), _bounds(settings)
+            store.blobs.directory, gate, str(device), settings.trainers(cuda), _bounds(settings), store.catalog.keys
         )
         registry = _registry(settings, stack)
         activity = Activity()
@@ -142,6 +143,10 @@ async def serving(settings: Settings) -> AsyncIterator[Serving]:
             service.drain()
             engine.drain()
             await asyncio.gather(server.stop(settings.grace_seconds), queue.close())
+
+
+def _data_dir(settings: Settings) -> DataDir:
+    return DataDir(settings.data_dir, master=configured_key(settings.encryption_key_file))
 
 
 def _bounds(settings: Settings) -> Bounds:

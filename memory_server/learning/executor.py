@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +30,8 @@ from memory_server.learning.messages import (
     restoring_frame,
 )
 from memory_server.learning.watchdog import Bounds, Watchdog, kills_for_memory
-from memory_server.store.sealing import KEY_VARIABLE
+from memory_server.store.keyring import data_keys
+from memory_server.store.sealing import KEY_VARIABLE, SealingKey
 
 _WORKER = "memory_server.learning.worker"
 _SPINS = {"GOMP_SPINCOUNT": "1000", "OMP_WAIT_POLICY": "passive"}
@@ -74,6 +75,7 @@ class LocalProcessExecutor:
         threads: for torch on the CPU.
         gate: has the workers make way for sampling.
         bounds: what each worker may take.
+        keys: of the blobs; a worker gets those that it needs. None where nothing is encrypted.
     """
 
     blobs: Path
@@ -81,19 +83,22 @@ class LocalProcessExecutor:
     device: str = "cpu"
     threads: int = 1
     bounds: Bounds = field(default_factory=Bounds)
+    keys: Mapping[str, SealingKey] | None = field(default=None, repr=False)
 
     async def learn(self, job: Job, data: IngestBuffer, report: Callable[[Progress], None]) -> Learned:
         """See `Executor.learn`."""
-        frame = job_frame(job, self._place, Inherited(data.x_fd, data.y_fd))
+        frame = job_frame(job, await self._place(job.manifest), Inherited(data.x_fd, data.y_fd))
         return read_learned(await self._answer(frame, (data.x_fd, data.y_fd), report))
 
     async def restore(self, manifest: Manifest, report: Callable[[Progress], None]) -> Shared:
         """See `Executor.restore`."""
-        return read_restored(await self._answer(restoring_frame(manifest, self._place), (), report))
+        frame = restoring_frame(manifest, await self._place(manifest))
+        return read_restored(await self._answer(frame, (), report))
 
-    @property
-    def _place(self) -> Place:
-        return Place(str(self.blobs.absolute()), self.device, self.threads, self.gate.fd, self.gate.share)
+    async def _place(self, manifest: Manifest) -> Place:
+        found = await asyncio.to_thread(data_keys, self.keys, manifest.digests)
+        keys = None if found is None else {digest: key.secret.hex() for digest, key in found.items()}
+        return Place(str(self.blobs.absolute()), self.device, self.threads, self.gate.fd, self.gate.share, keys)
 
     async def _answer(self, work: Frame, inherited: tuple[int, ...], report: Callable[[Progress], None]) -> Frame:
         """Starts a worker, has it do what a frame says, and gives its last frame. Raises what went wrong there."""
@@ -122,7 +127,7 @@ class LocalProcessExecutor:
 
 
 def _environment() -> dict[str, str]:
-    """The server's own, but for its allocator, which a process that ends soon does not need, and for its key."""
+    """The server's own, without what a worker does not need: an allocator that overwrites (it ends soon), a master key."""
     kept = {name: value for name, value in os.environ.items() if name not in (*OVERWRITING, KEY_VARIABLE)}
     return _SPINS | kept
 

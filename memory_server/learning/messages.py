@@ -1,12 +1,16 @@
 """What server and worker tell each other, as frames."""
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 from dgm_core.errors import CannotLearn, QualityTooLow, TrainingDiverged
 from dgm_core.manifest import Label, Learned, Manifest, Shared
 from dgm_core.memory import Progress, Terms
 from memory_server.learning.errors import LearningFailed, OutOfMemory
 from memory_server.learning.frames import Frame
+from memory_server.store.blobs import BlobStore
+from memory_server.store.sealing import SealingKey
 
 _CPU_EXHAUSTED = "DefaultCPUAllocator: can't allocate memory"  # torch raises a RuntimeError where CUDA has a class
 
@@ -40,6 +44,7 @@ class Place:
         threads: for torch on the CPU.
         gate: the inherited memory of a `Gate`.
         share: of the device that learning keeps at that gate.
+        keys: of the blobs, in hexadecimal by digest; None where nothing is encrypted.
     """
 
     blobs: str
@@ -47,6 +52,13 @@ class Place:
     threads: int
     gate: int
     share: float
+    keys: Mapping[str, str] | None = field(default=None, repr=False)
+
+    def store(self) -> BlobStore:
+        """The blobs."""
+        keys = self.keys
+        found = None if keys is None else {digest: SealingKey.from_text(keys[digest]) for digest in keys}
+        return BlobStore(Path(self.blobs), found)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import mmap
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -26,7 +25,6 @@ from memory_server.learning.messages import (
     restored_frame,
 )
 from memory_server.learning.pulse import beat_while_computing
-from memory_server.store.blobs import BlobStore
 
 SECONDS_BETWEEN_REPORTS = 0.5
 
@@ -60,7 +58,7 @@ def throttled(send: Send, clock: Callable[[], float] = time.monotonic) -> Report
 def _learn(frame: Frame, report: Report) -> Frame:
     job, place, inherited = read_job(frame)
     device = _settle(place)
-    memory = load_memory(job.manifest, BlobStore(Path(place.blobs)))
+    memory = load_memory(job.manifest, place.store())
     learned = memory.learn(_data(job, inherited), task=job.task, terms=job.terms, report=report, device=device)
     return learned_frame(job.manifest, learned)
 
@@ -68,7 +66,7 @@ def _learn(frame: Frame, report: Report) -> Frame:
 def _restore(frame: Frame, report: Report) -> Frame:
     manifest, place = read_restoring(frame)
     device = _settle(place)
-    memory = load_memory(manifest, BlobStore(Path(place.blobs)))
+    memory = load_memory(manifest, place.store())
     return restored_frame(memory.restore(report=report, device=device))
 
 

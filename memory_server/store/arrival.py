@@ -22,15 +22,16 @@ class Arrival:
 
     Arguments:
         place: the folder where such memories wait, in the data directory.
+        store: the blobs of that directory.
         adopt: makes a memory of its name, of what it is and of the store where its blobs are.
     """
 
-    def __init__(self, place: Path, adopt: Adopt) -> None:
+    def __init__(self, place: Path, store: BlobStore, adopt: Adopt) -> None:
         self._folder = place / uuid.uuid4().hex
         self._adopt = adopt
         self._lock = threading.Lock()
         self._gone = False
-        self.blobs = BlobStore(self._folder)
+        self.blobs = store.beside(self._folder)
         self._reader = ArchiveReader(self.blobs.put, shutil.disk_usage(place.parent).free)
 
     def __enter__(self) -> Self:

@@ -1,14 +1,18 @@
-"""Content-addressed immutable files: `blobs/ab/abcdef...`, named by the SHA-256 of their content."""
+"""Content-addressed immutable files: `blobs/ab/abcdef...`, named by the SHA-256 of their content.
+
+In an encrypted directory a file is sealed by the blob's own key; its name is that of the content all the same.
+"""
 
 import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
 from pathlib import Path
 
 from memory_server.store.errors import CorruptBlob
+from memory_server.store.sealing import SealingKey, Unsealable
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _UNFINISHED = ".unfinished"
@@ -28,10 +32,16 @@ class BlobStore(Mapping[str, bytes]):
 
     Arguments:
         directory: where the blobs are; made by the first `put`.
+        keys: of the blobs, by digest; `put` adds to them. None: nothing is encrypted.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, keys: MutableMapping[str, SealingKey] | None = None) -> None:
         self.directory = directory
+        self._keys = keys
+
+    def beside(self, directory: Path) -> "BlobStore":
+        """Another store that is encrypted if this one is, by keys that are in memory alone until `adopt` takes them."""
+        return BlobStore(directory, None if self._keys is None else {})
 
     def put(self, content: bytes) -> str:
         """Stores bytes durably and returns their SHA-256 in hexadecimal. Storing them again changes nothing.
@@ -43,7 +53,7 @@ class BlobStore(Mapping[str, bytes]):
         path = self._path(digest)
         self._make(path.parent)
         if not self._intact(path, digest):
-            write_durably(path, content)
+            write_durably(path, self._sealed(digest, content))
         sync_directory(path.parent)
         return digest
 
@@ -51,9 +61,11 @@ class BlobStore(Mapping[str, bytes]):
         """The bytes of a blob. Raises KeyError if there is none, CorruptBlob if they do not match their name."""
         try:
             path = self._path(digest)
-            content = path.read_bytes()
+            content = self._unsealed(digest, path.read_bytes())
         except (FileNotFoundError, ValueError):
             raise KeyError(digest) from None
+        except Unsealable:
+            raise CorruptBlob(path) from None
         if hashlib.sha256(content).hexdigest() != digest:
             raise CorruptBlob(path)
         return content
@@ -79,6 +91,8 @@ class BlobStore(Mapping[str, bytes]):
             self._make(path.parent)
             if not self._intact(path, digest):
                 other._path(digest).rename(path)
+                if self._keys is not None and other._keys is not None:
+                    self._keys[digest] = other._keys[digest]
             sync_directory(path.parent)
 
     def orphans(self, referenced: Collection[str]) -> set[str]:
@@ -89,6 +103,15 @@ class BlobStore(Mapping[str, bytes]):
         """Removes what a killed server was writing. Only the one server that owns the directory may call this."""
         for path in self.directory.glob(f"??/*{_UNFINISHED}"):
             path.unlink(missing_ok=True)
+
+    def _sealed(self, digest: str, content: bytes) -> bytes:
+        if self._keys is None:
+            return content
+        key = self._keys[digest] = SealingKey.new()
+        return key.seal(content, digest)
+
+    def _unsealed(self, digest: str, content: bytes) -> bytes:
+        return content if self._keys is None else self._keys[digest].unseal(content, digest)
 
     def _path(self, digest: str) -> Path:
         if not _DIGEST.fullmatch(digest):

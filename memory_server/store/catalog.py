@@ -12,9 +12,11 @@ from memory_server.errors import MemoryExists, TaskExists, TaskUnfinished, Unkno
 from memory_server.store import lessons, revisions
 from memory_server.store.database import Database
 from memory_server.store.errors import NewerFormat
+from memory_server.store.keyring import Keyring, encrypt, reseal, unlock
 from memory_server.store.migration import migrate
 from memory_server.store.records import Census, Committed, Forgotten, MemoryRecord, Portable, TaskRecord, TaskState
 from memory_server.store.schema import VERSION, blobs, memories, metadata, schema_version, tasks
+from memory_server.store.sealing import SealingKey
 
 INTERRUPTED = "the server stopped before this task was learned and its data is gone; send it again"
 INTERRUPTED_REASON = "TASK_INTERRUPTED"
@@ -33,17 +35,23 @@ class Catalog:
     Arguments:
         path: the database file; made with mode 0600 if it is not there, migrated if an older server wrote it.
         clock: the present time.
+        master: encrypts the directory, if it is new; must be the one that did, if it is not.
+
+    Attributes:
+        keys: of the blobs; None in a plain directory.
 
     Raises:
+        WrongKey: the directory needs another key, or none.
         NewerFormat: the file was written by a newer server.
         NotMigrated: it was written by an older one, and does not add up.
     """
 
-    def __init__(self, path: Path, clock: Clock = time.time) -> None:
+    def __init__(self, path: Path, clock: Clock = time.time, master: SealingKey | None = None) -> None:
         self._clock = clock
         self._database = Database(path)
+        self.keys = None if master is None else Keyring(self._database, master)
         try:
-            self._prepare()
+            self._prepare(master)
         except BaseException:
             self.close()
             raise
@@ -60,8 +68,7 @@ class Catalog:
         Arguments:
             content: what `manifest.digests` name, such as a frozen base; must be stored already.
         """
-        sizes = tuple((digest, len(each)) for digest, each in content.items())
-        return self.import_memory(name, Portable(manifest, (), sizes))
+        return self.import_memory(name, Portable(manifest, (), tuple(_sizes(content).items())))
 
     def import_memory(self, name: str, portable: Portable) -> MemoryRecord:
         """A new memory as another catalog knew it; its blobs must be stored already. Raises MemoryExists."""
@@ -69,7 +76,7 @@ class Catalog:
         with self._database.write() as db:
             if revisions.newest(db, name) is not None:
                 raise _taken(name)
-            revisions.create(db, name, manifest, dict(portable.blobs), self._now())
+            revisions.create(db, name, manifest, self._rows(dict(portable.blobs)), self._now())
             for record in portable.tasks:
                 lessons.add(db, replace(record, memory=name, revision=manifest.revision))
             return revisions.record(db, name)
@@ -124,6 +131,13 @@ class Catalog:
         """Memories that have learned something and lack what they share, such as a solver; reads no manifest."""
         with self._database.read() as db:
             return revisions.incomplete(db)
+
+    def change_key(self, old: SealingKey, new: SealingKey) -> int:
+        """Has another master key seal the data keys; returns how many there are. No other may use the catalog now."""
+        with self._database.write() as db:
+            count = reseal(db, old, new)
+        self._database.scrub()
+        return count
 
     # Tasks
 
@@ -191,7 +205,7 @@ class Catalog:
         with self._database.write() as db:
             manifest = revisions.existing(db, memory).commit(learned)
             lessons.existing(db, memory, task)
-            revisions.add_task(db, memory, manifest, _sizes(learned.blobs), self._now())
+            revisions.add_task(db, memory, manifest, self._rows(_sizes(learned.blobs)), self._now())
             released = revisions.drop_superseded(db, memory, manifest.revision - 1)  # a reader may be loading that one
             record = lessons.learn(db, memory, task, learned.entry, manifest.revision, self._now())
             return Committed(manifest, record, frozenset(revisions.drop_unneeded(db, released)))
@@ -230,7 +244,7 @@ class Catalog:
         """
         with self._database.write() as db:
             manifest = revisions.existing(db, memory).restored(shared)
-            revisions.enter_blobs(db, _sizes(shared.blobs))
+            revisions.enter_blobs(db, self._rows(_sizes(shared.blobs)))
             revisions.add_revision(db, memory, manifest, self._now())
             return manifest
 
@@ -239,16 +253,20 @@ class Catalog:
         with self._database.write() as db:
             return lessons.fail_unfinished(db, INTERRUPTED, INTERRUPTED_REASON, self._now())
 
-    def _prepare(self) -> None:
+    def _prepare(self, master: SealingKey | None) -> None:
         found = self._version()
         if found is None:
             with self._database.write() as db:
                 metadata.create_all(db)
                 db.execute(insert(schema_version).values(version=VERSION))
+                if master is not None:
+                    encrypt(db, master)
         elif found > VERSION:
             raise NewerFormat(found, VERSION)
         elif found < VERSION:
             migrate(self._database)
+        with self._database.read() as db:
+            unlock(db, self._database.path.parent, master)
 
     def _version(self) -> int | None:
         """The version of the tables that are there, None if there are none yet."""
@@ -260,11 +278,15 @@ class Catalog:
     def _ensure_memory(self, db: Connection, name: str, manifest: Manifest | None, content: Blobs) -> None:
         newest = revisions.newest(db, name)
         if newest is None and manifest is not None:
-            revisions.create(db, name, manifest, _sizes(content), self._now())
+            revisions.create(db, name, manifest, self._rows(_sizes(content)), self._now())
         elif newest is None:
             raise UnknownMemory(name, revisions.names(db))
         elif manifest is not None and _nature(newest) != _nature(manifest):
             raise _taken(name)
+
+    def _rows(self, sizes: dict[str, int]) -> revisions.Rows:
+        seal = (lambda _: None) if self.keys is None else self.keys.sealed
+        return {digest: {"bytes": size, "sealed_key": seal(digest)} for digest, size in sizes.items()}
 
     def _scrub(self) -> None:
         revisions.forget_parsed()

@@ -30,9 +30,12 @@ from memory_server.store.errors import (
     reason,
 )
 from memory_server.store.records import Committed, Forgotten, MemoryRecord, Portable, TaskRecord
+from memory_server.store.sealing import SealingKey
 
 BASES = "bases"
 """The folder of a data directory where an operator's own bases lie."""
+
+CATALOG = "catalog.sqlite"
 
 ARRIVALS = "arrivals"
 """The folder where memories wait that are being imported."""
@@ -46,23 +49,32 @@ class DataDir:
     Arguments:
         path: the directory; made with mode 0700 if it is not there.
         clock: the present time.
+        master: the key that encrypts its blobs; None for a plain directory.
 
     Raises:
-        DataDirError: it cannot be used: not writable, in use by another server, of a newer format, or damaged.
+        DataDirError: it cannot be used: not writable, in use by another server, of a newer format, encrypted by another
+            key, or damaged.
     """
 
-    def __init__(self, path: Path, clock: Clock = time.time) -> None:
+    def __init__(self, path: Path, clock: Clock = time.time, master: SealingKey | None = None) -> None:
         self.path = path
         self._lock = _lock(path)
         # Blobs appear before and vanish after their rows in the catalog; between the two nobody else may look.
         self._changing = threading.Lock()
-        self.blobs = BlobStore(path / "blobs")
         try:
-            self.catalog = _catalog(path / "catalog.sqlite", clock)
+            self.catalog = _catalog(path / CATALOG, clock, master)
+            self.blobs = BlobStore(path / "blobs", self.catalog.keys)
             self._recover()
         except BaseException:
             os.close(self._lock)
             raise
+
+    @classmethod
+    def existing(cls, path: Path, master: SealingKey | None) -> Self:
+        """A directory that is there already. Raises DataDirError."""
+        if not (path / CATALOG).is_file():
+            raise DataDirError(f"{path} is no data directory: it has no {CATALOG}; name another with --data-dir")
+        return cls(path, master=master)
 
     def create_memory(self, name: str, manifest: Manifest, content: Blobs = _NOTHING) -> MemoryRecord:
         """Makes a memory at revision 0 and stores what it stands on, such as a frozen base.
@@ -79,7 +91,7 @@ class DataDir:
 
     def arrival(self) -> Arrival:
         """Where a memory that is imported waits until it is whole; see `Arrival.keep`."""
-        return Arrival(self.path / ARRIVALS, self.adopt)
+        return Arrival(self.path / ARRIVALS, self.blobs, self.adopt)
 
     def adopt(self, name: str, portable: Portable, staged: BlobStore) -> MemoryRecord:
         """Makes a memory of what an arrival has brought.
@@ -195,6 +207,9 @@ class DataDir:
             if isinstance(error, OSError | DatabaseError):
                 raise failed(reason(error)) from error
             raise
+        finally:
+            if self.catalog.keys is not None:
+                self.catalog.keys.settle()
 
     def _remove_orphans(self, candidates: Iterable[str]) -> None:
         self.blobs.delete(set(candidates) - self.catalog.digests())
@@ -227,9 +242,9 @@ def _lock(path: Path) -> int:
     return descriptor
 
 
-def _catalog(path: Path, clock: Clock) -> Catalog:
+def _catalog(path: Path, clock: Clock, master: SealingKey | None) -> Catalog:
     try:
-        return Catalog(path, clock)
+        return Catalog(path, clock, master)
     except (NewerFormat, NotMigrated) as error:
         raise DataDirError(f"{path.parent}: {error}, or choose another directory with --data-dir") from error
     except (OSError, DatabaseError) as error:

@@ -75,6 +75,10 @@ class DataDirError(CannotStart):
     """The data directory cannot be used; the message says why and what to do."""
 
 
+class WrongKey(DataDirError):
+    """The data directory needs another encryption key, or none."""
+
+
 def reason(error: Exception) -> object:
     """The cause in the words of the system: without a path, without SQL."""
     if isinstance(error, DatabaseError):

@@ -14,6 +14,9 @@ from memory_server.errors import UnknownMemory, UnknownRevision
 from memory_server.store.records import MemoryRecord
 from memory_server.store.schema import blobs, entries, memories, revisions, shared_blobs
 
+Rows = Mapping[str, Mapping[str, Any]]
+"""Digest of a blob -> the other columns of its row."""
+
 _AT_ONCE = 1000  # variables of one statement; SQLite takes a few tens of thousands
 
 
@@ -68,14 +71,14 @@ def record(db: Connection, name: str) -> MemoryRecord:
     return MemoryRecord(name, manifest, size or 0, created)
 
 
-def create(db: Connection, name: str, manifest: Manifest, sizes: Mapping[str, int], now: int) -> None:
+def create(db: Connection, name: str, manifest: Manifest, rows: Rows, now: int) -> None:
     """A memory whose only revision is the given one.
 
     Arguments:
-        sizes: bytes of the blobs that it needs, which are stored already, by digest.
+        rows: of the blobs that it needs, which are stored already.
         now: in milliseconds since 1970.
     """
-    enter_blobs(db, sizes)
+    enter_blobs(db, rows)
     enter_memory(db, name, manifest, {entry.task: manifest.revision for entry in manifest.tasks}, now)
     add_revision(db, name, manifest, now)
 
@@ -95,12 +98,12 @@ def enter_memory(db: Connection, name: str, newest: Manifest, first: Mapping[str
         _enter_task(db, name, position, entry, first[entry.task])
 
 
-def add_task(db: Connection, name: str, manifest: Manifest, sizes: Mapping[str, int], now: int) -> None:
+def add_task(db: Connection, name: str, manifest: Manifest, rows: Rows, now: int) -> None:
     """A revision that holds one more task, its last, than the one before it; older shared blobs are let go.
 
     Those of the previous revision stay: a reader may be loading it.
     """
-    enter_blobs(db, sizes)
+    enter_blobs(db, rows)
     last = db.scalar(select(func.max(entries.c.position)).where(entries.c.memory == name))
     _enter_task(db, name, (last or 0) + 1, manifest.tasks[-1], manifest.revision)
     add_revision(db, name, manifest, now)
@@ -159,13 +162,16 @@ def drop_superseded(db: Connection, name: str, number: int) -> set[str]:
     return released
 
 
-def enter_blobs(db: Connection, sizes: Mapping[str, int]) -> None:
-    """Enters blobs, which are stored already, with their sizes in bytes; those that are entered stay as they are."""
-    for part in _parts(sizes):
+def enter_blobs(db: Connection, rows: Rows) -> None:
+    """Enters blobs, which are stored already; of those that are entered, keys are replaced that were made anew."""
+    for part in _parts(rows):
         known = set(db.scalars(select(blobs.c.digest).where(blobs.c.digest.in_(part))))
-        new = [{"digest": digest, "bytes": sizes[digest]} for digest in part if digest not in known]
+        new = [{"digest": digest, **rows[digest]} for digest in part if digest not in known]
         if new:
             db.execute(insert(blobs), new)
+        for digest in known:
+            if rows[digest]["sealed_key"] is not None:
+                db.execute(update(blobs).where(blobs.c.digest == digest).values(rows[digest]))
 
 
 def sizes(db: Connection, manifest: Manifest) -> tuple[tuple[str, int], ...]:

@@ -13,6 +13,7 @@ from sqlalchemy import (
     ForeignKey,
     ForeignKeyConstraint,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -30,6 +31,14 @@ blobs = Table(
     metadata,
     Column("digest", String(64), primary_key=True),
     Column("bytes", BigInteger, nullable=False),
+    Column("sealed_key", LargeBinary),  # in an encrypted directory: the blob's own key, sealed by the master key
+)
+
+encryption = Table(  # one row in an encrypted directory, none in a plain one
+    "encryption",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("proof", LargeBinary, nullable=False),
 )
 
 memories = Table(

@@ -64,6 +64,19 @@ class SealingKey:
             raise BadKey(f"the key file {path} cannot be read ({error.strerror}); name another") from error
         return cls.from_text(text)
 
+    def write(self, path: Path) -> None:
+        """Writes the key into a new file, mode 0600, durably. Raises BadKey if it cannot, or the file is there."""
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(self.secret.hex() + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except FileExistsError:
+            raise BadKey(f"{path} is there already, and may be somebody's key; choose another name") from None
+        except OSError as error:
+            raise BadKey(f"no key can be written to {path} ({error.strerror}); choose another place") from error
+
     def __repr__(self) -> str:
         return "SealingKey(...)"
 

@@ -38,7 +38,7 @@ def test_every_link_leads_somewhere(documents: list[Path]) -> None:
             assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 
-COMMAND = re.compile(r"^(memoryctl|memory-server) ((?:base|token) \w+|\w+)([^#\n]*)", re.MULTILINE)
+COMMAND = re.compile(r"^(memoryctl|memory-server) ((?:base|key|token) \w+|\w+)([^#\n]*)", re.MULTILINE)
 
 
 def test_every_command_line_in_the_documents_has_those_options(documents: list[Path]) -> None:
