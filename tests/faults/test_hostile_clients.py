@@ -46,6 +46,7 @@ async def test_hostile_messages_are_answered_by_typed_errors(count, server, taug
     outcome = await attack(server.target, count, (taught, "t0", "t1"))
     print(outcome.sent, "messages:", dict(outcome.answers))
     assert outcome.wrong == []
+    assert '"incident"' not in server.stderr.read_text()
     assert outcome.sent >= count
 
 
