@@ -22,7 +22,8 @@ SEEDED = {"n": 32, "batch_size": 16, "seed": 2026}
 MOST_KEPT = 8
 """Tasks of all memories together, so that a storm takes as long at its end as at its begin."""
 
-WORKERS_GONE_AFTER = 2.0
+PATIENCE = 20.0
+"""Seconds in which a worker ends that has just been started, on a machine that has much else to do."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class Storm:
         kept: committed tasks, and the digest of their seeded samples.
         deaths: how often who was killed during what.
         starts: seconds that each start took.
+        ends: seconds for which workers outlived their server.
     """
 
     server: Any
@@ -86,6 +88,7 @@ class Storm:
     kept: dict[Key, str] = field(default_factory=dict)
     deaths: list[str] = field(default_factory=list)
     starts: list[float] = field(default_factory=list)
+    ends: list[float] = field(default_factory=list)
     _lost: list[Key] = field(default_factory=list)
     _number: int = 0
     _files: set[str] = field(default_factory=set)
@@ -157,8 +160,11 @@ class Storm:
     def _kill_the_server(self) -> None:
         working = self.workers()
         self.server.stop(signal.SIGKILL)
-        _, alive = psutil.wait_procs(working, WORKERS_GONE_AFTER)
+        killed = time.monotonic()
+        _, alive = psutil.wait_procs(working, PATIENCE)
         assert not alive, "a worker outlived its server"
+        if working:
+            self.ends.append(time.monotonic() - killed)
         self.wire.close()
         self._start()
 

@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from itertools import cycle, islice
+from statistics import median
 
 import pytest
 
@@ -27,5 +28,11 @@ def test_a_storm_of_kills_loses_nothing_that_was_committed(kills, kinds, new_ser
     for deed in islice(cycle(DEEDS), kills):
         storm.round(deed)
         print(storm.deaths[-1], flush=True)
-    print(Counter(storm.deaths), f"{max(storm.starts[1:]):.1f} s for the slowest start")
+    print(
+        dict(Counter(storm.deaths)), "seconds of starts:", spread(storm.starts), "of workers' ends:", spread(storm.ends)
+    )
     assert len(storm.deaths) == kills
+
+
+def spread(seconds):
+    return f"median {median(seconds):.2f}, longest {max(seconds):.2f}" if seconds else "none"

@@ -1,6 +1,6 @@
 """Servers that start in a part of a second: forked from a process that has loaded torch already.
 
-What runs is `memory-server serve` as ever, in a process of its own; only its imports are done. Its workers start as ever.
+What runs is `memory-server serve` as ever, in a process of its own; only its imports are done. Its workers load it.
 """
 
 import multiprocessing
