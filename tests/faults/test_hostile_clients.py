@@ -17,7 +17,7 @@ POOLED_FILES = 32
 """The catalog keeps up to 15 connections, of two files each, once many have been busy at one time."""
 
 MOST_MORE_MEMORY = 128 << 20
-"""In bytes: what allocators and caches keep of it grows by 40 to 80 MB over the first 30 000 messages, and then no more."""
+"""In bytes: allocators and caches come to keep 40 to 80 MB over the first 30 000 messages, and then no more."""
 
 
 @pytest.fixture

@@ -35,4 +35,4 @@ def test_a_storm_of_kills_loses_nothing_that_was_committed(kills, kinds, new_ser
 
 
 def spread(seconds):
-    return f"median {median(seconds):.2f}, longest {max(seconds):.2f}" if seconds else "none"
+    return f"median {median(seconds):.2f} s, longest {max(seconds):.2f} s" if seconds else "none"
