@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/soak.py --minutes 60
 
-Memory and files are read once a second. After a warm-up of a quarter of the time, the first and the last third of the rest
-are compared: medians of memory and the fewest open files may differ by 2 %. Status 1 if they differ by more.
+Memory and files are read once a second. After a warm-up of a quarter of the time, first and last third of the rest are
+compared: medians of memory and the fewest open files may differ by 2 %. Status 1 if they differ by more.
 """
 
 import argparse
