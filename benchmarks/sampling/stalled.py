@@ -27,12 +27,12 @@ _ENDLESS = 10_000_000
 
 
 class Figures(NamedTuple):
-    """Images per second of each reader without and with stalled ones beside it; bytes of the server before and with."""
+    """Images per second of each reader without and with stalled ones beside it; bytes of a stalled one and of all."""
 
     without: list[float]
     beside: list[float]
-    before: int
-    stalled: int
+    each: float
+    server: int
 
 
 def measure(bench: Bench) -> Iterator[Row]:
@@ -44,14 +44,15 @@ def measure(bench: Bench) -> Iterator[Row]:
     with bench.serving(generator) as server, learning(server):
         found = asyncio.run(_figures(server, clients - stalled, stalled, bench.seconds))
     alone, together = sum(found.without), sum(found.beside)
-    each = (found.stalled - found.before) / stalled
     bound = SERVER_BYTES + clients * STREAM_BYTES
     who = f"{clients - stalled} readers beside {stalled} stalled ones"
     yield Row(who, together, "images/s", together / alone, "without them", Goal(0.9))
     slowest, usual = min(found.beside), mean(found.beside)
     yield Row("the slowest of them", slowest / BATCH, "batches/s", slowest / usual, "their mean", Goal(0.5))
-    yield Row("memory of a stalled reader", each / 1e6, "MB", each / STALLED_BYTES, "2 MB", Goal(1, most=True))
-    yield Row("memory of the server", found.stalled / 1e6, "MB", found.stalled / bound, "its bound", Goal(1, most=True))
+    yield Row(
+        "memory of a stalled reader", found.each / 1e6, "MB", found.each / STALLED_BYTES, "2 MB", Goal(1, most=True)
+    )
+    yield Row("memory of the server", found.server / 1e6, "MB", found.server / bound, "its bound", Goal(1, most=True))
 
 
 @contextmanager
@@ -69,15 +70,25 @@ def learning(server: Running) -> Iterator[None]:
 
 async def _figures(server: Running, readers: int, stalled: int, seconds: float) -> Figures:
     process = psutil.Process(server.pid)
+    each = await _bytes_of_each(server.target, process, stalled)
     async with reading(stream(server.target, BATCH), readers) as counts:
         first = await rates(counts, seconds)
-        before = process.memory_info().rss
         async with reading(_stalling(server.target), stalled):
             await asyncio.sleep(SETTLING_SECONDS)
             beside = await rates(counts, seconds)
-            after = process.memory_info().rss
+            resident = process.memory_info().rss
         last = await rates(counts, seconds)
-    return Figures([(a + b) / 2 for a, b in zip(first, last, strict=True)], beside, before, after)
+    return Figures([(a + b) / 2 for a, b in zip(first, last, strict=True)], beside, each, resident)
+
+
+async def _bytes_of_each(target: str, process: psutil.Process, stalled: int) -> float:
+    """What one stalled reader adds to a server that has nothing else to send, once it has served a first one."""
+    async with reading(_stalling(target), 1):
+        await asyncio.sleep(SETTLING_SECONDS)
+    before = process.memory_info().rss
+    async with reading(_stalling(target), stalled):
+        await asyncio.sleep(SETTLING_SECONDS)
+        return (process.memory_info().rss - before) / stalled
 
 
 def _stalling(target: str) -> Reader:
