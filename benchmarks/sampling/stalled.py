@@ -43,15 +43,13 @@ def measure(bench: Bench) -> Iterator[Row]:
     bench.say(f"generator {generator}: {clients - stalled} readers, then {stalled} stalled ones beside them")
     with bench.serving(generator) as server, learning(server):
         found = asyncio.run(_figures(server, clients - stalled, stalled, bench.seconds))
-    alone, together = sum(found.without), sum(found.beside)
+    alone, together, each = sum(found.without), sum(found.beside), found.each
     bound = SERVER_BYTES + clients * STREAM_BYTES
     who = f"{clients - stalled} readers beside {stalled} stalled ones"
     yield Row(who, together, "images/s", together / alone, "without them", Goal(0.9))
     slowest, usual = min(found.beside), mean(found.beside)
     yield Row("the slowest of them", slowest / BATCH, "batches/s", slowest / usual, "their mean", Goal(0.5))
-    yield Row(
-        "memory of a stalled reader", found.each / 1e6, "MB", found.each / STALLED_BYTES, "2 MB", Goal(1, most=True)
-    )
+    yield Row("memory of a stalled reader", each / 1e6, "MB", each / STALLED_BYTES, "2 MB", Goal(1, most=True))
     yield Row("memory of the server", found.server / 1e6, "MB", found.server / bound, "its bound", Goal(1, most=True))
 
 
