@@ -55,6 +55,7 @@ class ServerProcess:
         self.temporary = home / "tmp"
         self.stdout, self.stderr = home / "stdout", home / "stderr"
         self.port = chosen.pop("port", 0)
+        self.spawn = chosen.pop("spawn", subprocess.Popen)
         self.settings = {"learners": 2, "training_threads": 1, "grace_seconds": 3, **chosen}
         self.target = ""
         self.process: subprocess.Popen[bytes] | None = None
@@ -80,7 +81,7 @@ class ServerProcess:
         arguments = [*(sys.executable, "-m", "memory_server", "serve"), "--port", str(self.port)]
         arguments += ["--data-dir", str(self.data_dir)]
         with self.stdout.open("wb") as out, self.stderr.open("ab") as err:
-            self.process = subprocess.Popen(arguments, env=environment, stdout=out, stderr=err, cwd=self.home)
+            self.process = self.spawn(arguments, env=environment, stdout=out, stderr=err, cwd=self.home)
         return self.process
 
     def stop(self, number: int = signal.SIGTERM) -> int:

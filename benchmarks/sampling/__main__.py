@@ -18,7 +18,7 @@ import torch
 from harness import lines
 
 from memory_server.sampling.runtime import tune_malloc
-from sampling import compiling, crowd, growth, latency, learner, mixed, report, rivals, single, transports
+from sampling import compiling, crowd, growth, latency, learner, mixed, report, rivals, single, stalled, transports
 from sampling.bench import GENERATORS, Bench, Measurement, Row
 
 MEASUREMENTS: dict[str, Measurement] = {
@@ -26,6 +26,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "compiled": compiling.measure,
     "mixed": mixed.measure,
     "clients": crowd.measure,
+    "stalled": stalled.measure,
     "latency": latency.measure,
     "transports": transports.measure,
     "learner": learner.measure,

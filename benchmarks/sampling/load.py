@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import grpc
 import numpy as np
@@ -86,7 +86,13 @@ def percentile(values: Sequence[float], share: float) -> float:
     return float(np.quantile(values, share))
 
 
-async def _throughput(server: Running, reader: Reader, clients: int, seconds: float) -> tuple[Speed, float]:
+@asynccontextmanager
+async def reading(reader: Reader, clients: int) -> AsyncIterator[list[int]]:
+    """Clients that read on and on; the block begins once each has something, and gets how many images each has so far.
+
+    Raises:
+        TimeoutError: a client got nothing for two minutes.
+    """
     counts = [0] * clients
 
     async def count(index: int) -> None:
@@ -94,16 +100,29 @@ async def _throughput(server: Running, reader: Reader, clients: int, seconds: fl
             counts[index] += images
 
     async with asyncio.TaskGroup() as group:
-        reading = [group.create_task(count(index)) for index in range(clients)]
+        tasks = [group.create_task(count(index)) for index in range(clients)]
         await _until(lambda: min(counts) > 0)
-        first, own, theirs, started = list(counts), time.process_time(), server.cpu_seconds(), time.perf_counter()
-        await asyncio.sleep(seconds)
-        await _until(lambda: all(now > then for now, then in zip(counts, first, strict=True)))
-        passed, images = time.perf_counter() - started, sum(counts) - sum(first)
-        theirs, own = server.cpu_seconds() - theirs, time.process_time() - own
-        for each in reading:
+        yield counts
+        for each in tasks:
             each.cancel()
-    return Speed(images / passed, (own + theirs) / images), theirs / images
+
+
+async def rates(counts: list[int], seconds: float) -> list[float]:
+    """Images per second of each client, over `seconds` at least, and until each has got more."""
+    first, started = list(counts), time.perf_counter()
+    await asyncio.sleep(seconds)
+    await _until(lambda: all(now > then for now, then in zip(counts, first, strict=True)))
+    passed = time.perf_counter() - started
+    return [(now - then) / passed for now, then in zip(counts, first, strict=True)]
+
+
+async def _throughput(server: Running, reader: Reader, clients: int, seconds: float) -> tuple[Speed, float]:
+    async with reading(reader, clients) as counts:
+        images, own, theirs = sum(counts), time.process_time(), server.cpu_seconds()
+        rate = sum(await rates(counts, seconds))
+        theirs, own = server.cpu_seconds() - theirs, time.process_time() - own
+        images = sum(counts) - images
+    return Speed(rate, (own + theirs) / images), theirs / images
 
 
 async def _until(holds: Callable[[], bool]) -> None:

@@ -127,7 +127,7 @@ class LocalProcessExecutor:
 
 
 def _environment() -> dict[str, str]:
-    """The server's own, without what a worker does not need: an allocator that overwrites (it ends soon), a master key."""
+    """The server's own, without its master key, and without its allocator: a worker ends soon."""
     kept = {name: value for name, value in os.environ.items() if name not in (*OVERWRITING, KEY_VARIABLE)}
     return _SPINS | kept
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from harness.processes import Running
-from sampling import compiling, crowd, growth, latency, learner, load, mixed, rivals, single, transports
+from sampling import compiling, crowd, growth, latency, learner, load, mixed, rivals, single, stalled, transports
 from sampling.bench import DGMW, SMALL, Bench
 
 SECONDS = 0.2
@@ -131,3 +131,11 @@ def test_growth_is_compared_with_the_smallest_memory(plain):
 def test_a_memory_of_masked_weights_can_be_served_too(plain):
     made, _ = plain.memory(DGMW, 10)
     assert made.manifest.kind == "dgmw" and len(made.manifest.tasks) == 10
+
+
+@pytest.mark.slow
+def test_stalled_readers_are_measured_while_a_task_is_learned(bench):
+    rows = by_name(stalled.measure(replace(bench, seconds=5.0, clients=(40,))))
+    assert rows["the slowest of them"].ratio > 0.3
+    assert rows["memory of a stalled reader"].value < 8 and rows["memory of the server"].ratio < 1
+    assert rows["36 readers beside 4 stalled ones"].ratio > 0.5  # how much exactly is for a machine without other work

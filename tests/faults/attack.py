@@ -22,6 +22,9 @@ READ_AT_MOST = 2
 
 AT_A_TIME = 16
 DEADLINE = 60.0
+BROKEN_OFF = "Internal error from Core"
+"""How grpc.aio calls it on the client's side when a server ends a call to which it is still sending."""
+
 _MISBEHAVIOUR = {"INTERNAL", "CORRUPT_BLOB"}
 _REASONS = {verdict.reason for verdict in VERDICTS.values()} - _MISBEHAVIOUR
 
@@ -84,9 +87,9 @@ async def _keep_calling(channel: grpc.aio.Channel, calls: Iterator[tuple[str, li
             await _call(channel, method, payloads)
             outcome.answers["OK"] += 1
         except grpc.aio.AioRpcError as error:
-            reason = _reason(error)
-            outcome.answers[reason or error.code().name] += 1
-            if reason not in _REASONS:
+            named = reason(error)
+            outcome.answers[named or error.code().name] += 1
+            if named not in _REASONS and error.details() != BROKEN_OFF:
                 outcome.wrong.append(f"{method} {[each[:200] for each in payloads]}: {error.code()} {error.details()}")
 
 
@@ -107,7 +110,7 @@ async def _call(channel: grpc.aio.Channel, method: str, payloads: list[bytes]) -
         await channel.unary_unary(path, response_deserializer=answer_type.FromString)(payloads[0], timeout=DEADLINE)
 
 
-def _reason(error: grpc.aio.AioRpcError) -> str:
+def reason(error: grpc.aio.AioRpcError) -> str:
     """What the details of an error name; empty if it has none."""
     details = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin", b"")
     info = error_details_pb2.ErrorInfo()
