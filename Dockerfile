@@ -32,7 +32,7 @@ USER memory
 VOLUME /data
 EXPOSE 50051
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
+HEALTHCHECK --interval=30s --timeout=10s --start-period=60s \
     CMD ["memory-server", "health", "--target", "localhost:50051"]
 ENTRYPOINT ["memory-server", "serve"]
 # Without TLS: who may reach the port is decided where it is published, as with 127.0.0.1 above. docs/security.md says
