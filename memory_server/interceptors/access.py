@@ -100,7 +100,8 @@ def origin(context: Context) -> str:
 def host(context: Context) -> str:
     """The host at the other end, "unix" for the Unix socket."""
     family, _, rest = str(context.peer()).partition(":")
-    return family if family == "unix" else rest.rpartition(":")[0]
+    address = rest.rpartition(":")[0].replace("%5B", "[").replace("%5D", "]")  # as gRPC writes that of IPv6
+    return family if family == "unix" else address.strip("[]")
 
 
 def memory_of(request: Any) -> str:

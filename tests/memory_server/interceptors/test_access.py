@@ -75,15 +75,26 @@ def test_other_memories_are_not_named_in_what_a_task_waits_for(answer, other, ve
     assert ("pets" not in said) if veiled else ("t0 of memory digits-2" in said)
 
 
-def test_without_tokens_everybody_may_do_everything_under_the_name_of_the_host():
+@pytest.mark.parametrize(
+    ("peer", "subject", "name"),
+    [
+        ("ipv4:10.0.0.7:1234", None, "10.0.0.7"),
+        ("ipv6:%5B::1%5D:1234", None, "::1"),
+        ("ipv6:[fe80::1]:1234", None, "fe80::1"),
+        ("unix:/run/memory.sock", None, "unix"),
+        ("unix:", None, "unix"),
+        ("ipv4:10.0.0.7:1234", b"CN=client-7", "CN=client-7"),
+    ],
+)
+def test_without_tokens_everybody_may_do_everything_under_the_name_of_certificate_or_host(peer, subject, name):
     class Context:
         def peer(self):
-            return "ipv4:10.0.0.7:1234"
+            return peer
 
         def auth_context(self):
-            return {}
+            return {"x509_subject": [subject]} if subject else {}
 
-    assert Access(None).caller(Context()) == Caller("10.0.0.7", EVERYTHING)
+    assert Access(None).caller(Context()) == Caller(name, EVERYTHING)
 
 
 def test_the_table_in_the_documents_is_the_one_in_force():
