@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dgm_core.checkpoints import NONE, Checkpoints
 from dgm_core.experts import FrozenExpert, draw
 from dgm_core.manifest import DataSpec, Label, Manifest
 from dgm_core.masking.gates import soft_gate
@@ -64,9 +65,17 @@ class Live(MaskedMemory):
         """Forgets earlier runs."""
         cls.live, cls.states, cls.gates = {}, [], []
 
-    def train(self, real: TaskData, ledger: Ledger, steps: int, clock: Clock, device: torch.device) -> Any:
+    def train(
+        self,
+        real: TaskData,
+        ledger: Ledger,
+        steps: int,
+        clock: Clock,
+        device: torch.device,
+        checkpoints: Checkpoints = NONE,
+    ) -> Any:
         """Trains, and keeps what a committed memory does not."""
-        g, trained = super().train(real, ledger, steps, clock, device)
+        g, trained = super().train(real, ledger, steps, clock, device, checkpoints)
         cls = type(self)
         cls.live = {name: w.detach().clone() for name, w in g.shared.items()}
         cls.states.append({k: t.detach().clone() for k, t in g.network.state_dict().items() if k not in g.shared})

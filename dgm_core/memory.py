@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from dgm_core.checkpoints import NONE, Checkpoints
 from dgm_core.errors import CannotBlend
 from dgm_core.manifest import Blobs, DataSpec, Label, Learned, Manifest, Shared
 
@@ -58,7 +59,16 @@ class Terms:
 
 @dataclass(frozen=True)
 class Progress:
-    """A snapshot of learning: `fraction` of the whole task in [0, 1]; `seconds_left` is an estimate or None."""
+    """A snapshot of learning.
+
+    Arguments:
+        phase: of the task.
+        step, steps: of the phase.
+        fraction: of the whole task, in [0, 1].
+        seconds_left: an estimate, or None.
+        metrics: losses and the like.
+        resumed_from: the step of the generator at which an earlier attempt was taken up; 0 if none was.
+    """
 
     phase: str
     step: int
@@ -66,6 +76,7 @@ class Progress:
     fraction: float
     seconds_left: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    resumed_from: int = 0
 
 
 Report = Callable[[Progress], None]
@@ -189,13 +200,18 @@ class GenerativeMemory(ABC):
         terms: Terms,
         report: Report,
         device: torch.device,
+        checkpoints: Checkpoints = NONE,
     ) -> Learned:
         """Trains on one task and returns what must be kept of it.
+
+        Arguments:
+            checkpoints: of this task with the same data and terms upon the same revision. On the CPU of one machine a
+                training that was broken off and taken up again gives the same bits.
 
         Raises:
             CannotLearn: the data does not suit this memory.
             QualityTooLow, TrainingDiverged: nothing is worth keeping.
-            Cancelled: as raised by `report`.
+            Cancelled: as raised by `report` or `checkpoints`.
         """
 
     @abstractmethod

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dgm_core.blobs import pack, unpack
+from dgm_core.checkpoints import Checkpoints
 from dgm_core.errors import CannotBlend
 from dgm_core.evaluation.nearest import nearest
 from dgm_core.experts import FrozenExpert
@@ -98,7 +99,14 @@ class GanMemory(TaughtMemory):
         return mix(self.chosen.seed, task, "style")
 
     def trained(
-        self, real: TaskData, task: str, terms: Terms, steps: int, clock: Clock, device: torch.device
+        self,
+        real: TaskData,
+        task: str,
+        terms: Terms,
+        steps: int,
+        clock: Clock,
+        device: torch.device,
+        checkpoints: Checkpoints,
     ) -> tuple[bytes, Trained]:
         """See `TaughtMemory.trained`."""
         classes = len(real.classes)
@@ -110,7 +118,8 @@ class GanMemory(TaughtMemory):
             self.foundation.wear(student, self.styles[self.tasks.index(start)])
         placed(student, device)
         batches = BalancedBatches(real.x, real.y, classes)
-        trained = train_generator(Styled(student, self.recipe), critic, batches, self.recipe, self.noise, steps, clock)
+        g = Styled(student, self.recipe)
+        trained = train_generator(g, critic, batches, self.recipe, self.noise, steps, clock, checkpoints)
         biases, makers = self.foundation.read(student)
         about = {"kind": self.kind, "task": task, "start": start, "shares": self._shares(terms)}
         return pack(biases | _stored(makers), about), trained

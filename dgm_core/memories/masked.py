@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dgm_core.blobs import pack, unpack
+from dgm_core.checkpoints import NONE, Checkpoints
 from dgm_core.experts import FrozenExpert
 from dgm_core.manifest import Blobs, DataSpec, Label, Manifest
 from dgm_core.masking.gating import Gating
@@ -94,10 +95,11 @@ class MaskedMemory(TaughtMemory):
         steps: int,
         clock: Clock,
         device: torch.device,
+        checkpoints: Checkpoints,
     ) -> tuple[bytes, Trained]:
         """See `TaughtMemory.trained`."""
         ledger = self.ledger.copy()
-        g, trained = self.train(real, ledger, steps, clock, device)
+        g, trained = self.train(real, ledger, steps, clock, device, checkpoints)
         return self._blob(g, ledger, task), trained
 
     def grown(self) -> Topology:
@@ -153,7 +155,13 @@ class MaskedMemory(TaughtMemory):
         }
 
     def train(
-        self, real: TaskData, ledger: Ledger, steps: int, clock: Clock, device: torch.device
+        self,
+        real: TaskData,
+        ledger: Ledger,
+        steps: int,
+        clock: Clock,
+        device: torch.device,
+        checkpoints: Checkpoints = NONE,
     ) -> tuple[MaskedGenerator, Trained]:
         """Trains the generator of the next task, with hard gates and settled at the end.
 
@@ -172,7 +180,8 @@ class MaskedMemory(TaughtMemory):
         d = self.architecture.discriminator(len(real.classes), self.recipe.kernel)
         placed(d, device)
         batches = BalancedBatches(x, real.y, len(real.classes))
-        trained = train_generator(Masked(g, self.recipe), d, batches, self.recipe, self.chosen.noise, steps, clock)
+        trainee, noise = Masked(g, self.recipe), self.chosen.noise
+        trained = train_generator(trainee, d, batches, self.recipe, noise, steps, clock, checkpoints)
         if not self.manifest.spec.is_image:
             network.rescale(deviation, mean)
         return g, trained

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 import torch
 
 from dgm_core.blobs import digest as digest_of
+from dgm_core.checkpoints import NONE, Checkpoints
 from dgm_core.errors import CannotLearn
 from dgm_core.experts import FrozenExpert
 from dgm_core.lesson import FEWEST_STEPS, Lesson
@@ -50,7 +51,14 @@ class TaughtMemory(GenerativeMemory):
 
     @abstractmethod
     def trained(
-        self, real: TaskData, task: str, terms: Terms, steps: int, clock: Clock, device: torch.device
+        self,
+        real: TaskData,
+        task: str,
+        terms: Terms,
+        steps: int,
+        clock: Clock,
+        device: torch.device,
+        checkpoints: Checkpoints,
     ) -> tuple[bytes, Trained]:
         """Trains the generator of the next task on what is not held out; returns its blob."""
 
@@ -82,7 +90,16 @@ class TaughtMemory(GenerativeMemory):
         """The task solver of this revision."""
         return ClassifierSolver.unpack(self.manifest.spec, self.blobs[self.manifest.shared["solver"]])
 
-    def learn(self, data: TaskData, *, task: str, terms: Terms, report: Report, device: torch.device) -> Learned:
+    def learn(
+        self,
+        data: TaskData,
+        *,
+        task: str,
+        terms: Terms,
+        report: Report,
+        device: torch.device,
+        checkpoints: Checkpoints = NONE,
+    ) -> Learned:
         """Trains on one task and returns what must be kept of it."""
         self._check(data)
         clock = Clock(report, limit_of(terms.seconds, self.recipe.seconds))
@@ -92,7 +109,7 @@ class TaughtMemory(GenerativeMemory):
             torch.manual_seed(seed)
             real, held_out = split(data, HELD_OUT, torch.Generator().manual_seed(seed))
             steps = terms.steps or self.recipe.steps(len(data), len(data.classes))
-            blob, trained = self.trained(real, task, terms, steps, clock, device)
+            blob, trained = self.trained(real, task, terms, steps, clock, device, checkpoints)
             successor = self._successor(blob, task)
             expert = successor.materialised(len(self.manifest.tasks), data.classes)
             counts = tuple(torch.bincount(real.y, minlength=len(real.classes)).tolist())

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dgm_core.checkpoints import NONE, Checkpoints, State
 from dgm_core.errors import TrainingDiverged
 from dgm_core.networks.discriminators import Discriminator
 from dgm_core.networks.norms import Draw, reestimate_norms
@@ -18,6 +19,15 @@ from dgm_core.training.batches import BalancedBatches
 from dgm_core.training.clock import Clock
 from dgm_core.training.devices import autocast
 from dgm_core.training.recipes import Recipe
+from dgm_core.training.states import (
+    copy_into,
+    of_optimiser,
+    of_randomness,
+    part,
+    resume_optimiser,
+    resume_randomness,
+    under,
+)
 from dgm_core.training.trainees import PROBE_STEPS, Trainee
 
 NORM_BATCHES = 40
@@ -62,6 +72,22 @@ class AdversarialStep:
         for _ in range(self.recipe.critic_steps):
             self.losses["critic_loss"] = self._critic(batches)
         self.losses["generator_loss"] = self._generator(batches)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The networks and what the task has for itself, live: what is copied into them takes effect."""
+        return under("generator", self.g.tensors()) | under("critic", self.d.state_dict())
+
+    def remembered(self) -> dict[str, Tensor]:
+        """What the optimisers remember."""
+        return under("optimise_g", of_optimiser(self.optimise_g)) | under("optimise_d", of_optimiser(self.optimise_d))
+
+    def resume(self, state: State, taken: int) -> None:
+        """Goes on from a state, after so many steps."""
+        copy_into(self.tensors(), state.tensors)
+        self.g.resume(state.values["marks"])
+        resume_optimiser(self.optimise_g, part("optimise_g", state.tensors))
+        resume_optimiser(self.optimise_d, part("optimise_d", state.tensors))
+        self.objective.resume(taken * self.recipe.critic_steps)
 
     def _critic(self, batches: BalancedBatches) -> Tensor:
         real, c_real = batches.draw(self.recipe.batch)
@@ -114,17 +140,23 @@ def train_generator(
     noise_dim: int,
     wanted: int,
     clock: Clock,
+    checkpoints: Checkpoints = NONE,
 ) -> Trained:
     """Trains a generator, averages what it may average, and measures its norms anew; leaves it in evaluation mode.
 
     Arguments:
         wanted: steps to take; a clock whose limit is too short for them walks through the same schedule in fewer.
+        checkpoints: where the state is put down; what is found there is gone on from.
 
     Raises:
         TrainingDiverged: a loss became NaN or infinite.
+        Cancelled: as raised by the clock's reports, or by `checkpoints`.
     """
-    run = _Run(AdversarialStep(g, d, recipe, noise_dim), batches, wanted, clock)
-    run.warm_up()
+    run = _Run(AdversarialStep(g, d, recipe, noise_dim), batches, wanted, clock, checkpoints)
+    if (state := checkpoints.found()) is not None:
+        run.resume(state)
+    else:
+        run.warm_up()
     run.go_on()
     run.finish()
     reestimate_norms(g.network, g, _draws(batches, 4 * recipe.batch, noise_dim))
@@ -135,8 +167,11 @@ def train_generator(
 class _Run:
     """The steps of one training, along a schedule of `wanted` steps."""
 
-    def __init__(self, step: AdversarialStep, batches: BalancedBatches, wanted: int, clock: Clock) -> None:
+    def __init__(
+        self, step: AdversarialStep, batches: BalancedBatches, wanted: int, clock: Clock, checkpoints: Checkpoints
+    ) -> None:
         self.step, self.batches, self.wanted, self.clock = step, batches, wanted, clock
+        self.checkpoints = checkpoints
         self.recipe = step.recipe
         self.trained = Trained()
         self.average: Average | None = None
@@ -161,6 +196,36 @@ class _Run:
             self._advance(at)
             if self.average is not None:
                 self.average.update()
+            if self.checkpoints.due():
+                self.checkpoints.keep(self.state())
+
+    def state(self) -> State:
+        """All that the steps so far have changed."""
+        average = {} if self.average is None else under("average", self.average.mean)
+        tensors = self.step.tensors() | self.step.remembered() | average
+        values = {
+            "steps": self.trained.steps,
+            "trajectory": self.trained.trajectory,
+            "next_point": self.next_point,
+            "marks": self.step.g.marks(),
+            "updates": None if self.average is None else self.average.updates,
+            "seconds": self.clock.seconds,
+            "expected": self.clock.expected,
+        }
+        return State(tensors | under("random", of_randomness(self._device)), values)
+
+    def resume(self, state: State) -> None:
+        """Goes on from a state, in place of the first steps."""
+        values = state.values
+        self.trained = Trained(values["steps"], list(values["trajectory"]))
+        self.next_point = values["next_point"]
+        self.step.resume(state, self.trained.steps)
+        if values["updates"] is not None:
+            self.average = Average(*self.step.g.averaged(), self.recipe.ema, values["updates"])
+            copy_into(self.average.mean, part("average", state.tensors))
+        self.clock.resume(values["seconds"], values["expected"], self.trained.steps)
+        self.clock.tick("generator", 0, self.wanted)
+        resume_randomness(self._device, part("random", state.tensors))
 
     def finish(self) -> None:
         """Takes the average, and looks at the last losses. Raises TrainingDiverged."""
@@ -196,6 +261,10 @@ class _Run:
 
     def _position(self) -> int:
         return self.clock.position(self.trained.steps, self.wanted)
+
+    @property
+    def _device(self) -> torch.device:
+        return self.batches.counts.device
 
     def _now(self) -> float:
         if self.batches.x.is_cuda:

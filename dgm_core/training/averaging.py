@@ -17,13 +17,20 @@ class Average:
         parameters: by name.
         entries: boolean masks by name; a parameter without one is averaged whole.
         decay: weight of the past in each update.
+        updates: how many there have been.
     """
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], entries: Mapping[str, Tensor], decay: float) -> None:
+    def __init__(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        entries: Mapping[str, Tensor],
+        decay: float,
+        updates: int = 0,
+    ) -> None:
         self.parameters, self.decay = parameters, decay
         self.entries = entries
         self.mean = {name: p.detach().clone() for name, p in parameters.items()}
-        self.updates = 0
+        self.updates = updates
 
     @torch.no_grad()
     def update(self) -> None:

@@ -35,11 +35,17 @@ class Clock:
         self.started = now()
         self.last = float("-inf")
         self.expected: float | None = None
+        self.resumed_from = 0
 
     @property
     def seconds(self) -> float:
         """Since the task started."""
         return self.now() - self.started
+
+    def resume(self, seconds: float, expected: float | None, step: int) -> None:
+        """Counts the seconds of an earlier attempt in, which had come as far as that step of the generator."""
+        self.started -= seconds
+        self.expected, self.resumed_from = expected, step
 
     def due(self) -> bool:
         """Whether it is time for another report."""
@@ -55,7 +61,8 @@ class Clock:
             return
         self.last = self.now()
         fraction = self._before(phase) + self.shares[phase] * step / max(steps, 1)
-        self.report(Progress(phase, step, steps, fraction, self._left(fraction), metrics or {}))
+        left = self._left(fraction)
+        self.report(Progress(phase, step, steps, fraction, left, metrics or {}, self.resumed_from))
 
     def position(self, taken: int, steps: int) -> int:
         """Where the generator's schedule of `steps` stands: steps taken, or the share of its time used up, if further.

@@ -27,6 +27,10 @@ class Objective(Protocol):
         """Minimised by the generator, before the cost of reservation."""
         ...
 
+    def resume(self, taken: int) -> None:
+        """Goes on as after so many steps of the critic."""
+        ...
+
 
 class LogisticProjection:
     """Logistic loss on scores that know the class by projection, and a penalty on the critic's slope at real examples.
@@ -64,6 +68,10 @@ class LogisticProjection:
         """Logistic loss of the generator."""
         return self.loss.generator(d(fake, c_fake).float())
 
+    def resume(self, taken: int) -> None:
+        """The next penalty comes when it would have."""
+        self.steps = taken
+
 
 class AuxiliaryWasserstein:
     """AC-GAN with Wasserstein loss and gradient penalty, as published  [DGM sec. 3.3].
@@ -96,3 +104,6 @@ class AuxiliaryWasserstein:
         """L_s + L_c on generated examples."""
         score, logits = d.judge(fake)
         return self.loss.generator(score) + F.cross_entropy(logits, c_fake)
+
+    def resume(self, taken: int) -> None:
+        """All steps are alike."""

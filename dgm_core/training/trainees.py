@@ -61,6 +61,17 @@ class Trainee(ABC):
     def finish(self) -> None:  # noqa: B027 - most have nothing that could have moved
         """Called once, after the last step. Raises TrainingDiverged if something moved that must not."""
 
+    def tensors(self) -> dict[str, Tensor]:
+        """All that training changes, live."""
+        return dict(self.network.state_dict())
+
+    def marks(self) -> Any:
+        """Where it stands besides, as JSON can hold it."""
+        return None
+
+    def resume(self, marks: Any) -> None:  # noqa: B027 - most are told by their tensors alone
+        """Goes on from there, once its tensors are those of the same moment."""
+
     def metrics(self) -> dict[str, float]:
         """For reports."""
         return {}
@@ -153,6 +164,19 @@ class Masked(Trainee):
                 f"{moved} reserved weights moved during training; this is a defect, please report it"
             )
 
+    def tensors(self) -> dict[str, Tensor]:
+        """The network and the embeddings of the gates."""
+        return super().tensors() | {f"gates/{name}": e.detach() for name, e in self.g.embeddings.items()}
+
+    def marks(self) -> bool:
+        """Whether the gates are hard."""
+        return self.settled
+
+    def resume(self, marks: bool) -> None:
+        """Hard gates follow from their embeddings, which nothing moves any more."""
+        if marks:
+            self.g.harden()
+
     def metrics(self) -> dict[str, float]:
         """Slope and mean of the gates."""
         occupied = self.g.occupancy()
@@ -207,3 +231,12 @@ class Styled(Free):
         if not self.settled and at >= min(wanted, round(self.recipe.hard_at * wanted)):
             for part in self.parts:
                 part.truncate()
+
+    def marks(self) -> list[int | None]:
+        """The rank of each part, None while it is free."""
+        return [part.rank for part in self.parts]
+
+    def resume(self, marks: list[int | None]) -> None:
+        """Takes the ranks."""
+        for part, rank in zip(self.parts, marks, strict=True):
+            part.rank = rank

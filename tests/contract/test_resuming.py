@@ -1,0 +1,81 @@
+"""For all kinds: a training that was broken off at any step and taken up by another process gives the same bits."""
+
+from dataclasses import replace
+
+import pytest
+
+from dgm_core.blobs import pack, unpack
+from dgm_core.checkpoints import State
+from dgm_core.errors import Cancelled
+from dgm_core.memories import load_memory
+from dgm_core.memory import Terms
+from dgm_core.training.clock import Clock
+from tests.contract.test_memory_kinds import CPU, IMAGE, VARIANTS, VECTOR, examples
+
+pytestmark = pytest.mark.usefixtures("small_batches")
+
+STEPS = 60  # gates are soft up to step 36, ranks free up to step 30; averages begin there
+
+
+class Interrupted:
+    """Checkpoints of a training that ends after so many steps beyond the first ones, as bytes."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+        self.kept: bytes | None = None
+
+    def found(self) -> State | None:
+        return None if self.kept is None else State(*unpack(self.kept))
+
+    def due(self) -> bool:
+        self.left -= 1
+        return self.left == 0
+
+    def keep(self, state: State) -> None:
+        self.kept = pack({name: tensor.clone() for name, tensor in state.tensors.items()}, state.values)
+        raise Cancelled
+
+
+@pytest.mark.parametrize(
+    ("name", "spec", "after"),
+    [
+        pytest.param("dgmw", IMAGE, 1, marks=pytest.mark.slow),
+        ("dgmw", IMAGE, 15),
+        pytest.param("dgmw", VECTOR, 30, marks=pytest.mark.slow),
+        pytest.param("dgma", IMAGE, 7, marks=pytest.mark.slow),
+        pytest.param("gan_memory", IMAGE, 2, marks=pytest.mark.slow),
+        ("gan_memory in low rank", IMAGE, 18),
+        pytest.param("gan_memory sharing knowledge", IMAGE, 5, marks=pytest.mark.slow),
+    ],
+)
+def test_a_training_that_was_broken_off_and_taken_up_gives_the_same_bits(name, spec, after):
+    manifest, blobs = VARIANTS[name].empty(spec, seed=3)
+    data, seen = examples(spec, (0, 1)), []
+
+    def learned(checkpoints, report=lambda progress: None):
+        memory = load_memory(manifest, blobs)
+        return memory.learn(
+            data, task="t0", terms=Terms(steps=STEPS), report=report, device=CPU, checkpoints=checkpoints
+        )
+
+    whole = learned(Interrupted(after=-1))
+    interrupted = Interrupted(after)
+    with pytest.raises(Cancelled):
+        learned(interrupted)
+    assert interrupted.kept is not None
+    resumed = learned(interrupted, seen.append)
+    assert resumed.blobs == whole.blobs
+    assert replace(resumed.entry, seconds=0.0) == replace(whole.entry, seconds=0.0)
+    assert {progress.resumed_from for progress in seen} == {30 + after}
+    assert resumed.entry.seconds > 0
+
+
+def test_the_seconds_of_a_task_count_those_of_the_attempt_before():
+    seen = []
+    clock = Clock(seen.append, limit=100.0, now=lambda: 1000.0)
+    clock.resume(60.0, None, 5)
+    assert clock.seconds == 60.0
+    assert clock.position(5, 1000) == 750  # of the 80 seconds that the generator has
+    assert clock.over("generator") is False
+    clock.tick("generator", 0, 1000)
+    assert seen[0].resumed_from == 5
