@@ -7,11 +7,12 @@ import hashlib
 import os
 import re
 import tempfile
+import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
 from pathlib import Path
 
-from memory_server.store.errors import CorruptBlob
+from memory_server.store.errors import CorruptBlob, LostBlob
 from memory_server.store.sealing import SealingKey, Unsealable
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -33,11 +34,15 @@ class BlobStore(Mapping[str, bytes]):
     Arguments:
         directory: where the blobs are; made by the first `put`.
         keys: of the blobs, by digest; `put` adds to them. None: nothing is encrypted.
+
+    Attributes:
+        lost: those that are not to be had, and what needs them: reading one raises LostBlob until it is stored again.
     """
 
     def __init__(self, directory: Path, keys: MutableMapping[str, SealingKey] | None = None) -> None:
         self.directory = directory
         self._keys = keys
+        self.lost: dict[str, str] = {}
 
     def beside(self, directory: Path) -> "BlobStore":
         """Another store that is encrypted if this one is, by keys that are in memory alone until `adopt` takes them."""
@@ -54,11 +59,14 @@ class BlobStore(Mapping[str, bytes]):
         self._make(path.parent)
         if not self._intact(path, digest):
             write_durably(path, self._sealed(digest, content))
+            self.lost.pop(digest, None)
         sync_directory(path.parent)
         return digest
 
     def __getitem__(self, digest: str) -> bytes:
         """The bytes of a blob. Raises KeyError if there is none, CorruptBlob if they do not match their name."""
+        if digest in self.lost:
+            raise LostBlob(digest, self.lost[digest])
         try:
             path = self._path(digest)
             content = self._unsealed(digest, path.read_bytes())
@@ -69,6 +77,24 @@ class BlobStore(Mapping[str, bytes]):
         if hashlib.sha256(content).hexdigest() != digest:
             raise CorruptBlob(path)
         return content
+
+    def sound(self, digest: str) -> bool:
+        """Whether a blob is there and matches its name; reads it piece by piece unless it is encrypted."""
+        try:
+            if self._keys is not None:
+                return bool(self[digest])
+            with self._path(digest).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() == digest
+        except (KeyError, CorruptBlob, OSError):
+            return False
+
+    def move(self, digest: str, folder: Path) -> None:
+        """Puts the file of a blob, if there is one, into another folder, where nothing is overwritten."""
+        folder.mkdir(mode=0o700, exist_ok=True)
+        place = folder / digest
+        with suppress(FileNotFoundError):
+            self._path(digest).rename(place.with_suffix(f".{uuid.uuid4().hex}") if place.exists() else place)
+        sync_directory(folder)
 
     def __contains__(self, digest: object) -> bool:
         return isinstance(digest, str) and _DIGEST.fullmatch(digest) is not None and self._path(digest).is_file()
@@ -91,6 +117,7 @@ class BlobStore(Mapping[str, bytes]):
             self._make(path.parent)
             if not self._intact(path, digest):
                 other._path(digest).rename(path)
+                self.lost.pop(digest, None)
                 if self._keys is not None and other._keys is not None:
                     self._keys[digest] = other._keys[digest]
             sync_directory(path.parent)

@@ -17,6 +17,7 @@ from memory_server.store.migration import migrate
 from memory_server.store.records import Census, Committed, Forgotten, MemoryRecord, Portable, TaskRecord, TaskState
 from memory_server.store.schema import VERSION, blobs, memories, metadata, schema_version, tasks
 from memory_server.store.sealing import SealingKey
+from memory_server.store.verification import check_catalog, needed_by, reading
 
 INTERRUPTED = "the server stopped before this task was learned and its data is gone; send it again"
 INTERRUPTED_REASON = "TASK_INTERRUPTED"
@@ -44,6 +45,7 @@ class Catalog:
         WrongKey: the directory needs another key, or none.
         NewerFormat: the file was written by a newer server.
         NotMigrated: it was written by an older one, and does not add up.
+        CorruptCatalog: it is damaged.
     """
 
     def __init__(self, path: Path, clock: Clock = time.time, master: SealingKey | None = None) -> None:
@@ -51,7 +53,8 @@ class Catalog:
         self._database = Database(path)
         self.keys = None if master is None else Keyring(self._database, master)
         try:
-            self._prepare(master)
+            with reading():
+                self._prepare(master)
         except BaseException:
             self.close()
             raise
@@ -131,6 +134,11 @@ class Catalog:
         """Memories that have learned something and lack what they share, such as a solver; reads no manifest."""
         with self._database.read() as db:
             return revisions.incomplete(db)
+
+    def needed_by(self, digest: str) -> str:
+        """What needs a blob, in words."""
+        with self._database.read() as db:
+            return needed_by(db, digest)
 
     def change_key(self, old: SealingKey, new: SealingKey) -> int:
         """Has another master key seal the data keys; returns how many there are. No other may use the catalog now."""
@@ -267,6 +275,7 @@ class Catalog:
             migrate(self._database)
         with self._database.read() as db:
             unlock(db, self._database.path.parent, master)
+        check_catalog(self._database)
 
     def _version(self) -> int | None:
         """The version of the tables that are there, None if there are none yet."""

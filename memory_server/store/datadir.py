@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+import structlog
 from sqlalchemy.exc import DatabaseError
 
 from dgm_core.manifest import Blobs, Learned, Manifest, Shared
@@ -20,7 +21,9 @@ from memory_server.store.blobs import BlobStore, sync_directory
 from memory_server.store.catalog import Catalog, Clock
 from memory_server.store.errors import (
     CommitFailed,
+    CorruptCatalog,
     DataDirError,
+    LostBlob,
     MemoryNotMade,
     NewerFormat,
     NotForgotten,
@@ -37,10 +40,14 @@ BASES = "bases"
 
 CATALOG = "catalog.sqlite"
 
+QUARANTINE = "quarantine"
+"""The folder where blobs are put aside that were damaged when a server started."""
+
 ARRIVALS = "arrivals"
 """The folder where memories wait that are being imported."""
 
 _NOTHING: Blobs = {}
+_BACKUP = "restore it from a backup, or choose another directory with --data-dir"
 
 
 class DataDir:
@@ -112,9 +119,18 @@ class DataDir:
         Raises:
             UnknownMemory, MemoryExists, TaskExists: as `Catalog.admit` does.
             MemoryNotMade: the disk is full or fails.
+            LostBlob: a blob that the memory needs is not to be had.
         """
         with self._changing, self._stored(content, MemoryNotMade):
+            if self.blobs.lost and manifest_if_new is None:
+                self.check_whole(record.memory)
             return self.catalog.admit(record, manifest_if_new, content)
+
+    def check_whole(self, memory: str) -> None:
+        """Sees that all blobs of a memory are to be had, but for its solver. Raises UnknownMemory, LostBlob."""
+        manifest = self.catalog.manifest(memory)
+        for digest in {manifest.base, *(entry.blob for entry in manifest.tasks)} & self.blobs.lost.keys():
+            raise LostBlob(digest, self.blobs.lost[digest])
 
     def commit(self, memory: str, task: str, learned: Learned) -> Committed:
         """Stores what a task left behind: afterwards the next revision holds it and the task is LEARNED.
@@ -130,7 +146,7 @@ class DataDir:
             kept = replace(learned, blobs={key: learned.blobs[key] for key in learned.blobs if key in named})
             with self._stored(kept.blobs, CommitFailed):
                 committed = self.catalog.commit(memory, task, kept)
-            self.blobs.delete(committed.unused)
+            self._remove(committed.unused)
             return committed
 
     def restore(self, memory: str, revision: int, shared: Shared) -> Manifest | None:
@@ -162,13 +178,13 @@ class DataDir:
                 forgotten = self.catalog.forget(memory, task)
             except (OSError, DatabaseError) as error:
                 raise NotForgotten(reason(error)) from error
-            self.blobs.delete(forgotten.unused)
+            self._remove(forgotten.unused)
             return forgotten
 
     def delete_memory(self, name: str) -> None:
         """Removes a memory and every blob that no other needs. Raises UnknownMemory."""
         with self._changing:
-            self.blobs.delete(self.catalog.delete_memory(name))
+            self._remove(self.catalog.delete_memory(name))
 
     def close(self) -> None:
         """Closes the catalog and releases the directory to the next server."""
@@ -185,8 +201,24 @@ class DataDir:
         self.catalog.fail_interrupted()
         shutil.rmtree(self.path / ARRIVALS, ignore_errors=True)
         self.blobs.remove_unfinished()
-        self.blobs.delete(self.blobs.orphans(self.catalog.digests()))
+        self._remove(self.blobs.orphans(self.catalog.digests()))
+        for digest in sorted(self.catalog.digests()):
+            if not self.blobs.sound(digest):
+                self._lose(digest)
         sync_directory(self.path)
+
+    def _lose(self, digest: str) -> None:
+        """Puts a damaged blob aside: what needs it fails, and says so, all else goes on."""
+        self.blobs.move(digest, self.path / QUARANTINE)
+        self.blobs.lost[digest] = needed_by = self.catalog.needed_by(digest)
+        structlog.get_logger().error("a blob is damaged or missing", digest=digest, needed_by=needed_by)
+
+    def _remove(self, digests: Collection[str]) -> None:
+        """Removes blobs, those that were put aside as well: they go with what needed them."""
+        self.blobs.delete(digests)
+        for digest in digests:
+            for aside in (self.path / QUARANTINE).glob(f"{digest}*"):
+                aside.unlink(missing_ok=True)
 
     @contextmanager
     def _stored(self, blobs: Blobs, failed: Callable[[object], Broken]) -> Iterator[None]:
@@ -212,7 +244,7 @@ class DataDir:
                 self.catalog.keys.settle()
 
     def _remove_orphans(self, candidates: Iterable[str]) -> None:
-        self.blobs.delete(set(candidates) - self.catalog.digests())
+        self._remove(set(candidates) - self.catalog.digests())
 
 
 def _lock(path: Path) -> int:
@@ -245,10 +277,9 @@ def _lock(path: Path) -> int:
 def _catalog(path: Path, clock: Clock, master: SealingKey | None) -> Catalog:
     try:
         return Catalog(path, clock, master)
+    except CorruptCatalog as error:
+        raise DataDirError(f"the catalog {path} is damaged ({error}); {_BACKUP}") from error
     except (NewerFormat, NotMigrated) as error:
         raise DataDirError(f"{path.parent}: {error}, or choose another directory with --data-dir") from error
     except (OSError, DatabaseError) as error:
-        raise DataDirError(
-            f"the catalog {path} cannot be opened ({reason(error)}); restore it from a backup, "
-            "or choose another directory with --data-dir"
-        ) from error
+        raise DataDirError(f"the catalog {path} cannot be opened ({reason(error)}); {_BACKUP}") from error

@@ -12,6 +12,21 @@ class CorruptBlob(Broken):
         super().__init__(f"blob {path} is damaged: its content does not match its name; restore it from a backup")
 
 
+class LostBlob(CorruptBlob):
+    """A blob was damaged or missing when the server started; whatever needs it fails."""
+
+    def __init__(self, digest: str, needed_by: str) -> None:
+        Broken.__init__(
+            self,
+            f"blob {digest}, which {needed_by} needs, is damaged or missing on the server's disk; its operator "
+            "restores the file from a backup and starts the server again, or you forget that task or delete the memory",
+        )
+
+
+class CorruptCatalog(Broken):
+    """The catalog is a database, but what it says cannot be."""
+
+
 class NewerFormat(Broken):
     """The catalog was written by a newer server."""
 

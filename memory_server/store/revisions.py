@@ -118,7 +118,7 @@ def add_revision(db: Connection, name: str, manifest: Manifest, now: int) -> Non
 
 def enter_revision(db: Connection, name: str, manifest: Manifest, now: int) -> None:
     """A revision whose tasks are all entered already; what it shares need not be there any more."""
-    digest = revision_digest(manifest, db.scalars(_held(name, manifest.revision, entries.c.digest)).all())
+    digest = digest_of(db, name, manifest)
     row = {"memory": name, "revision": manifest.revision, "shared": dict(manifest.shared), "digest": digest}
     db.execute(insert(revisions).values(row | {"created_unix_ms": now}))
 
@@ -198,20 +198,21 @@ def drop_unneeded(db: Connection, released: Iterable[str]) -> set[str]:
     return unneeded
 
 
-def revision_digest(manifest: Manifest, entry_digests: Sequence[str]) -> str:
+def digest_of(db: Connection, name: str, manifest: Manifest) -> str:
     """SHA-256 of all that a revision consists of: its own facts, and the digests of its entries in their order."""
+    held = db.scalars(_held(name, manifest.revision, entries.c.digest)).all()
     spec = [list(manifest.spec.shape), manifest.spec.dtype]
-    facts = [manifest.kind, dict(manifest.options), spec, manifest.revision, dict(manifest.shared), [*entry_digests]]
+    facts = [manifest.kind, dict(manifest.options), spec, manifest.revision, dict(manifest.shared), [*held]]
     return _sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")))
 
 
 def forget_parsed() -> None:
     """Drops from this process what was read of tasks."""
-    _parsed.cache_clear()
+    parsed.cache_clear()
 
 
 @lru_cache(maxsize=4096)
-def _parsed(text: str) -> TaskEntry:
+def parsed(text: str) -> TaskEntry:
     """An entry; one that was read lately is the same object: to parse a thousand takes tens of milliseconds."""
     return TaskEntry.from_json(text)
 
@@ -224,7 +225,7 @@ def _of(name: str) -> Select[Any]:
 def _rebuilt(db: Connection, row: Row[Any]) -> Manifest:
     spec = DataSpec(tuple(row.spec["shape"]), row.spec["dtype"])
     texts = db.scalars(_held(row.name, row.revision, entries.c.entry))
-    return Manifest(row.kind, row.options, spec, row.revision, tuple(map(_parsed, texts)), row.shared)
+    return Manifest(row.kind, row.options, spec, row.revision, tuple(map(parsed, texts)), row.shared)
 
 
 def _enter_task(db: Connection, name: str, position: int, entry: TaskEntry, first_revision: int) -> None:
