@@ -31,11 +31,14 @@ from memory_server.service import Limits, MemoryService
 from memory_server.settings import Settings
 from memory_server.sockets import bind_port, bound_socket
 from memory_server.store.catalog import Catalog
+from memory_server.store.checkpoints import CHECKPOINTS, CheckpointStore
 from memory_server.store.datadir import BASES, DataDir
+from memory_server.store.sealing import KEY_VARIABLE, configured_key
 
 SERVICE = memory_pb2.DESCRIPTOR.services_by_name["MemoryService"].full_name
 
 _KEEPALIVE_MS = 30_000
+_SECONDS_BETWEEN_SWEEPS = 600.0
 
 
 def run(settings: Settings, ready: Callable[[str], None]) -> None:
@@ -85,7 +88,9 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         executor = LocalProcessExecutor(
             store.blobs.directory, gate, str(device), settings.trainers(cuda), _bounds(settings)
         )
-        queue = TaskQueue(store, executor, engine, parallel=settings.workers(cuda))
+        checkpoints = _checkpoints(settings)
+        stack.callback(asyncio.create_task(_expire(checkpoints)).cancel)
+        queue = TaskQueue(store, executor, engine, parallel=settings.workers(cuda), checkpoints=checkpoints)
         limits = Limits(settings.max_samples_per_request, settings.upload_idle_seconds, settings.shared_memory)
         service = MemoryService(store, Library(settings.data_dir / BASES), budget, queue, engine, limits)
         telemetry = _telemetry(settings, store.catalog, budget, experts, stack)
@@ -108,7 +113,24 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
             await watch.enter_graceful_shutdown()
             service.drain()
             engine.drain()
-            await asyncio.gather(server.stop(settings.grace_seconds), queue.close())
+            await asyncio.gather(server.stop(settings.grace_seconds), queue.close(settings.grace_seconds))
+
+
+def _checkpoints(settings: Settings) -> CheckpointStore:
+    """Raises CannotStart if checkpoints are asked for and cannot be sealed."""
+    key = configured_key(settings.encryption_key_file)
+    if settings.checkpoint_seconds and key is None:
+        raise CannotStart(
+            f"--checkpoint-seconds {settings.checkpoint_seconds:g} needs a key, for checkpoints are never written in "
+            f"plain: give one with --encryption-key-file or in {KEY_VARIABLE}, or leave checkpoints off"
+        )
+    return CheckpointStore(settings.data_dir / CHECKPOINTS, key, settings.checkpoint_seconds)
+
+
+async def _expire(checkpoints: CheckpointStore) -> None:
+    while True:
+        await asyncio.sleep(_SECONDS_BETWEEN_SWEEPS)
+        await asyncio.to_thread(checkpoints.expire)
 
 
 def _bounds(settings: Settings) -> Bounds:

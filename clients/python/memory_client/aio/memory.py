@@ -8,11 +8,13 @@ from memory_api.v1 import memory_pb2 as pb
 from numpy.typing import DTypeLike, NDArray
 
 from memory_client import _decode
+from memory_client._lesson import Interruptions
 from memory_client._requests import Classes, Requests, labelled
 from memory_client.aio._reading import Reading
 from memory_client.aio._streaming import batches, collect
 from memory_client.aio.channel import Connection
 from memory_client.aio.learning import TaskHandle, Upload
+from memory_client.errors import TaskInterrupted
 from memory_client.interpolation import Ends
 from memory_client.progress import ProgressListener, listener
 from memory_client.sampling import Batch, Rebatcher
@@ -120,9 +122,16 @@ class Memory:
         )
         shown = listener(progress)
         try:
-            admitted = await Upload(self._connection, header, shown).send(stream)
-            handle = TaskHandle(self._connection, self.name, admitted.name)
-            return await handle.show(shown) if wait else handle
+            interruptions = Interruptions(stream)
+            while True:
+                admitted = await Upload(self._connection, header, shown).send(stream)
+                handle = TaskHandle(self._connection, self.name, admitted.name)
+                if not wait:
+                    return handle
+                try:
+                    return await handle.show(shown)
+                except TaskInterrupted as error:
+                    interruptions.bear(error)
         finally:
             shown.close()
 
