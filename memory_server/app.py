@@ -38,8 +38,9 @@ from memory_server.security.streams import OpenStreams
 from memory_server.service import Limits, MemoryService
 from memory_server.settings import Settings
 from memory_server.sockets import bind_port, bound_socket
+from memory_server.store.checkpoints import CHECKPOINTS, CheckpointStore
 from memory_server.store.datadir import BASES, DataDir
-from memory_server.store.sealing import configured_key
+from memory_server.store.sealing import KEY_VARIABLE, configured_key
 from memory_server.watching.activity import Activity
 from memory_server.watching.extras import require
 from memory_server.watching.figures import Figures
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from memory_server.watching.traces import Traces
 
 _KEEPALIVE_MS = 30_000
+_SECONDS_BETWEEN_SWEEPS = 600.0
 
 
 def run(load: Callable[[], Settings], ready: Callable[[str], None]) -> None:
@@ -114,7 +116,11 @@ async def serving(settings: Settings) -> AsyncIterator[Serving]:
         traces = _traces(settings.trace_endpoint, stack)
         curves = _curves(settings.tensorboard_dir, stack)
         observers = Observers((activity, LearningCounters(registry), Journal(), *traces, *curves))
-        queue = TaskQueue(store, executor, engine, parallel=settings.workers(cuda), observer=observers)
+        checkpoints = _checkpoints(settings)
+        stack.callback(asyncio.create_task(_expire(checkpoints)).cancel)
+        queue = TaskQueue(
+            store, executor, engine, parallel=settings.workers(cuda), observer=observers, checkpoints=checkpoints
+        )
         limits = Limits(settings.max_samples_per_request, settings.shared_memory)
         service = MemoryService(store, Library(settings.data_dir / BASES), budget, queue, engine, limits)
         telemetry = Telemetry(registry, traces[0].call if traces else untraced)
@@ -142,7 +148,24 @@ async def serving(settings: Settings) -> AsyncIterator[Serving]:
             await health_checks.enter_graceful_shutdown()
             service.drain()
             engine.drain()
-            await asyncio.gather(server.stop(settings.grace_seconds), queue.close())
+            await asyncio.gather(server.stop(settings.grace_seconds), queue.close(settings.grace_seconds))
+
+
+def _checkpoints(settings: Settings) -> CheckpointStore:
+    """Raises CannotStart if checkpoints are asked for and cannot be sealed."""
+    key = configured_key(settings.encryption_key_file)
+    if settings.checkpoint_seconds and key is None:
+        raise CannotStart(
+            f"--checkpoint-seconds {settings.checkpoint_seconds:g} needs a key, for checkpoints are never written in "
+            f"plain: give one with --encryption-key-file or in {KEY_VARIABLE}, or leave checkpoints off"
+        )
+    return CheckpointStore(settings.data_dir / CHECKPOINTS, key, settings.checkpoint_seconds)
+
+
+async def _expire(checkpoints: CheckpointStore) -> None:
+    while True:
+        await asyncio.sleep(_SECONDS_BETWEEN_SWEEPS)
+        await asyncio.to_thread(checkpoints.expire)
 
 
 def _data_dir(settings: Settings) -> DataDir:

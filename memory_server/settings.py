@@ -110,6 +110,12 @@ class Settings(BaseSettings):
         ge=0,
         description="Threads of a process that learns; 0: all cores but one, shared by the learners; at most 8.",
     )
+    checkpoint_seconds: float = Field(
+        0.0,
+        ge=0,
+        description="Seconds after which the training of a task is put down, sealed by the encryption key, so that the "
+        "task goes on from there when it is sent again after a crash; 0: never.",
+    )
     worker_memory_bytes: int = Field(
         0,
         ge=0,

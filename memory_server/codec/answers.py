@@ -109,4 +109,5 @@ def _progress(progress: Progress) -> pb.TaskProgress:
         fraction=progress.fraction,
         seconds_left=_UNKNOWN_SECONDS if seconds is None else seconds,
         metrics=progress.metrics,
+        resumed_from_step=progress.resumed_from,
     )

@@ -6,7 +6,14 @@ import structlog
 
 from dgm_core.errors import CannotLearn, QualityTooLow, TrainingDiverged
 from memory_server.errors import MemoryServerError
-from memory_server.learning.errors import LearningFailed, OutOfMemory, TaskTimedOut, WorkerDied, WorkerSilent
+from memory_server.learning.errors import (
+    Interrupted,
+    LearningFailed,
+    OutOfMemory,
+    TaskTimedOut,
+    WorkerDied,
+    WorkerSilent,
+)
 from memory_server.store.catalog import INTERRUPTED, INTERRUPTED_REASON
 from memory_server.store.records import TaskState
 
@@ -18,8 +25,13 @@ REASONS: dict[type[Exception], str] = {
     OutOfMemory: "OUT_OF_MEMORY",
     TaskTimedOut: "TASK_TIMED_OUT",
     WorkerSilent: "WORKER_SILENT",
+    Interrupted: INTERRUPTED_REASON,
 }
 """What failed -> the name that the wire has for it."""
+
+
+GOES_ON = frozenset({"WORKER_DIED", "WORKER_SILENT", INTERRUPTED_REASON})
+"""Why a task ended that may well go on where it was once it is sent again: nothing was wrong with it."""
 
 
 @dataclass(frozen=True)

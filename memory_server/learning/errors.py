@@ -3,6 +3,7 @@
 import signal
 
 from memory_server.errors import Broken
+from memory_server.store.catalog import INTERRUPTED
 
 _CAUSES = {
     signal.SIGKILL: "most likely the machine ran out of memory: send fewer rows or give the server more memory",
@@ -61,6 +62,13 @@ class WorkerSilent(Broken):
             f"the worker process gave no sign of life for {seconds:g} s and was ended; nothing was kept, send the "
             "task again"
         )
+
+
+class Interrupted(Broken):
+    """The server stops, and the training was put down where it was."""
+
+    def __init__(self) -> None:
+        super().__init__(INTERRUPTED)
 
 
 class LearningFailed(Broken):

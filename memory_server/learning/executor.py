@@ -22,6 +22,7 @@ from memory_server.learning.messages import (
     Inherited,
     Job,
     Place,
+    ending_frame,
     job_frame,
     read_error,
     read_learned,
@@ -52,8 +53,13 @@ class Executor(Protocol):
 
         Raises:
             CannotLearn, QualityTooLow, TrainingDiverged: as raised by the memory.
+            Interrupted: see `wind_down`.
             WorkerDied, WorkerSilent, OutOfMemory, TaskTimedOut, LearningFailed: the rest.
         """
+        ...
+
+    def wind_down(self) -> None:
+        """Asks those who learn with a slot to put down their training and to end: `learn` then raises Interrupted."""
         ...
 
     async def restore(self, manifest: Manifest, report: Callable[[Progress], None]) -> Shared:
@@ -76,6 +82,7 @@ class LocalProcessExecutor:
         gate: has the workers make way for sampling.
         bounds: what each worker may take.
         keys: of the blobs; a worker gets those that it needs. None where nothing is encrypted.
+        ending: set once the workers should put down what they train.
     """
 
     blobs: Path
@@ -84,11 +91,16 @@ class LocalProcessExecutor:
     threads: int = 1
     bounds: Bounds = field(default_factory=Bounds)
     keys: Mapping[str, SealingKey] | None = field(default=None, repr=False)
+    ending: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def learn(self, job: Job, data: IngestBuffer, report: Callable[[Progress], None]) -> Learned:
         """See `Executor.learn`."""
         frame = job_frame(job, await self._place(job.manifest), Inherited(data.x_fd, data.y_fd))
         return read_learned(await self._answer(frame, (data.x_fd, data.y_fd), report))
+
+    def wind_down(self) -> None:
+        """See `Executor.wind_down`."""
+        self.ending.set()
 
     async def restore(self, manifest: Manifest, report: Callable[[Progress], None]) -> Shared:
         """See `Executor.restore`."""
@@ -109,7 +121,7 @@ class LocalProcessExecutor:
                 process = await self._start(theirs, inherited)
             watchdog = Watchdog(process.pid, self.bounds)
             try:
-                return await watchdog.guard(_follow(ours, work, report, watchdog.heard))
+                return await watchdog.guard(_follow(ours, work, report, watchdog.heard, self.ending))
             except ConnectionError:
                 raise _death(await process.wait(), kills_for_memory() > killed_before) from None
             finally:
@@ -133,15 +145,26 @@ def _environment() -> dict[str, str]:
 
 
 async def _follow(
-    connection: socket.socket, work: Frame, report: Callable[[Progress], None], heard: Callable[[], None]
+    connection: socket.socket,
+    work: Frame,
+    report: Callable[[Progress], None],
+    heard: Callable[[], None],
+    ending: asyncio.Event,
 ) -> Frame:
     reader, writer = await asyncio.open_unix_connection(sock=connection)
+    writer.writelines(encode(work))
+    telling = asyncio.create_task(_tell_of_end(writer, ending))
     try:
-        writer.writelines(encode(work))
         await writer.drain()
         return await _last(reader, report, heard)
     finally:
+        telling.cancel()
         writer.transport.abort()
+
+
+async def _tell_of_end(writer: asyncio.StreamWriter, ending: asyncio.Event) -> None:
+    await ending.wait()
+    writer.writelines(encode(ending_frame()))
 
 
 async def _last(reader: asyncio.StreamReader, report: Callable[[Progress], None], heard: Callable[[], None]) -> Frame:

@@ -26,7 +26,7 @@ class Frame:
     """One message.
 
     Arguments:
-        kind: "job" or "restoring", then "progress" and "alive", then "learned", "restored" or "error".
+        kind: "job" or "restoring", and "ending"; then "progress" and "alive"; then "learned", "restored" or "error".
         body: what JSON can hold.
         payloads: raw bytes that come with it.
     """

@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from dgm_core.errors import CannotLearn, QualityTooLow, TrainingDiverged
+from dgm_core.errors import Cancelled, CannotLearn, QualityTooLow, TrainingDiverged
 from dgm_core.manifest import Label, Learned, Manifest, Shared
 from dgm_core.memory import Progress, Terms
-from memory_server.learning.errors import LearningFailed, OutOfMemory
+from memory_server.learning.errors import Interrupted, LearningFailed, OutOfMemory
 from memory_server.learning.frames import Frame
 from memory_server.store.blobs import BlobStore
+from memory_server.store.checkpoints import Slot
 from memory_server.store.sealing import SealingKey
 
 _CPU_EXHAUSTED = "DefaultCPUAllocator: can't allocate memory"  # torch raises a RuntimeError where CUDA has a class
@@ -25,6 +27,7 @@ class Job:
         classes: its labels, which y indexes.
         count: rows of data.
         terms: what it may take.
+        slot: where its training is put down; None: nowhere.
     """
 
     manifest: Manifest
@@ -32,6 +35,7 @@ class Job:
     classes: tuple[Label, ...]
     count: int
     terms: Terms
+    slot: Slot | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,13 @@ class Inherited:
 
 def job_frame(job: Job, place: Place, data: Inherited) -> Frame:
     """Server to worker, once: a task to learn."""
-    body = {"manifest": job.manifest.to_json(), "task": job.task, "classes": job.classes, "count": job.count}
+    body: dict[str, Any] = {
+        "manifest": job.manifest.to_json(),
+        "task": job.task,
+        "classes": job.classes,
+        "count": job.count,
+    }
+    body["slot"] = None if job.slot is None else asdict(job.slot)
     return Frame("job", body | {"terms": asdict(job.terms), "place": asdict(place), "data": asdict(data)})
 
 
@@ -79,7 +89,8 @@ def read_job(frame: Frame) -> tuple[Job, Place, Inherited]:
     """The inverse of `job_frame`."""
     raw = frame.body
     manifest = Manifest.from_json(raw["manifest"])
-    job = Job(manifest, raw["task"], tuple(raw["classes"]), raw["count"], Terms(**raw["terms"]))
+    slot = None if raw["slot"] is None else Slot(**raw["slot"])
+    job = Job(manifest, raw["task"], tuple(raw["classes"]), raw["count"], Terms(**raw["terms"]), slot)
     return job, Place(**raw["place"]), Inherited(**raw["data"])
 
 
@@ -91,6 +102,11 @@ def restoring_frame(manifest: Manifest, place: Place) -> Frame:
 def read_restoring(frame: Frame) -> tuple[Manifest, Place]:
     """The inverse of `restoring_frame`."""
     return Manifest.from_json(frame.body["manifest"]), Place(**frame.body["place"])
+
+
+def ending_frame() -> Frame:
+    """Server to worker, once at most: put down the training where it is, and end."""
+    return Frame("ending")
 
 
 def progress_frame(progress: Progress) -> Frame:
@@ -145,6 +161,8 @@ def read_error(frame: Frame) -> Exception:
         return CannotLearn(frame.body["field"], message)
     if kind in ("MemoryError", "OutOfMemoryError") or _CPU_EXHAUSTED in message:
         return OutOfMemory()
+    if kind == Cancelled.__name__:
+        return Interrupted()
     for known in (QualityTooLow, TrainingDiverged):
         if kind == known.__name__:
             return known(message)

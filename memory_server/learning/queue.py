@@ -7,12 +7,14 @@ own. All else has its memory to itself: while anything of it learns, nothing of 
 """
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import asdict, astuple, replace
 from typing import Any, TypeVar
 
 import structlog
+import torch
 
 from dgm_core.manifest import Blobs, Learned, Manifest
 from dgm_core.memories import kind_of
@@ -20,7 +22,7 @@ from dgm_core.memory import Progress, Terms
 from memory_server.errors import ShuttingDown, TaskFinished, TaskUnfinished
 from memory_server.learning.audience import Audience, tell
 from memory_server.learning.buffer import IngestBuffer
-from memory_server.learning.endings import CANCELLED, SERVER_STOPPED, Ending, failure
+from memory_server.learning.endings import CANCELLED, GOES_ON, SERVER_STOPPED, Ending, failure
 from memory_server.learning.executor import Executor
 from memory_server.learning.messages import Job
 from memory_server.learning.observer import Observer
@@ -29,6 +31,7 @@ from memory_server.learning.schedule import Schedule
 from memory_server.learning.solvers import Solvers
 from memory_server.learning.status import TaskStatus
 from memory_server.learning.work import Key, Lesson, Retraining, Work
+from memory_server.store.checkpoints import CHECKPOINTS, CheckpointStore
 from memory_server.store.datadir import DataDir
 from memory_server.store.records import MemoryRecord, TaskRecord, TaskState
 
@@ -48,6 +51,7 @@ class TaskQueue:
         parallel: how many tasks may learn at one time.
         heartbeat: seconds after which `watch` repeats an unchanged status.
         observer: told how learning goes.
+        checkpoints: of what is being trained; None: none are kept.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class TaskQueue:
         parallel: int = 1,
         heartbeat: float = 10.0,
         observer: Observer = _NOBODY,
+        checkpoints: CheckpointStore | None = None,
     ) -> None:
         self._store = store
         self._executor = executor
@@ -66,6 +71,7 @@ class TaskQueue:
         self._parallel = parallel
         self._heartbeat = heartbeat
         self._observer = observer
+        self._checkpoints = checkpoints or CheckpointStore(store.path / CHECKPOINTS)
         self._entries: dict[Key, Lesson] = {}
         self._schedule: Schedule[Work] = Schedule()
         self._solvers = Solvers(store, executor, audience, self._schedule, self._forecast, observer)
@@ -170,9 +176,17 @@ class TaskQueue:
         async for status in entry.live.watch(self._heartbeat):
             yield status
 
-    async def close(self) -> None:
-        """Admits nothing more, stops the workers, wipes all data, fails what was not learned; a commit is finished."""
+    async def close(self, grace: float = 0.0) -> None:
+        """Admits nothing more, stops the workers, wipes all data, fails what was not learned; a commit is finished.
+
+        Arguments:
+            grace: seconds that workers have to put down their training, if it is put down at all.
+        """
         self._closing = True
+        running = [work.runner for work in self._running if isinstance(work, Lesson) and work.runner is not None]
+        if self._checkpoints.kept and running:
+            self._executor.wind_down()
+            await asyncio.wait(running, timeout=grace)
         async with self._changing:
             await self._stop_all(list(self._entries.values()), SERVER_STOPPED)
             await self._solvers.stop_all()
@@ -230,6 +244,7 @@ class TaskQueue:
             await self._stop_all(entries, CANCELLED)
             await self._solvers.drop(memory)
             await asyncio.to_thread(self._store.delete_memory, memory)
+            self._checkpoints.drop(memory)
             for entry in entries:
                 self._entries.pop(entry.key, None)
             self._audience.deleted(memory)
@@ -273,6 +288,7 @@ class TaskQueue:
             await self._solvers.stop(memory)
         try:
             forgotten = await asyncio.to_thread(self._store.forget, memory, record.task)
+            self._checkpoints.drop(memory, record.task)
             await self._audience.forgotten(memory, forgotten)
         finally:
             newest = await asyncio.to_thread(self._store.catalog.manifest, memory)
@@ -336,12 +352,18 @@ class TaskQueue:
             manifest = await asyncio.to_thread(self._store.catalog.manifest, entry.memory)
             if entry.verdict is not None:
                 raise asyncio.CancelledError
-            job = Job(manifest, entry.record.task, entry.record.classes, entry.record.count, entry.terms)
+            job = self._job(entry, manifest)
             report = self._reporter(entry)
             entry.doing = asyncio.create_task(self._executor.learn(job, entry.buffer, report))
             return await entry.doing
         finally:
             await asyncio.to_thread(entry.buffer.wipe)
+
+    def _job(self, entry: Lesson, manifest: Manifest) -> Job:
+        record = entry.record
+        attempt = json.dumps([record.digest, asdict(entry.terms), manifest.to_json(), torch.__version__])
+        slot = self._checkpoints.slot(record.memory, record.task, attempt)
+        return Job(manifest, record.task, record.classes, record.count, entry.terms, slot)
 
     async def _commit(self, entry: Lesson, learned: Learned) -> TaskRecord:
         memory, task = entry.key
@@ -366,6 +388,8 @@ class TaskQueue:
             return replace(entry.record, **asdict(end))
 
     def _finish(self, entry: Lesson, record: TaskRecord) -> None:
+        if record.error_reason not in GOES_ON:
+            self._checkpoints.drop(*entry.key)
         entry.live.set(TaskStatus(record))
         if entry.unrecorded is None:
             del self._entries[entry.key]

@@ -1,6 +1,7 @@
 """What a worker does: restore the memory, then map the data and learn, or make anew what the memory shares."""
 
 import mmap
+import threading
 import time
 from collections.abc import Callable
 
@@ -25,6 +26,7 @@ from memory_server.learning.messages import (
     restored_frame,
 )
 from memory_server.learning.pulse import beat_while_computing
+from memory_server.learning.resuming import checkpoints_of
 
 SECONDS_BETWEEN_REPORTS = 0.5
 
@@ -32,12 +34,16 @@ Send = Callable[[Frame], None]
 """Sends one frame to the server."""
 
 
-def run(frame: Frame, send: Send) -> None:
-    """Does what a frame asks for; sends progress, then the result or why there is none."""
+def run(frame: Frame, send: Send, ending: threading.Event) -> None:
+    """Does what a frame asks for; sends progress, then the result or why there is none.
+
+    Arguments:
+        ending: set once a training should be put down where it is.
+    """
     try:
         beat_while_computing(lambda: send(alive_frame()))
-        work = _restore if frame.kind == "restoring" else _learn
-        send(work(frame, throttled(send)))
+        report = throttled(send)
+        send(_restore(frame, report) if frame.kind == "restoring" else _learn(frame, report, ending))
     except Exception as error:  # Whatever it is, the server must hear of it.
         send(error_frame(error))
 
@@ -55,11 +61,18 @@ def throttled(send: Send, clock: Callable[[], float] = time.monotonic) -> Report
     return report
 
 
-def _learn(frame: Frame, report: Report) -> Frame:
+def _learn(frame: Frame, report: Report, ending: threading.Event) -> Frame:
     job, place, inherited = read_job(frame)
     device = _settle(place)
     memory = load_memory(job.manifest, place.store())
-    learned = memory.learn(_data(job, inherited), task=job.task, terms=job.terms, report=report, device=device)
+    learned = memory.learn(
+        _data(job, inherited),
+        task=job.task,
+        terms=job.terms,
+        report=report,
+        device=device,
+        checkpoints=checkpoints_of(job.slot, ending),
+    )
     return learned_frame(job.manifest, learned)
 
 

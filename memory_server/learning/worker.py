@@ -34,11 +34,12 @@ def main(arguments: list[str]) -> None:
         job = read(stream)
         if job is None:
             return
-        threading.Thread(target=_exit_at_end, args=(stream,), daemon=True).start()
+        ending = threading.Event()
+        threading.Thread(target=_listen, args=(stream, ending), daemon=True).start()
         # Loading torch takes seconds, in which the server may die: by now this process would notice.
         from memory_server.learning.training import run  # noqa: PLC0415
 
-        run(job, lambda frame: _send(connection, frame))
+        run(job, lambda frame: _send(connection, frame), ending)
 
 
 def die_with(server: int) -> None:
@@ -65,9 +66,10 @@ def _prctl(option: int, value: int) -> None:
         raise OSError(ctypes.get_errno(), "prctl")
 
 
-def _exit_at_end(stream: BinaryIO) -> None:
-    """Ends the process when the server closes its end, which it does at the latest when it dies."""
-    stream.read(1)
+def _listen(stream: BinaryIO, ending: threading.Event) -> None:
+    """Hears when training should be put down; ends the process when the server closes its end, or dies."""
+    while read(stream) is not None:  # there is but one thing that it says now
+        ending.set()
     os._exit(1)
 
 

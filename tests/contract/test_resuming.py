@@ -8,7 +8,8 @@ from dgm_core.blobs import pack, unpack
 from dgm_core.checkpoints import State
 from dgm_core.errors import Cancelled
 from dgm_core.memories import load_memory
-from dgm_core.memory import Terms
+from dgm_core.memory import TaskData, Terms
+from dgm_core.training.batches import to_range
 from dgm_core.training.clock import Clock
 from tests.contract.test_memory_kinds import CPU, IMAGE, VARIANTS, VECTOR, examples
 
@@ -34,6 +35,11 @@ class Interrupted:
     def keep(self, state: State) -> None:
         self.kept = pack({name: tensor.clone() for name, tensor in state.tensors.items()}, state.values)
         raise Cancelled
+
+
+def forms(data: TaskData) -> list[bytes]:
+    """The first example as it is sent, and as networks take it."""
+    return [data.x[0].numpy().tobytes(), to_range(data.x[:1]).numpy().tobytes()]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +68,7 @@ def test_a_training_that_was_broken_off_and_taken_up_gives_the_same_bits(name, s
     interrupted = Interrupted(after)
     with pytest.raises(Cancelled):
         learned(interrupted)
-    assert interrupted.kept is not None
+    assert not any(form in interrupted.kept for form in forms(data))
     resumed = learned(interrupted, seen.append)
     assert resumed.blobs == whole.blobs
     assert replace(resumed.entry, seconds=0.0) == replace(whole.entry, seconds=0.0)

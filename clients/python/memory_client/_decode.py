@@ -93,6 +93,7 @@ def _progress(message: pb.TaskProgress) -> TaskProgress:
         fraction=message.fraction,
         seconds_left=message.seconds_left if message.seconds_left >= 0 else None,
         metrics=dict(message.metrics),
+        resumed_from_step=message.resumed_from_step,
     )
 
 

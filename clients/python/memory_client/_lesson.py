@@ -18,9 +18,12 @@ from memory_client.errors import (
     ServerUnavailable,
     TaskCancelled,
     TaskFailed,
+    TaskInterrupted,
 )
 from memory_client.progress import ProgressListener
 from memory_client.types import Task, TaskState
+
+_MOST_INTERRUPTIONS = 5
 
 
 class Lesson:
@@ -84,6 +87,22 @@ class Resending:
         if now + pause > self._deadline or not self._repeatable:
             raise error
         return pause
+
+
+class Interruptions:
+    """Whether a task is sent again whose server stopped or crashed while it was learned.
+
+    A task that itself brings its server down must not do so for ever.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._left = _MOST_INTERRUPTIONS if is_repeatable(stream) else 0
+
+    def bear(self, error: TaskInterrupted) -> None:
+        """Raises `error` if the task is not to be sent again."""
+        if not self._left:
+            raise error
+        self._left -= 1
 
 
 def learned(task: Task) -> Task:

@@ -12,6 +12,7 @@ from memory_api.v1 import memory_pb2 as pb
 from numpy.typing import DTypeLike, NDArray
 
 from memory_client import _decode
+from memory_client._lesson import Interruptions
 from memory_client._outbox import Outbox
 from memory_client._relay import Reading, Relay
 from memory_client._requests import Classes, Requests, labelled
@@ -19,7 +20,7 @@ from memory_client._streaming import batches, collect
 from memory_client._transfer import Download, upload
 from memory_client.channel import Connection
 from memory_client.credentials import PEM, Credentials
-from memory_client.errors import UnknownMemory
+from memory_client.errors import TaskInterrupted, UnknownMemory
 from memory_client.interpolation import Ends
 from memory_client.learning import TaskHandle, Upload
 from memory_client.progress import ProgressListener, TransferListener, listener
@@ -148,7 +149,8 @@ class Memory:
         integers or strings. Arrays and tensors of any framework and device are taken.
 
         Repeating a call with the same data is safe: it gives the same task. While the server is busy or away, a stream
-        that can be iterated again is sent again for up to `reconnect` seconds; a generator is not.
+        that can be iterated again is sent again for up to `reconnect` seconds; a generator is not. With wait=True it is
+        sent again, too, when the server stops or crashes while it learns, up to five times.
 
         Arguments:
             task: its name in the memory: letters, digits, ".", "_" and "-".
@@ -168,6 +170,7 @@ class Memory:
             TaskExists: the memory learned other data under this name.
             MemoryMismatch: the memory exists with another kind or other options.
             TaskFailed, QualityTooLow, TaskCancelled: it ended without being learned; nothing was kept.
+            TaskInterrupted: the server stopped or crashed meanwhile, and the stream can be read only once.
             ServerBusy, TaskTooLarge: the server cannot take the data now, or ever.
             Whatever iterating the stream raises: the server then keeps nothing.
         """
@@ -176,9 +179,16 @@ class Memory:
         )
         shown = listener(progress)
         try:
-            admitted = Upload(self._connection, header, shown).send(stream)
-            handle = TaskHandle(self._connection, self.name, admitted.name)
-            return handle.show(shown) if wait else handle
+            interruptions = Interruptions(stream)
+            while True:
+                admitted = Upload(self._connection, header, shown).send(stream)
+                handle = TaskHandle(self._connection, self.name, admitted.name)
+                if not wait:
+                    return handle
+                try:
+                    return handle.show(shown)
+                except TaskInterrupted as error:
+                    interruptions.bear(error)
         finally:
             shown.close()
 

@@ -96,7 +96,9 @@ def describe(task: Task) -> str:
 def _detail(task: Task) -> str:
     if task.state is TaskState.LEARNING and task.progress is not None:
         left = "" if task.progress.seconds_left is None else f", {task.progress.seconds_left:.0f} s left"
-        return f" {task.progress.phase} {task.progress.fraction:.0%}{left}"
+        step = task.progress.resumed_from_step
+        resumed = f", resumed from step {step}" if step else ""
+        return f" {task.progress.phase} {task.progress.fraction:.0%}{left}{resumed}"
     if task.state is TaskState.LEARNED:
         quality = "" if task.quality is None else f", quality {task.quality:.3f}"
         return f" in {task.learn_seconds:.1f} s{quality}"

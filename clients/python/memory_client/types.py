@@ -45,6 +45,8 @@ class TaskProgress:
         fraction: of the whole task, in [0, 1].
         seconds_left: an estimate for the whole task; None while unknown.
         metrics: losses, mask occupancy and the like, by name.
+        resumed_from_step: the step of the generator from which an earlier attempt at the task is gone on with; 0 if it
+            began anew.
     """
 
     phase: str
@@ -53,6 +55,7 @@ class TaskProgress:
     fraction: float
     seconds_left: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    resumed_from_step: int = 0
 
 
 @dataclass(frozen=True)

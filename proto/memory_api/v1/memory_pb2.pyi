@@ -309,7 +309,7 @@ class Task(_message.Message):
     def __init__(self, memory: _Optional[str] = ..., task: _Optional[str] = ..., state: _Optional[_Union[TaskState, str]] = ..., classes: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ..., count: _Optional[int] = ..., waiting_for: _Optional[str] = ..., progress: _Optional[_Union[TaskProgress, _Mapping]] = ..., error: _Optional[str] = ..., revision: _Optional[int] = ..., quality: _Optional[float] = ..., steps: _Optional[int] = ..., learn_seconds: _Optional[float] = ..., created_unix_ms: _Optional[int] = ..., finished_unix_ms: _Optional[int] = ..., error_reason: _Optional[str] = ..., queue_position: _Optional[int] = ..., starts_in_seconds: _Optional[float] = ...) -> None: ...
 
 class TaskProgress(_message.Message):
-    __slots__ = ("phase", "step", "steps", "fraction", "seconds_left", "metrics")
+    __slots__ = ("phase", "step", "steps", "fraction", "seconds_left", "metrics", "resumed_from_step")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -323,13 +323,15 @@ class TaskProgress(_message.Message):
     FRACTION_FIELD_NUMBER: _ClassVar[int]
     SECONDS_LEFT_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
+    RESUMED_FROM_STEP_FIELD_NUMBER: _ClassVar[int]
     phase: str
     step: int
     steps: int
     fraction: float
     seconds_left: float
     metrics: _containers.ScalarMap[str, float]
-    def __init__(self, phase: _Optional[str] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., fraction: _Optional[float] = ..., seconds_left: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    resumed_from_step: int
+    def __init__(self, phase: _Optional[str] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., fraction: _Optional[float] = ..., seconds_left: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., resumed_from_step: _Optional[int] = ...) -> None: ...
 
 class GetTaskRequest(_message.Message):
     __slots__ = ("memory", "task")

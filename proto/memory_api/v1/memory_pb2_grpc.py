@@ -153,7 +153,8 @@ class MemoryServiceServicer(object):
 
         Answers as soon as the data is complete and admitted, with the task QUEUED; training goes on without the caller.
         Repeating a request with the same task name and the same content (count and digest) is safe: it returns the task
-        that is there, unless that one FAILED or was CANCELLED, in which case the task is queued anew.
+        that is there, unless that one FAILED or was CANCELLED, in which case the task is queued anew. A server that keeps
+        checkpoints then goes on where a crash, or its own end, broke the task off, if its terms and the memory are the same.
         INVALID_ARGUMENT (BAD_REQUEST)      wrong order, dtype, shape, range (NaN, or floats outside [-1, 1] for images),
         labels outside the declared classes, or other counts or digest than declared.
         ALREADY_EXISTS (TASK_EXISTS)        the memory holds a task of this name that learned other data.

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 
 from dgm_core.manifest import ExpertEntry, Learned, Manifest, Shared, TaskEntry
 from dgm_core.memory import Progress, Terms
+from memory_server.learning.errors import Interrupted
 from memory_server.learning.messages import Job
 from memory_server.learning.queue import TaskQueue
 from memory_server.learning.status import TaskStatus
+from memory_server.store.checkpoints import Slot
 from memory_server.store.records import TaskState
 
 NOTHING = Terms()
@@ -27,14 +29,20 @@ class Teacher:
     lessons: dict[str, asyncio.Future] = field(default_factory=dict)
     reports: dict[str, Callable[[Progress], None]] = field(default_factory=dict)
     revisions: dict[str, int] = field(default_factory=dict)
+    slots: dict[str, Slot | None] = field(default_factory=dict)
 
     async def learn(self, job: Job, data, report) -> Learned:
         assert os.fstat(data.x_fd).st_size == job.count * 64
         self.reports[job.task] = report
         self.revisions[job.task] = job.manifest.revision
+        self.slots[job.task] = job.slot
         self.lessons[job.task] = asyncio.get_running_loop().create_future()
         self.started.append(job.task)
         return await self.lessons[job.task]
+
+    def wind_down(self) -> None:
+        for lesson in self.lessons.values():
+            lesson.set_exception(Interrupted())
 
     async def restore(self, manifest: Manifest, report) -> Shared:
         name = " ".join(["solver of", *(entry.task for entry in manifest.tasks)])

@@ -1,3 +1,5 @@
+import threading
+
 from dgm_core.memory import Progress
 from memory_server.learning.frames import Frame
 from memory_server.learning.training import SECONDS_BETWEEN_REPORTS, run, throttled
@@ -15,5 +17,5 @@ def test_progress_is_sent_at_each_change_of_phase_and_else_at_most_twice_a_secon
 
 def test_a_job_that_makes_no_sense_is_answered_with_an_error_instead_of_silence():
     sent = []
-    run(Frame("job", {}), sent.append)
+    run(Frame("job", {}), sent.append, threading.Event())
     assert [(frame.kind, frame.body["kind"]) for frame in sent] == [("error", "KeyError")]

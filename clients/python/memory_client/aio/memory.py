@@ -13,6 +13,7 @@ from memory_api.v1 import memory_pb2 as pb
 from numpy.typing import DTypeLike, NDArray
 
 from memory_client import _decode
+from memory_client._lesson import Interruptions
 from memory_client._requests import Classes, Requests, labelled
 from memory_client._transfer import Download, upload
 from memory_client.aio._outbox import Outbox
@@ -22,7 +23,7 @@ from memory_client.aio.channel import Connection, Silent
 from memory_client.aio.learning import TaskHandle, Upload
 from memory_client.channel import Patience
 from memory_client.credentials import PEM, Credentials
-from memory_client.errors import ServerUnavailable, UnknownMemory
+from memory_client.errors import ServerUnavailable, TaskInterrupted, UnknownMemory
 from memory_client.interpolation import Ends
 from memory_client.progress import ProgressListener, TransferListener, listener
 from memory_client.sampling import Batch, Rebatcher
@@ -135,9 +136,16 @@ class Memory:
         )
         shown = listener(progress)
         try:
-            admitted = await Upload(self._connection, header, shown).send(stream)
-            handle = TaskHandle(self._connection, self.name, admitted.name)
-            return await handle.show(shown) if wait else handle
+            interruptions = Interruptions(stream)
+            while True:
+                admitted = await Upload(self._connection, header, shown).send(stream)
+                handle = TaskHandle(self._connection, self.name, admitted.name)
+                if not wait:
+                    return handle
+                try:
+                    return await handle.show(shown)
+                except TaskInterrupted as error:
+                    interruptions.bear(error)
         finally:
             shown.close()
 

@@ -39,10 +39,11 @@ class Bars:
         self._bars.update(self._file, description=text, completed=nbytes, total=total)
 
     def close(self) -> None:
-        """Leaves the last state on the screen."""
+        """Leaves the last state on the screen; what comes after begins below it."""
         if self._upload is not None:
             self._bars.update(self._upload, total=1.0, completed=1.0)
         self._bars.stop()
+        self._upload = self._learning = None
 
 
 def _fraction(task: Task) -> float:

@@ -1,0 +1,104 @@
+"""A task whose server died, or was stopped, goes on from its checkpoint when it is sent again."""
+
+import secrets
+import signal
+import socket
+import threading
+
+import pytest
+from memory_api.v1 import memory_pb2 as pb
+from memory_client import Memory, TaskInterrupted
+
+SMALL = {"width": 4, "noise": 8}
+
+
+class Seen:
+    """Listens to a task, and keeps what it heard."""
+
+    def __init__(self):
+        self.tasks = []
+
+    def sent(self, rows, nbytes):
+        pass
+
+    def task(self, task):
+        self.tasks.append(task)
+
+    def close(self):
+        pass
+
+    @property
+    def resumed_from(self):
+        return max((task.progress.resumed_from_step for task in self.tasks if task.progress), default=0)
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+@pytest.fixture
+def durable(new_server):
+    """Makes a server that keeps checkpoints, on one port for all its lives."""
+
+    def make(seconds):
+        key = secrets.token_hex(32)
+        return new_server(port=free_port(), checkpoint_seconds=seconds, encryption_key=key, grace_seconds=20)
+
+    return make
+
+
+def checkpoints(server):
+    return [path for path in (server.data_dir / "checkpoints").glob("*") if not path.name.endswith(".unfinished")]
+
+
+def test_a_task_whose_server_is_killed_is_sent_again_by_itself_and_goes_on(durable, make_images, eventually):
+    server = durable(0.2).start()
+    seen, learned = Seen(), []
+    with Memory(server.target, "m", options=SMALL, reconnect=120) as memory:
+        batches = [make_images(n=40)]
+        learning = threading.Thread(
+            target=lambda: learned.append(memory.learn_task(batches, "t0", steps=1500, progress=seen))
+        )
+        learning.start()
+        eventually(lambda: checkpoints(server), seconds=120)
+        server.restart(signal.SIGKILL)
+        learning.join(200)
+    assert learned and learned[0].steps == 1500
+    assert seen.resumed_from > 0
+    assert checkpoints(server) == []
+
+
+def test_a_server_that_is_stopped_puts_down_what_it_trains_and_tells_those_who_wait(
+    durable, make_images, eventually, connect
+):
+    server = durable(3600).start()
+    refused = []
+
+    def learn_once(memory):
+        with pytest.raises(TaskInterrupted, match="send it again") as error:
+            memory.learn_task(iter([make_images(n=40)]), "t0", steps=1_000_000)
+        refused.append(error.value.reason)
+
+    with Memory(server.target, "m", options=SMALL, reconnect=120) as memory:
+        learning = threading.Thread(target=learn_once, args=[memory])
+        learning.start()
+        wire = connect(server)
+        asked = pb.GetTaskRequest(memory="m", task="t0")
+        eventually(lambda: memory_has(wire, "m") and wire.stub.GetTask(asked).progress.step > 50, seconds=120)
+        assert checkpoints(server) == []
+        assert server.stop() == 0
+        assert len(checkpoints(server)) == 1
+        server.start()
+        learning.join(120)
+        assert refused == ["TASK_INTERRUPTED"]
+        handle = memory.learn_task([make_images(n=40)], "t0", steps=1_000_000, wait=False)
+        step = next(task.progress.resumed_from_step for task in handle.watch() if task.progress)
+        assert step > 50
+        handle.cancel()
+    assert checkpoints(server) == []
+
+
+def memory_has(wire, memory):
+    return any(each.name == memory for each in wire.stub.ListMemories(pb.ListMemoriesRequest()).memories)
