@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 import grpc
+import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -133,6 +134,25 @@ def test_a_right_is_for_what_it_says(secured):
     with secured.memory("pets", token=secured.bob) as memory, pytest.raises(NotAllowed):
         memory.learn_task(images(), "t0", progress=False)
     assert secured.audit(event="refused", action="delete", client="alice", memory="digits-1")
+
+
+def test_memories_are_moved_by_administrators_alone(secured, tmp_path):
+    path = tmp_path / "digits.memory"
+    tls = {"ca": secured.ca.certificate, "certificate": secured.client.certificate, "key": secured.client.key}
+    with secured.memory() as memory, pytest.raises(NotAllowed):
+        memory.export(path)
+    with secured.memory(token=secured.root) as memory:
+        memory.export(path)
+        with pytest.raises(NotAllowed):
+            Memory.import_file(memory.target, path, "digits-moved", token=secured.alice, reconnect=0, **tls)
+        Memory.import_file(memory.target, path, "digits-moved", token=secured.root, reconnect=0, **tls).close()
+    with secured.memory() as memory, secured.memory("digits-moved") as moved:
+        np.testing.assert_array_equal(moved.sample(n=8, seed=1)[0], memory.sample(n=8, seed=1)[0])
+    for action, name in (("export", "digits-1"), ("import", "digits-moved")):
+        assert secured.audit(event="refused", action=action, client="alice", memory=name)
+        assert secured.audit(event="begin", action=action, client="root", memory=name)
+    with secured.memory("digits-moved", token=secured.root) as moved:
+        moved.delete()
 
 
 def test_the_name_of_a_memory_that_one_may_not_see_is_not_in_what_one_waits_for(secured):

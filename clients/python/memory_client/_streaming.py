@@ -1,5 +1,8 @@
 """Reading samples over a connection: as batches that a thread prefetches, or whole."""
 
+import contextlib
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -7,7 +10,8 @@ from memory_api.v1 import memory_pb2 as pb
 
 from memory_client._relay import Reading, Relay, persistent
 from memory_client.channel import Connection
-from memory_client.sampling import PREFETCH, Batch, Rebatcher, RowReader, Rows
+from memory_client.errors import MemoryServiceError
+from memory_client.sampling import PARTING_SECONDS, PREFETCH, Batch, Rebatcher, RowReader, Rows
 
 
 def batches(connection: Connection, request: pb.SampleRequest, rebatcher: Rebatcher) -> Reading[Batch]:
@@ -29,7 +33,10 @@ def collect(connection: Connection, reader: RowReader, total: int) -> Batch:
             yield from rebatcher.add(rows)
 
     with Reading(connection, source, 1) as reading:
-        return next(reading)
+        batch = next(reading)
+        with contextlib.suppress(MemoryServiceError):  # the rows are whole, whatever becomes of the call
+            deque(reading.until(time.monotonic() + PARTING_SECONDS), maxlen=0)
+        return batch
 
 
 def _rows(relay: Relay[Any], connection: Connection, reader: RowReader) -> Iterator[Rows]:

@@ -417,6 +417,10 @@ class Memory:
         timeout: float = 30.0,
         reconnect: float = 10.0,
         progress: bool | TransferListener | None = None,
+        token: str | None = None,
+        ca: PEM | None = None,
+        certificate: PEM | None = None,
+        key: PEM | None = None,
     ) -> Self:
         """Makes a memory of an exported file: the same revision, samples to the bit, analysis and tasks.
 
@@ -426,7 +430,7 @@ class Memory:
             target: address of the server.
             path: of the file.
             name: that the memory gets there.
-            timeout, reconnect: of the Memory that is returned.
+            timeout, reconnect, token, ca, certificate, key: of the Memory that is returned.
             progress: as for `export`.
 
         Raises:
@@ -435,7 +439,10 @@ class Memory:
             InvalidInput: the file cannot be read, or the name is malformed.
             ServerBusy: the server imports another memory now.
         """
-        memory, shown = cls(target, name, timeout=timeout, reconnect=reconnect), listener(progress)
+        memory = cls(
+            target, name, timeout=timeout, reconnect=reconnect, token=token, ca=ca, certificate=certificate, key=key
+        )
+        shown = listener(progress)
         try:
             with contextlib.suppress(UnknownMemory):  # sees that a server answers
                 memory._info(brief=True)

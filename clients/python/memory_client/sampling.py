@@ -19,6 +19,9 @@ Batch = tuple[NDArray[Any], NDArray[Any]]
 PREFETCH = 2
 """Batches that wait for the caller, beside the one being put together."""
 
+PARTING_SECONDS = 1.0
+"""How long a call whose rows have all come may take to end; cut off at once, it would be one that its caller left."""
+
 _SHARED_FROM = 256
 """Rows from which on a stream is worth the making of shared memory."""
 

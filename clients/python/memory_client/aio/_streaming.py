@@ -1,13 +1,15 @@
 """Reading samples on an event loop: as batches that a task prefetches, or whole."""
 
+import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from memory_api.v1 import memory_pb2 as pb
 
 from memory_client.aio._reading import Reading, persistent
 from memory_client.aio.channel import Connection
-from memory_client.sampling import PREFETCH, Batch, Rebatcher, RowReader, Rows
+from memory_client.errors import MemoryServiceError
+from memory_client.sampling import PARTING_SECONDS, PREFETCH, Batch, Rebatcher, RowReader, Rows
 
 
 def batches(connection: Connection, request: pb.SampleRequest, rebatcher: Rebatcher) -> Reading[Batch]:
@@ -18,7 +20,12 @@ def batches(connection: Connection, request: pb.SampleRequest, rebatcher: Rebatc
 async def collect(connection: Connection, reader: RowReader, total: int) -> Batch:
     """All `total` rows of a stream, as one batch."""
     async with aclosing(_batches(connection, reader, Rebatcher(total, total))) as whole:
-        return await anext(whole)
+        batch = await anext(whole)
+        with suppress(MemoryServiceError, TimeoutError):  # the rows are whole, whatever becomes of the call
+            async with asyncio.timeout(PARTING_SECONDS):
+                async for _ in whole:
+                    pass
+        return batch
 
 
 async def _batches(connection: Connection, reader: RowReader, rebatcher: Rebatcher) -> AsyncGenerator[Batch, None]:

@@ -287,9 +287,16 @@ class Memory:
         timeout: float = 30.0,
         reconnect: float = 10.0,
         progress: bool | TransferListener | None = None,
+        token: str | None = None,
+        ca: PEM | None = None,
+        certificate: PEM | None = None,
+        key: PEM | None = None,
     ) -> Self:
         """Makes a memory of an exported file, see `memory_client.Memory.import_file`."""
-        memory, shown = cls(target, name, timeout=timeout, reconnect=reconnect), listener(progress)
+        memory = cls(
+            target, name, timeout=timeout, reconnect=reconnect, token=token, ca=ca, certificate=certificate, key=key
+        )
+        shown = listener(progress)
         try:
             with contextlib.suppress(UnknownMemory):  # sees that a server answers
                 await memory._info(brief=True)

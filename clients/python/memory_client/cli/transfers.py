@@ -33,7 +33,8 @@ def export_memory(
         memoryctl export digits digits.memory
     """
     session = Session.of(context)
-    Memory(session.target, name).export(path, progress=_listener(session))
+    with Memory(session.target, name, **session.secrets) as memory:
+        memory.export(path, progress=_listener(session))
     size = path.stat().st_size
     session.show({"exported": name, "path": str(path), "bytes": size}, f"exported {name} ({quantity(size, 'B')})")
 
@@ -50,7 +51,7 @@ def import_memory(
         memoryctl import digits.memory --name digits --target other:50051
     """
     session = Session.of(context)
-    with Memory.import_file(session.target, path, name, progress=_listener(session)) as memory:
+    with Memory.import_file(session.target, path, name, progress=_listener(session), **session.secrets) as memory:
         made = memory.describe()
     session.show(made.to_dict(), f"imported {name}: {made.tasks} tasks, {len(made.classes)} classes")
 
