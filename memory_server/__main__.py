@@ -29,6 +29,7 @@ def application() -> "typer.Typer":
 
     from memory_server.bases.command import base  # noqa: PLC0415
     from memory_server.demo.command import demo  # noqa: PLC0415
+    from memory_server.maintenance.check import check  # noqa: PLC0415
     from memory_server.maintenance.keys import key  # noqa: PLC0415
 
     app = typer.Typer(
@@ -36,6 +37,7 @@ def application() -> "typer.Typer":
     )
     app.command("serve")(_serve_command())
     app.command("demo")(demo)
+    app.command("check")(check)
     app.add_typer(base, name="base")
     app.add_typer(key, name="key")
     return app

@@ -126,9 +126,13 @@ class BlobStore(Mapping[str, bytes]):
         """The blobs that are there but that nothing refers to."""
         return set(self).difference(referenced)
 
+    def unfinished(self) -> list[Path]:
+        """What is being written, or was when a server was killed."""
+        return list(self.directory.glob(f"??/*{_UNFINISHED}"))
+
     def remove_unfinished(self) -> None:
         """Removes what a killed server was writing. Only the one server that owns the directory may call this."""
-        for path in self.directory.glob(f"??/*{_UNFINISHED}"):
+        for path in self.unfinished():
             path.unlink(missing_ok=True)
 
     def _sealed(self, digest: str, content: bytes) -> bytes:
