@@ -129,8 +129,8 @@ class DataDir:
     def check_whole(self, memory: str) -> None:
         """Sees that all blobs of a memory are to be had, but for its solver. Raises UnknownMemory, LostBlob."""
         manifest = self.catalog.manifest(memory)
-        for digest in {manifest.base, *(entry.blob for entry in manifest.tasks)} & self.blobs.lost.keys():
-            raise LostBlob(digest, self.blobs.lost[digest])
+        for digest in {manifest.base, *(entry.blob for entry in manifest.tasks)} & self.blobs.lost:
+            raise LostBlob(digest)
 
     def commit(self, memory: str, task: str, learned: Learned) -> Committed:
         """Stores what a task left behind: afterwards the next revision holds it and the task is LEARNED.
@@ -210,7 +210,8 @@ class DataDir:
     def _lose(self, digest: str) -> None:
         """Puts a damaged blob aside: what needs it fails, and says so, all else goes on."""
         self.blobs.move(digest, self.path / QUARANTINE)
-        self.blobs.lost[digest] = needed_by = self.catalog.needed_by(digest)
+        self.blobs.lost.add(digest)
+        needed_by = self.catalog.needed_by(digest)
         structlog.get_logger().error("a blob is damaged or missing", digest=digest, needed_by=needed_by)
 
     def _remove(self, digests: Collection[str]) -> None:
