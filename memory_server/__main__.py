@@ -30,6 +30,7 @@ def application() -> "typer.Typer":
 
     from memory_server.bases.command import base  # noqa: PLC0415
     from memory_server.demo.command import demo  # noqa: PLC0415
+    from memory_server.maintenance.check import check  # noqa: PLC0415
     from memory_server.maintenance.keys import key  # noqa: PLC0415
     from memory_server.probe import health  # noqa: PLC0415
     from memory_server.security.command import token  # noqa: PLC0415
@@ -40,6 +41,7 @@ def application() -> "typer.Typer":
     app.command("serve")(_serve_command())
     app.command("health")(health)
     app.command("demo")(demo)
+    app.command("check")(check)
     app.add_typer(base, name="base")
     app.add_typer(token, name="token")
     app.add_typer(key, name="key")

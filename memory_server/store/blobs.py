@@ -36,13 +36,13 @@ class BlobStore(Mapping[str, bytes]):
         keys: of the blobs, by digest; `put` adds to them. None: nothing is encrypted.
 
     Attributes:
-        lost: those that are not to be had, and what needs them: reading one raises LostBlob until it is stored again.
+        lost: those that are not to be had: reading one raises LostBlob until it is stored again.
     """
 
     def __init__(self, directory: Path, keys: MutableMapping[str, SealingKey] | None = None) -> None:
         self.directory = directory
         self._keys = keys
-        self.lost: dict[str, str] = {}
+        self.lost: set[str] = set()
 
     def beside(self, directory: Path) -> "BlobStore":
         """Another store that is encrypted if this one is, by keys that are in memory alone until `adopt` takes them."""
@@ -59,14 +59,14 @@ class BlobStore(Mapping[str, bytes]):
         self._make(path.parent)
         if not self._intact(path, digest):
             write_durably(path, self._sealed(digest, content))
-            self.lost.pop(digest, None)
+            self.lost.discard(digest)
         sync_directory(path.parent)
         return digest
 
     def __getitem__(self, digest: str) -> bytes:
         """The bytes of a blob. Raises KeyError if there is none, CorruptBlob if they do not match their name."""
         if digest in self.lost:
-            raise LostBlob(digest, self.lost[digest])
+            raise LostBlob(digest)
         try:
             path = self._path(digest)
             content = self._unsealed(digest, path.read_bytes())
@@ -117,7 +117,7 @@ class BlobStore(Mapping[str, bytes]):
             self._make(path.parent)
             if not self._intact(path, digest):
                 other._path(digest).rename(path)
-                self.lost.pop(digest, None)
+                self.lost.discard(digest)
                 if self._keys is not None and other._keys is not None:
                     self._keys[digest] = other._keys[digest]
             sync_directory(path.parent)
@@ -126,9 +126,13 @@ class BlobStore(Mapping[str, bytes]):
         """The blobs that are there but that nothing refers to."""
         return set(self).difference(referenced)
 
+    def unfinished(self) -> list[Path]:
+        """What is being written, or was when a server was killed."""
+        return list(self.directory.glob(f"??/*{_UNFINISHED}"))
+
     def remove_unfinished(self) -> None:
         """Removes what a killed server was writing. Only the one server that owns the directory may call this."""
-        for path in self.directory.glob(f"??/*{_UNFINISHED}"):
+        for path in self.unfinished():
             path.unlink(missing_ok=True)
 
     def _sealed(self, digest: str, content: bytes) -> bytes:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sqlalchemy import Connection, func, insert, inspect, select
+from sqlalchemy import Connection, insert, select
 
 from dgm_core.manifest import Blobs, Learned, Manifest, Shared
 from memory_server.errors import MemoryExists, TaskExists, TaskUnfinished, UnknownMemory
@@ -17,7 +17,7 @@ from memory_server.store.migration import migrate
 from memory_server.store.records import Census, Committed, Forgotten, MemoryRecord, Portable, TaskRecord, TaskState
 from memory_server.store.schema import VERSION, blobs, memories, metadata, schema_version, tasks
 from memory_server.store.sealing import SealingKey
-from memory_server.store.verification import check_catalog, needed_by, reading
+from memory_server.store.verification import check_catalog, needed_by, reading, version_of
 
 INTERRUPTED = "the server stopped before this task was learned and its data is gone; send it again"
 INTERRUPTED_REASON = "TASK_INTERRUPTED"
@@ -262,7 +262,7 @@ class Catalog:
             return lessons.fail_unfinished(db, INTERRUPTED, INTERRUPTED_REASON, self._now())
 
     def _prepare(self, master: SealingKey | None) -> None:
-        found = self._version()
+        found = version_of(self._database)
         if found is None:
             with self._database.write() as db:
                 metadata.create_all(db)
@@ -276,13 +276,6 @@ class Catalog:
         with self._database.read() as db:
             unlock(db, self._database.path.parent, master)
         check_catalog(self._database)
-
-    def _version(self) -> int | None:
-        """The version of the tables that are there, None if there are none yet."""
-        with self._database.read() as db:
-            if not inspect(db).has_table(schema_version.name):
-                return None
-            return db.scalar(select(func.max(schema_version.c.version))) or 0
 
     def _ensure_memory(self, db: Connection, name: str, manifest: Manifest | None, content: Blobs) -> None:
         newest = revisions.newest(db, name)

@@ -1,6 +1,5 @@
 """A data directory, owned by one server at a time: `LOCK`, `catalog.sqlite`, `blobs/`, and the operator's `bases/`."""
 
-import fcntl
 import os
 import shutil
 import threading
@@ -32,6 +31,7 @@ from memory_server.store.errors import (
     SolverNotStored,
     reason,
 )
+from memory_server.store.lock import take_lock
 from memory_server.store.records import Committed, Forgotten, MemoryRecord, Portable, TaskRecord
 from memory_server.store.sealing import SealingKey
 
@@ -65,7 +65,7 @@ class DataDir:
 
     def __init__(self, path: Path, clock: Clock = time.time, master: SealingKey | None = None) -> None:
         self.path = path
-        self._lock = _lock(path)
+        self._lock = take_lock(path)
         # Blobs appear before and vanish after their rows in the catalog; between the two nobody else may look.
         self._changing = threading.Lock()
         try:
@@ -129,8 +129,8 @@ class DataDir:
     def check_whole(self, memory: str) -> None:
         """Sees that all blobs of a memory are to be had, but for its solver. Raises UnknownMemory, LostBlob."""
         manifest = self.catalog.manifest(memory)
-        for digest in {manifest.base, *(entry.blob for entry in manifest.tasks)} & self.blobs.lost.keys():
-            raise LostBlob(digest, self.blobs.lost[digest])
+        for digest in {manifest.base, *(entry.blob for entry in manifest.tasks)} & self.blobs.lost:
+            raise LostBlob(digest)
 
     def commit(self, memory: str, task: str, learned: Learned) -> Committed:
         """Stores what a task left behind: afterwards the next revision holds it and the task is LEARNED.
@@ -210,7 +210,8 @@ class DataDir:
     def _lose(self, digest: str) -> None:
         """Puts a damaged blob aside: what needs it fails, and says so, all else goes on."""
         self.blobs.move(digest, self.path / QUARANTINE)
-        self.blobs.lost[digest] = needed_by = self.catalog.needed_by(digest)
+        self.blobs.lost.add(digest)
+        needed_by = self.catalog.needed_by(digest)
         structlog.get_logger().error("a blob is damaged or missing", digest=digest, needed_by=needed_by)
 
     def _remove(self, digests: Collection[str]) -> None:
@@ -245,33 +246,6 @@ class DataDir:
 
     def _remove_orphans(self, candidates: Iterable[str]) -> None:
         self._remove(set(candidates) - self.catalog.digests())
-
-
-def _lock(path: Path) -> int:
-    """Makes the directory and takes its lock, which ends with the descriptor: with this process at the latest."""
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path / "LOCK", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise DataDirError(
-            f"the data directory {path} cannot be written ({reason(error)}); "
-            "give this user the right to write there, or choose another with --data-dir"
-        ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.truncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    except BlockingIOError:
-        owner = os.pread(descriptor, 32, 0).decode().strip() or "unknown"
-        os.close(descriptor)
-        raise DataDirError(
-            f"the data directory {path} is in use by another server (process {owner}); "
-            "stop that one, or choose another directory with --data-dir"
-        ) from None
-    except OSError as error:
-        os.close(descriptor)
-        raise DataDirError(f"the data directory {path} cannot be locked ({reason(error)}); choose another") from error
-    return descriptor
 
 
 def _catalog(path: Path, clock: Clock, master: SealingKey | None) -> Catalog:

@@ -13,13 +13,17 @@ class CorruptBlob(Broken):
 
 
 class LostBlob(CorruptBlob):
-    """A blob was damaged or missing when the server started; whatever needs it fails."""
+    """A blob was damaged or missing when the server started; whatever needs it fails.
 
-    def __init__(self, digest: str, needed_by: str) -> None:
+    Other memories may need it, too, whose names are not for every caller: the log has them.
+    """
+
+    def __init__(self, digest: str) -> None:
         Broken.__init__(
             self,
-            f"blob {digest}, which {needed_by} needs, is damaged or missing on the server's disk; its operator "
-            "restores the file from a backup and starts the server again, or you forget that task or delete the memory",
+            f"blob {digest}, which this memory needs, is damaged or missing on the server's disk; its operator "
+            "restores the file from a backup and starts the server again, or the task is forgotten that the log names, "
+            "or the memory is deleted",
         )
 
 

@@ -4,13 +4,13 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, inspect, select
 
 from dgm_core.errors import CannotLearn
 from memory_server.store import lessons, revisions
 from memory_server.store.database import Database
 from memory_server.store.errors import CorruptCatalog
-from memory_server.store.schema import entries, memories, shared_blobs
+from memory_server.store.schema import entries, memories, schema_version, shared_blobs
 from memory_server.store.schema import revisions as revision_rows
 
 
@@ -21,6 +21,14 @@ def reading() -> Iterator[None]:
         yield
     except (ValueError, TypeError, LookupError, AttributeError, CannotLearn) as error:
         raise CorruptCatalog(f"a row cannot be read ({type(error).__name__})") from error
+
+
+def version_of(database: Database) -> int | None:
+    """The version of the tables that are there, None if there are none yet."""
+    with database.read() as db:
+        if not inspect(db).has_table(schema_version.name):
+            return None
+        return db.scalar(select(func.max(schema_version.c.version))) or 0
 
 
 def check_catalog(database: Database) -> None:

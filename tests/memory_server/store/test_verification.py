@@ -52,8 +52,9 @@ def test_a_damaged_blob_is_put_aside_and_concerns_its_memory_alone(tmp_path, tea
         blob.write_bytes(content[:-1] if damage == "cut" else bytes([content[0] ^ 1]) + content[1:])
     for _ in range(2):  # the next start finds the same
         with DataDir(tmp_path, master=master) as data:
-            with pytest.raises(LostBlob, match=r"task 't1' of memory 'digits'.*from a backup.*or you forget that task"):
+            with pytest.raises(LostBlob, match=r"from a backup.*or the task is forgotten.*or the memory is deleted"):
                 data.blobs[blob.name]
+            assert data.catalog.needed_by(blob.name) == "task 't1' of memory 'digits'"
             with pytest.raises(LostBlob):
                 list(pieces(data.catalog.export_memory("digits"), data.blobs))
             with pytest.raises(LostBlob):
