@@ -1,6 +1,7 @@
 """Invariant I2: raw data is in no file, log or temporary directory, and in no memory once its task has ended."""
 
 import base64
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,7 +58,8 @@ def test_the_scanner_finds_the_mark_in_the_task_itself(tmp_path, make_images):
 
 
 def test_raw_data_is_in_no_file_during_and_after_training(new_server, connect, make_images):
-    server = new_server(metrics_port=0, log_level="debug").start()
+    kept = {"checkpoint_seconds": 0.01, "encryption_key": secrets.token_hex(32)}
+    server = new_server(metrics_port=0, log_level="debug", **kept).start()
     wire = connect(server)
     x, y = marked(make_images)
     # Refused data must leave no trace either.
@@ -68,11 +70,13 @@ def test_raw_data_is_in_no_file_during_and_after_training(new_server, connect, m
 
     wire.stub.LearnTask(wire.messages("m", "t0", x, y, (0, 1), steps=60), timeout=30)
     assert server.metric("memory_server_held_bytes") >= x.nbytes
-    states = set()
+    states, put_down = set(), 0
     for status in wire.stub.WatchTask(pb.WatchTaskRequest(memory="m", task="t0"), timeout=100):
         states.add(status.state)
+        put_down += any((server.data_dir / "checkpoints").glob("*"))
         assert files_with(MARK, server.home, Path("/dev/shm")) == []
     assert states >= {pb.LEARNING, pb.LEARNED}
+    assert put_down, "no checkpoint was there to be searched; unsealed ones are: tests/contract/test_resuming.py"
     assert server.metric("memory_server_held_bytes") == 0
     assert wire.sample("m", n=64).x
     assert files_with(MARK, server.home, Path("/dev/shm")) == []

@@ -52,6 +52,11 @@ def test_an_address_beyond_the_loopback_without_consent(tmp_path):
     assert "--tls-cert" in said and "--tokens" in said and "--insecure-expose" in said
 
 
+def test_checkpoints_without_a_key_to_seal_them(tmp_path):
+    said = complaint("--port", "0", "--data-dir", tmp_path, "--checkpoint-seconds", "60")
+    assert "--checkpoint-seconds 60" in said and "--encryption-key-file" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

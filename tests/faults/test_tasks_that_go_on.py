@@ -59,13 +59,13 @@ def test_a_task_whose_server_is_killed_is_sent_again_by_itself_and_goes_on(durab
     with Memory(server.target, "m", options=SMALL, reconnect=120) as memory:
         batches = [make_images(n=40)]
         learning = threading.Thread(
-            target=lambda: learned.append(memory.learn_task(batches, "t0", steps=1500, progress=seen))
+            target=lambda: learned.append(memory.learn_task(batches, "t0", steps=150, progress=seen))
         )
         learning.start()
         eventually(lambda: checkpoints(server), seconds=120)
         server.restart(signal.SIGKILL)
-        learning.join(200)
-    assert learned and learned[0].steps == 1500
+        learning.join(300)
+    assert learned and learned[0].steps == 150
     assert seen.resumed_from > 0
     assert checkpoints(server) == []
 
@@ -86,7 +86,7 @@ def test_a_server_that_is_stopped_puts_down_what_it_trains_and_tells_those_who_w
         learning.start()
         wire = connect(server)
         asked = pb.GetTaskRequest(memory="m", task="t0")
-        eventually(lambda: memory_has(wire, "m") and wire.stub.GetTask(asked).progress.step > 50, seconds=120)
+        eventually(lambda: memory_has(wire, "m") and wire.stub.GetTask(asked).progress.step > 35, seconds=200)
         assert checkpoints(server) == []
         assert server.stop() == 0
         assert len(checkpoints(server)) == 1
@@ -95,7 +95,7 @@ def test_a_server_that_is_stopped_puts_down_what_it_trains_and_tells_those_who_w
         assert refused == ["TASK_INTERRUPTED"]
         handle = memory.learn_task([make_images(n=40)], "t0", steps=1_000_000, wait=False)
         step = next(task.progress.resumed_from_step for task in handle.watch() if task.progress)
-        assert step > 50
+        assert step > 35
         handle.cancel()
     assert checkpoints(server) == []
 

@@ -56,6 +56,7 @@ class Faults:
     refuse: str = ""  # LearnTask refuses the header with this description
     lost_unary: int = 0
     watch_lost: int = 0
+    interrupted: int = 0  # tasks that WatchTask shows to have been broken off by the server's end
     retraining: int = 0  # Classify calls that find the solver retraining
     forget: str = ""  # ForgetTask refuses for this reason
     blend: str = ""  # Interpolate refuses for this reason
@@ -99,6 +100,12 @@ class Service(MemoryServiceServicer):
             context.abort(grpc.StatusCode.UNAVAILABLE, "going down")
         if self.faults.silent:
             hang(context)
+        if self.faults.interrupted:
+            self.faults.interrupted -= 1
+            yield pb.Task(
+                task=request.task, state=pb.FAILED, error_reason="TASK_INTERRUPTED", error="the server stopped"
+            )
+            return
         yield lesson.task
 
     def GetTask(self, request, context):

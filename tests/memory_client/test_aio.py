@@ -21,6 +21,7 @@ from memory_client import (
     ServerBusy,
     ServerUnavailable,
     TaskFinished,
+    TaskInterrupted,
     TaskRejected,
     TaskState,
     UnknownClass,
@@ -401,6 +402,15 @@ async def test_a_busy_server_is_asked_again_if_the_stream_can_be_read_again(clie
     assert (await client.learn_task(Batches(), task="t1", progress=False)).count == 6
     service.faults.busy = 1
     with pytest.raises(ServerBusy, match=r"Try again in 0\.05 s"):
+        await client.learn_task(pairs(), task="t2", progress=False)
+
+
+async def test_a_task_whose_server_stopped_is_sent_again_if_the_stream_can_be_read_again(client, service):
+    service.faults.interrupted = 2
+
+    assert (await client.learn_task(Batches(), task="t1", progress=False)).count == 6
+    service.faults.interrupted = 1
+    with pytest.raises(TaskInterrupted):
         await client.learn_task(pairs(), task="t2", progress=False)
 
 

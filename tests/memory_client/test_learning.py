@@ -164,6 +164,24 @@ def test_a_server_that_asks_for_longer_than_reconnect_is_not_waited_for(memory, 
         memory.learn_task((IMAGES, [0] * 6), progress=False)
 
 
+def test_a_task_whose_server_stopped_is_sent_again_by_itself_but_not_for_ever(memory, service):
+    service.faults.interrupted = 2
+    assert memory.learn_task((IMAGES, [0] * 6), progress=False).count == 6
+    assert service.requests.count("LearnTask") == 3
+
+    service.faults.interrupted = 1000
+    with pytest.raises(TaskInterrupted, match="the server stopped"):
+        memory.learn_task((IMAGES, [0] * 6), progress=False)
+    assert service.requests.count("LearnTask") == 3 + 6
+
+
+def test_a_generator_whose_server_stopped_is_left_to_its_user(memory, service):
+    service.faults.interrupted = 1
+    with pytest.raises(TaskInterrupted):
+        memory.learn_task(iter([(IMAGES, [0] * 6)]), progress=False)
+    assert service.requests.count("LearnTask") == 1
+
+
 def test_a_server_that_stays_busy_is_given_up(memory, service):
     service.faults.busy, memory._connection.reconnect = 1000, 0.2
 
@@ -303,6 +321,10 @@ def test_progress_is_shown_on_a_terminal_only_unless_asked_for(capsys):
             "t: LEARNING solver 50%, 12 s left",
         ),
         (Task("m", "t", TaskState.LEARNING, progress=TaskProgress("solver", 1, 2, 0.5)), "t: LEARNING solver 50%"),
+        (
+            Task("m", "t", TaskState.LEARNING, progress=TaskProgress("generator", 1, 2, 0.5, resumed_from_step=70)),
+            "t: LEARNING generator 50%, resumed from step 70",
+        ),
         (Task("m", "t", TaskState.COMMITTING), "t: COMMITTING"),
         (Task("m", "t", TaskState.FAILED, error="diverged"), "t: FAILED, diverged"),
     ],
