@@ -1,6 +1,7 @@
 """The command line `memory-server`."""
 
 import inspect
+import os
 import sys
 from functools import partial
 from importlib.util import find_spec
@@ -18,6 +19,8 @@ Start one with [bold]memory-server serve[/bold], then talk to it with memory_cli
 
 def main() -> None:
     """Runs the command line; the exit status is 2 if it cannot even start."""
+    # Read when gRPC is loaded. What it would log by itself is no JSON, and repeats what anybody may have sent.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     missing = [name for name in (*_NEEDED, "prometheus_client", "safetensors") if find_spec(name) is None]
     if missing:
         fail(f"the server's parts are not installed ({', '.join(missing)}); pip install 'generative-memory[server]'")

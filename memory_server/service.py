@@ -180,15 +180,15 @@ class MemoryService(MemoryServiceServicer):
         """See memory.proto."""
         async with self._engine.open(queries.sample_query(request, self._limits.samples)) as stream:
             with opened(self._offer(request, context)) as ring:
-                async for answer in stream:
-                    yield answers.sample(answer, ring)
+                async for message in answers.samples(stream, ring):
+                    yield message
 
     async def Interpolate(self, request: pb.InterpolateRequest, context: Context) -> AsyncIterator[pb.SampleResponse]:
         """See memory.proto."""
         async with self._engine.open(queries.blend_query(request, self._limits.samples)) as stream:
             with opened(self._offer(request, context)) as ring:
-                async for answer in stream:
-                    yield answers.sample(answer, ring)
+                async for message in answers.samples(stream, ring):
+                    yield message
 
     async def Classify(self, request: pb.ClassifyRequest, _: Context) -> pb.ClassifyResponse:
         """See memory.proto."""

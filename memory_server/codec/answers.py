@@ -1,5 +1,7 @@
 """What the server says: memories, tasks, samples, classifications."""
 
+from collections.abc import AsyncIterator
+
 from memory_api.v1 import memory_pb2 as pb
 from numpy import ndarray
 
@@ -10,7 +12,7 @@ from memory_server.codec.formats import layout_code
 from memory_server.codec.values import label_message, spec_message
 from memory_server.learning.status import TaskStatus
 from memory_server.sampling.ring import Placed, Ring
-from memory_server.sampling.stream import Opening, Rows
+from memory_server.sampling.stream import Opening, Rows, Stream
 from memory_server.store.records import MemoryRecord
 
 _UNKNOWN_SECONDS = -1.0
@@ -63,7 +65,15 @@ def task(status: TaskStatus) -> pb.Task:
     )
 
 
-def sample(answer: Opening | Rows, ring: Ring | None) -> pb.SampleResponse:
+async def samples(stream: Stream, ring: Ring | None) -> AsyncIterator[pb.SampleResponse]:
+    """The messages of a stream of samples. While its reader stalls, rows are held once: in no message but the last."""
+    async for answer in stream:
+        made = [_sample(answer, ring)]
+        del answer
+        yield made.pop()
+
+
+def _sample(answer: Opening | Rows, ring: Ring | None) -> pb.SampleResponse:
     """One message of a stream of samples; x goes into the ring where there is one and it has room."""
     if isinstance(answer, Rows):
         return _chunk(answer, None if ring is None else ring.put(answer.x))

@@ -128,8 +128,9 @@ class Stream:
             if self._window[0].opening != opening:
                 opening = self._window[0].opening
                 yield opening
-            for rows in messages(self._finished(opening), opening.form.nbytes):
-                yield await self._formed(rows, opening.form)
+            finished = deque(messages(self._finished(opening), opening.form.nbytes))
+            while finished:  # nothing is kept of what is given: a reader may stall for long
+                yield await self._formed(finished.popleft(), opening.form)
             self._fill()
 
     async def _ready(self, job: Job) -> bool:
