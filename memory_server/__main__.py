@@ -19,8 +19,6 @@ Start one with [bold]memory-server serve[/bold], then talk to it with memory_cli
 
 def main() -> None:
     """Runs the command line; the exit status is 2 if it cannot even start."""
-    # Read when gRPC is loaded. What it would log by itself is no JSON, and repeats what anybody may have sent.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     missing = [name for name in (*_NEEDED, "prometheus_client", "safetensors") if find_spec(name) is None]
     if missing:
         fail(f"the server's parts are not installed ({', '.join(missing)}); pip install 'generative-memory[server]'")
@@ -70,9 +68,13 @@ def serve(**chosen: Any) -> None:
 
     overwrite_what_is_freed()
     try:
-        load(chosen)  # before torch is loaded, which takes seconds
+        settings = load(chosen)  # before torch is loaded, which takes seconds
     except ValueError as error:
         fail(str(error))
+    if settings.tls_cert is None:
+        # Read when gRPC is loaded. What it logs by itself is no JSON and repeats what anybody may have sent; but why a
+        # TLS handshake failed is said nowhere else.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     _run(partial(load, chosen))
 
 

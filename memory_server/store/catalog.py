@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from dgm_core.manifest import Blobs, Learned, Manifest, Shared
 from memory_server.errors import MemoryExists, TaskExists, TaskUnfinished, UnknownMemory
