@@ -1,7 +1,6 @@
 """The command line `memory-server`."""
 
 import inspect
-import os
 import sys
 from functools import partial
 from importlib.util import find_spec
@@ -66,15 +65,13 @@ def serve(**chosen: Any) -> None:
     from memory_server.allocator import overwrite_what_is_freed  # noqa: PLC0415
     from memory_server.settings import load  # noqa: PLC0415
 
-    overwrite_what_is_freed()
     try:
         settings = load(chosen)  # before torch is loaded, which takes seconds
     except ValueError as error:
         fail(str(error))
-    if settings.tls_cert is None:
-        # Read when gRPC is loaded. What it logs by itself is no JSON and repeats what anybody may have sent; but why a
-        # TLS handshake failed is said nowhere else.
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    # What gRPC logs by itself is no JSON and repeats what anybody may have sent; but why a TLS handshake failed is said
+    # nowhere else.
+    overwrite_what_is_freed({"GRPC_VERBOSITY": "NONE"} if settings.tls_cert is None else {})
     _run(partial(load, chosen))
 
 

@@ -55,7 +55,7 @@ async def test_hostile_messages_are_answered_by_typed_errors(count, server, taug
 async def test_connections_that_make_no_call_harm_nobody(count, server, unharmed):
     await converse(server.target, count)
     lines = server.stderr.read_bytes().splitlines()
-    assert all(line.startswith(b"{") and line.isascii() for line in lines), "the log repeats what was sent"
+    assert [line for line in lines if not line.startswith(b"{") or not line.isascii()] == []
 
 
 @pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
@@ -80,7 +80,7 @@ def peak_memory(server):
 async def test_half_open_and_dripping_uploads_hold_the_queue_until_they_have_been_idle(
     count, new_server, connect, eventually
 ):
-    server = new_server(upload_idle_seconds=2, max_queue=20, metrics_port=0).start()
+    server = new_server(upload_idle_seconds=2, max_queue=20, client_ingest_share=1, metrics_port=0).start()
     wire = connect(server)
     hold = asyncio.Event()
 
