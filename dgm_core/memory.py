@@ -67,7 +67,7 @@ class Progress:
         fraction: of the whole task, in [0, 1].
         seconds_left: an estimate, or None.
         metrics: losses and the like.
-        resumed_from: the step of the generator at which an earlier attempt was taken up; 0 if none was.
+        resumed_from: the step of the generator (of its `steps`) at which an earlier attempt was taken up; 0: none was.
     """
 
     phase: str

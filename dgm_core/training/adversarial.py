@@ -205,6 +205,7 @@ class _Run:
         tensors = self.step.tensors() | self.step.remembered() | average
         values = {
             "steps": self.trained.steps,
+            "at": self._position(),
             "trajectory": self.trained.trajectory,
             "next_point": self.next_point,
             "marks": self.step.g.marks(),
@@ -223,7 +224,7 @@ class _Run:
         if values["updates"] is not None:
             self.average = Average(*self.step.g.averaged(), self.recipe.ema, values["updates"])
             copy_into(self.average.mean, part("average", state.tensors))
-        self.clock.resume(values["seconds"], values["expected"], self.trained.steps)
+        self.clock.resume(values["seconds"], values["expected"], values["at"])
         self.clock.tick("generator", 0, self.wanted)
         resume_randomness(self._device, part("random", state.tensors))
 
