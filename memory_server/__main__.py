@@ -1,10 +1,13 @@
 """The command line `memory-server`."""
 
 import inspect
+import os
 import sys
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+from memory_server.allocator import overwrite_what_is_freed
 
 if TYPE_CHECKING:
     import typer
@@ -18,6 +21,10 @@ Start one with [bold]memory-server serve[/bold], then talk to it with memory_cli
 
 def main() -> None:
     """Runs the command line; the exit status is 2 if it cannot even start."""
+    if sys.argv[1:2] == ["serve"]:  # before anything is loaded that would be loaded twice
+        overwrite_what_is_freed()
+    # Read when gRPC is loaded. What it would log by itself is no JSON, and repeats what anybody may have sent.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     missing = [name for name in (*_NEEDED, "prometheus_client", "safetensors") if find_spec(name) is None]
     if missing:
         fail(f"the server's parts are not installed ({', '.join(missing)}); pip install 'generative-memory[server]'")
@@ -62,16 +69,12 @@ def serve(**chosen: Any) -> None:
 
     Each option can be given as an environment variable, too.
     """
-    from memory_server.allocator import overwrite_what_is_freed  # noqa: PLC0415
     from memory_server.settings import load  # noqa: PLC0415
 
     try:
-        settings = load(chosen)  # before torch is loaded, which takes seconds
+        load(chosen)  # before torch is loaded, which takes seconds
     except ValueError as error:
         fail(str(error))
-    # What gRPC logs by itself is no JSON and repeats what anybody may have sent; but why a TLS handshake failed is said
-    # nowhere else.
-    overwrite_what_is_freed({"GRPC_VERBOSITY": "NONE"} if settings.tls_cert is None else {})
     _run(partial(load, chosen))
 
 

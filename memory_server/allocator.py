@@ -7,7 +7,6 @@ blocks that it hands on unseen (`tcache`); and small objects of Python never rea
 
 import os
 import sys
-from collections.abc import Mapping
 
 OVERWRITING = {
     "GLIBC_TUNABLES": "glibc.malloc.perturb=165:glibc.malloc.tcache_count=0",
@@ -16,12 +15,8 @@ OVERWRITING = {
 """Environment of a process that overwrites what it frees; what is set already stays as it is."""
 
 
-def overwrite_what_is_freed(besides: Mapping[str, str]) -> None:
-    """Begins this program again, as the same process, unless its environment is such already.
-
-    Arguments:
-        besides: further variables that are read when a process starts.
-    """
-    missing = {name: value for name, value in {**OVERWRITING, **besides}.items() if name not in os.environ}
+def overwrite_what_is_freed() -> None:
+    """Begins this program again, as the same process, unless its environment is such already."""
+    missing = {name: value for name, value in OVERWRITING.items() if name not in os.environ}
     if missing:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | missing)

@@ -22,7 +22,9 @@ from memory_client import (
     UnknownMemory,
     aio,
 )
+from typer.testing import CliRunner
 
+from memory_server.__main__ import application
 from memory_server.security import tokens
 from memory_server.security.rights import Right
 from tests.certificates import DAY, Authority
@@ -50,7 +52,10 @@ class Secured:
         self.config = home / "server.toml"
         self.config.write_text("log_level = 'info'")
         files = {"config": self.config, "tls_cert": cert, "tls_key": key, "tls_client_ca": authority}
-        self.server = ServerProcess(home, tokens=self.tokens, audit_log=self.audited, client_streams=3, **files).start()
+        self.server = ServerProcess(home, tokens=self.tokens, audit_log=self.audited, client_streams=3, **files)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("GRPC_VERBOSITY", "ERROR")  # has gRPC say why a handshake failed
+            self.server.start()
 
     def memory(self, name="digits-1", client=Memory, **changed):
         """What alice has, but for what is changed."""
@@ -267,6 +272,17 @@ async def test_the_asynchronous_client_shows_the_same(secured):
     async with secured.memory(token="gmt_wrong", client=aio.Memory) as memory:
         with pytest.raises(NotAuthenticated):
             await memory.learn_task(images(), "t0", progress=False)
+
+
+def test_a_probe_that_shows_a_certificate_needs_no_token(secured, tmp_path):
+    certificate, key = secured.client.write(tmp_path, "client")
+    shown = ["--certificate", str(certificate), "--key", str(key)]
+    target = secured.server.target.replace("127.0.0.1", "localhost")
+    ask = ["health", "--learning", "--target", target, "--ca", str(secured.files / "authority.pem")]
+    assert CliRunner().invoke(application(), [*ask, *shown]).exit_code == 0
+    assert CliRunner().invoke(application(), ask).exit_code == 1
+    refused = CliRunner().invoke(application(), [*ask, *shown[:2]])
+    assert refused.exit_code == 2 and "certificate and key belong together" in refused.output
 
 
 def test_health_is_open_and_reflection_needs_a_token(secured):

@@ -1,4 +1,4 @@
-"""A storm of kills: memories of one server learn and forget, and at random instants it or a worker is killed."""
+"""A storm of kills: memories of one server learn, forget and move; at random instants it or a worker is killed."""
 
 import hashlib
 import random
@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 import psutil
 from memory_api.v1 import memory_pb2 as pb
+from memory_client import Memory, MemoryServiceError
 
 Key = tuple[str, str]
 """(memory, task)."""
@@ -21,6 +22,9 @@ Key = tuple[str, str]
 SEEDED = {"n": 32, "batch_size": 16, "seed": 2026}
 MOST_KEPT = 8
 """Tasks of all memories together, so that a storm takes as long at its end as at its begin."""
+
+MOVED = "moved"
+"""The memory that another one is imported as."""
 
 PATIENCE = 20.0
 """Seconds in which a worker ends that has just been started, on a machine that has much else to do."""
@@ -34,6 +38,7 @@ class Deed:
         do: returns whether it was reported as done.
         window: opens when this is true.
         delay: seconds after that at which it is killed at the latest.
+        fresh: whether it is done to a task that is not there yet.
         keeps: whether the task is learned afterwards, rather than gone.
         victims: who may be killed.
     """
@@ -41,6 +46,7 @@ class Deed:
     do: Callable[["Storm", Key], bool]
     window: Callable[["Storm"], bool]
     delay: float
+    fresh: bool = True
     keeps: bool = True
     victims: tuple[str, ...] = ("server",)
 
@@ -55,11 +61,21 @@ def forget(storm: "Storm", key: Key) -> bool:
     return True
 
 
+def move(storm: "Storm", key: Key) -> bool:
+    path = storm.server.data_dir.parent / "exported"
+    with Memory(storm.server.target, key[0], reconnect=0) as memory:
+        memory.export(path)
+    Memory.import_file(storm.server.target, path, MOVED, reconnect=0).close()
+    return True
+
+
 DEEDS = {
     "ingest": Deed(learn, lambda storm: True, 0.05),
     "training": Deed(learn, lambda storm: bool(storm.workers()), 2.0, victims=("server", "worker")),
     "commit": Deed(learn, lambda storm: storm.writes(), 0.03),
-    "forget": Deed(forget, lambda storm: True, 0.03, keeps=False),
+    "export": Deed(move, lambda storm: True, 0.05, fresh=False),
+    "import": Deed(move, lambda storm: storm.imports(), 0.1, fresh=False),
+    "forget": Deed(forget, lambda storm: True, 0.03, fresh=False, keeps=False),
 }
 """One line for each verb that changes something."""
 
@@ -99,13 +115,13 @@ class Storm:
     def round(self, name: str) -> None:
         """Does one thing, kills somebody meanwhile, and looks at what is left."""
         deed = DEEDS[name]
-        if not deed.keeps and not self.kept:
+        if not deed.fresh and not self.kept:
             key = self._fresh()
             assert learn(self, key)
             self.kept[key] = self.digest(key)
-        if deed.keeps and len(self.kept) >= MOST_KEPT:
+        if deed.fresh and len(self.kept) >= MOST_KEPT:
             name, deed = "forget", DEEDS["forget"]
-        key = self._fresh() if deed.keeps else self.source.choice(sorted(self.kept))
+        key = self._fresh() if deed.fresh else self.source.choice(sorted(self.kept))
         victim = self.source.choice(deed.victims)
         reported = self._interrupted(deed, key, victim)
         self.deaths.append(f"{victim} at {name}")
@@ -131,13 +147,17 @@ class Storm:
         """Whether there are files of blobs that were not there when the deed began."""
         return not self._blobs() <= self._files
 
+    def imports(self) -> bool:
+        """Whether a memory is arriving."""
+        return any(self.server.data_dir.glob("arrivals/**/*"))
+
     def _interrupted(self, deed: Deed, key: Key, victim: str) -> bool:
         """Does something, kills the victim in its window, and says whether it was reported as done all the same."""
         reported: list[bool] = []
         self._files = self._blobs()
 
         def act() -> None:
-            with suppress(grpc.RpcError):
+            with suppress(grpc.RpcError, MemoryServiceError):
                 reported.append(deed.do(self, key))
 
         acting = threading.Thread(target=act)
@@ -175,12 +195,13 @@ class Storm:
 
     def _check(self, deed: Deed, key: Key, reported: bool) -> None:
         """All that was committed is there, to the bit; of the task in question either all or nothing; and no debris."""
+        self._look_at_what_moved(key[0])
         states = self._states()
         learned = {each for each, task in states.items() if task.state == pb.LEARNED}
         before = self.kept.pop(key, None)
         assert set(self.kept) <= learned, f"lost: {set(self.kept) - learned}"
         assert learned - set(self.kept) <= {key}, f"came back: {learned - set(self.kept)}"
-        assert not reported or (key in learned) == deed.keeps
+        assert not (reported or (not deed.fresh and deed.keeps)) or (key in learned) == deed.keeps
         for each, digest in self.kept.items():
             assert self.digest(each) == digest, f"{each} changed"
         if key in learned:
@@ -191,6 +212,13 @@ class Storm:
         failed = [task for each, task in states.items() if each not in learned]
         assert all(task.state == pb.FAILED and "again" in task.error for task in failed), failed
         self._assert_no_debris()
+
+    def _look_at_what_moved(self, origin: str) -> None:
+        """A memory that was imported is the one that was exported, or is not there."""
+        moved = {key: self.digest(key) for key in self._states() if key[0] == MOVED}
+        assert moved == {} or moved == {(MOVED, key[1]): kept for key, kept in self.kept.items() if key[0] == origin}
+        if moved:
+            self.wire.stub.DeleteMemory(pb.DeleteMemoryRequest(name=MOVED), timeout=60)
 
     def _assert_no_debris(self) -> None:
         deadline = time.monotonic() + 60

@@ -12,13 +12,13 @@ def test_a_program_begins_again_once_with_an_allocator_that_overwrites(monkeypat
     monkeypatch.setattr(allocator.os, "execve", lambda *begin: begun.append(begin))
     for name in OVERWRITING:
         monkeypatch.delenv(name, raising=False)
-    overwrite_what_is_freed({})
+    overwrite_what_is_freed()
     ((program, arguments, environment),) = begun
     assert (program, arguments[1:]) == (sys.executable, sys.orig_argv[1:])
     assert environment == os.environ | OVERWRITING
     for name, value in OVERWRITING.items():
         monkeypatch.setenv(name, value)
-    overwrite_what_is_freed({})
+    overwrite_what_is_freed()
     assert len(begun) == 1
 
 
