@@ -54,7 +54,7 @@ class Secured:
         files = {"config": self.config, "tls_cert": cert, "tls_key": key, "tls_client_ca": authority}
         self.server = ServerProcess(home, tokens=self.tokens, audit_log=self.audited, client_streams=3, **files)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("GRPC_VERBOSITY", "ERROR")  # has gRPC say why a handshake failed
+            patch.setenv("GRPC_VERBOSITY", "INFO")  # has gRPC say why a handshake failed
             self.server.start()
 
     def memory(self, name="digits-1", client=Memory, **changed):
