@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from dgm_core.blobs import unpack
+from dgm_core.checkpoints import NONE
 from dgm_core.evaluation.distances import kernel_distance
 from dgm_core.evaluation.features import FeatureNetwork, train_features
 from dgm_core.experts import FrozenExpert, to_storage
@@ -88,7 +89,7 @@ def taught(memory: TaughtMemory, real: TaskData, task: str, steps: int) -> tuple
     blobs: list[bytes] = []
 
     def train(clock: Clock) -> None:
-        blobs.append(memory.trained(real, task, Terms(), steps, clock, CPU)[0])
+        blobs.append(memory.trained(real, task, Terms(), steps, clock, CPU, NONE)[0])
 
     seconds = timed(train, f"{memory.kind} {task}", steps, memory.seed_of(task))
     return blobs[0], seconds

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sqlite3
 import time
 from collections import Counter
 from contextlib import closing
@@ -11,6 +10,9 @@ import grpc
 import numpy as np
 import pytest
 from memory_api.v1 import memory_pb2 as pb
+
+from memory_server.store import revisions
+from memory_server.store.database import Database
 
 SEEDED = {"n": 96, "batch_size": 32, "seed": 2026}
 
@@ -48,9 +50,9 @@ def files(server):
 
 def manifests(server, memory):
     """All revisions that the catalog has of a memory, oldest first."""
-    query = "SELECT manifest FROM revisions WHERE memory = ? ORDER BY revision"
-    with closing(sqlite3.connect(server.data_dir / "catalog.sqlite")) as db:
-        return [json.loads(text) for (text,) in db.execute(query, (memory,))]
+    with closing(Database(server.data_dir / "catalog.sqlite")) as database, database.read() as db:
+        kept = [revisions.revision(db, memory, number) for number in revisions.numbers(db, memory)]
+    return [json.loads(manifest.to_json()) for manifest in kept]
 
 
 def task_blobs(server, memory):

@@ -154,6 +154,7 @@ async def test_the_whole_life_of_a_memory_on_an_event_loop(server, name, make_im
         await memory.delete()
 
 
+@pytest.mark.slow
 async def test_a_stream_goes_on_exactly_after_its_server_was_killed_and_started_again(new_server, connect):
     server = new_server(port=free_port()).start()
     await asyncio.to_thread(connect(server).learn, "m", "t0")

@@ -22,6 +22,7 @@ def workers(server):
     return [child for child in children if "memory_server.learning.worker" in child.cmdline()]
 
 
+@pytest.mark.slow
 def test_a_server_killed_while_it_learns_keeps_what_it_had_committed(new_server, connect, eventually):
     server = new_server().start()
     wire = connect(server)
@@ -69,6 +70,7 @@ def test_sigterm_ends_streams_watches_and_workers_and_exits_0(new_server, connec
     assert not any(worker.is_running() for worker in learning)
 
 
+@pytest.mark.slow
 def test_a_reader_that_stalls_holds_up_a_shutdown_for_the_grace_at_most_and_ctrl_c_twice_not_at_all(
     new_server, connect
 ):

@@ -58,6 +58,7 @@ def test_a_client_stopped_while_it_shares_memory_stops_the_generator_and_costs_n
     eventually(lambda: server.metric(OPEN) == 0)
 
 
+@pytest.mark.slow
 def test_a_stream_whose_server_is_killed_while_they_share_memory_is_resumed_by_the_next(
     new_server, connect, tmp_path, taken
 ):
@@ -78,6 +79,7 @@ def test_a_stream_whose_server_is_killed_while_they_share_memory_is_resumed_by_t
     assert len(taken) > taken_before > 0
 
 
+@pytest.mark.slow
 def test_a_stream_whose_server_is_gone_for_good_says_so(new_server, connect, taken):
     server = new_server().start()
     connect(server).learn("m", "t0")

@@ -73,6 +73,7 @@ def test_tasks_learned_at_one_time_change_no_byte_of_earlier_ones_nor_of_each_ot
     assert [wire.sample("m", classes, **SEEDED).x for classes in ((0, 1), (2, 3), (4, 5))] == bytes_of
 
 
+@pytest.mark.slow
 def test_a_killed_worker_fails_its_own_task_and_the_one_beside_it_is_learned(server, wire, eventually):
     for task, classes in (("t0", (0, 1)), ("t1", (2, 3))):
         wire.submit("m", task, classes, **LONG)

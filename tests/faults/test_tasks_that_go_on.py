@@ -70,6 +70,7 @@ def test_a_task_whose_server_is_killed_is_sent_again_by_itself_and_goes_on(durab
     assert checkpoints(server) == []
 
 
+@pytest.mark.slow
 def test_a_server_that_is_stopped_puts_down_what_it_trains_and_tells_those_who_wait(
     durable, make_images, eventually, connect
 ):

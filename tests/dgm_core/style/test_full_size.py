@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from dgm_core.manifest import DataSpec
@@ -15,6 +16,7 @@ from tests.dgm_core.bases import random_base
 SPEC = DataSpec((3, 256, 256), "uint8")
 
 
+@pytest.mark.slow
 def test_a_task_of_256_x_256_images_takes_a_step_on_a_base_of_the_published_size():
     base = random_base("large", SPEC, "gpgan", width=64, noise=256)
     foundation = Foundation(base, SPEC)
