@@ -96,10 +96,16 @@ def _classes(lines: Sequence[Line]) -> str:
             f"{line['now']['density']:.3f}",
             "yes" if line["then"]["digest"] == line["now"]["digest"] else "**NO**",
         ]
-        for line in lines
-        if line["what"] == "class"
+        for line in at_the_end(lines)
     ]
     return table(header, rows)
+
+
+def at_the_end(lines: Sequence[Line]) -> list[Line]:
+    """Of the lines that tell of a class, those after the last task."""
+    own = [line for line in lines if line["what"] == "class"]
+    last = max((line["after"] for line in own), default=0)
+    return [line for line in own if line["after"] == last]
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
