@@ -29,23 +29,22 @@ import torch
 from harness import data, lines, tables
 from harness.classifier import SETTINGS, Setting
 from harness.folder import NotThisRun, OutOfTime, RunFolder
-from harness.judge import Judge, tensors
+from harness.judge import Judge
 from harness.learning import teach
 from harness.measures import ClassMeasures, moved
-from harness.schooling import kept
+from harness.space import network_of
 from harness.tables import JOINT, MEMORY, NEWEST_ONLY, WITH_NEWEST
 from memory_client import Memory
 from memory_client.errors import MemoryServiceError
 from rich.console import Console
 
-from dgm_core.evaluation.features import FeatureNetwork, train_features
+from dgm_core.evaluation.features import FeatureNetwork
 from dgm_core.memories import kind_of
 from memory_server.demo.datasets import Dataset, tasks_of
 from memory_server.demo.run import server
 from memory_server.settings import Settings
 
 NAME = "continual"
-FEATURE_SEED = 0
 FEATURE_STEPS = {"digits": 100, "mnist": 400, "cifar10": 3000}
 HALF = 5
 DECIDING = ("dataset", "kind", "tasks_of", "seed", "seconds", "steps", "options", "images")
@@ -182,20 +181,13 @@ class Run:
         return ClassMeasures(self.memory, self._features, self.examples.test, self.wish.measured)
 
     def _make_features(self) -> None:
-        """Trains the feature network of the run on real images of all classes, which only the benchmark has."""
+        """Trains the feature network, unless runs that share it have."""
         self._features()
 
     def _features(self) -> FeatureNetwork:
         steps = self.wish.feature_steps or FEATURE_STEPS[self.wish.dataset]
         name = f"features-{self.wish.dataset}-{self.wish.seed}-{self.wish.images}-{steps}.safetensors"
-
-        def trained() -> bytes:
-            x, y = tensors(self.examples.train)
-            classes = len(y.unique())
-            return train_features(x.to(self.device), y.to(self.device), classes, FEATURE_SEED, steps).pack()
-
-        packed = kept((self.wish.features or self.folder.path) / name, trained)
-        return FeatureNetwork.unpack(packed).to(self.device)
+        return network_of(self.examples.train, steps, (self.wish.features or self.folder.path) / name, self.device)
 
     # Shared by all
 

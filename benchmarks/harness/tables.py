@@ -42,7 +42,7 @@ def _accuracy_row(rows: dict[str, Line]) -> list[str]:
     scores = [_percent(rows[row]["accuracy"]) if row in rows else NONE for row in ROWS]
     return [
         line["dataset"],
-        _memory(line),
+        memory_of(line),
         str(line["seed"]),
         line["task"],
         str(line["classes"]),
@@ -115,10 +115,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _name(line: Line) -> str:
-    return f"{line['dataset']}, {_memory(line)}, {line['tasks_of']} new classes a task, seed {line['seed']}"
+    return f"{line['dataset']}, {memory_of(line)}, {line['tasks_of']} new classes a task, seed {line['seed']}"
 
 
-def _memory(line: Line) -> str:
+def memory_of(line: Line) -> str:
+    """The kind of a memory and its options."""
     return " ".join([line["kind"], *(f"{name}={value}" for name, value in sorted(line["options"].items()))])
 
 
