@@ -116,12 +116,13 @@ class Run:
     def _judged(self, changed: list[str]) -> int:
         """Says what has moved; whether that is wrong, the kind's promise decides."""
         promised = kind_of(self.wish.kind).exact
-        for what in changed:
-            self.console.print(f"{'[red]FAILED[/red]' if promised else 'moved'} {what}")
         if not changed:
             self.console.print("[green]held[/green] no figure of any class and no byte of its samples has moved")
-        elif not promised:
-            self.console.print(f"{self.wish.kind} retrains what it holds: that may move")
+        elif promised:
+            for what in changed:
+                self.console.print(f"[red]FAILED[/red] {what}")
+        else:
+            self.console.print(f"{self.wish.kind} retrains what it holds: {len(changed)} figures of classes have moved")
         return WRONG if changed and promised else 0
 
     # Learning

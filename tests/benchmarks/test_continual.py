@@ -116,7 +116,7 @@ def test_a_figure_that_moved_is_a_failure_that_names_the_class(uninterrupted, tm
     assert out.count("**NO**") == 1 and out.count("| yes |") == 1
     monkeypatch.setattr(DGMw, "exact", False)
     assert status() == 0
-    assert "moved class 0 after 2 classes" in capsys.readouterr().err.replace("\n", " ")
+    assert "dgmw retrains what it holds: 1 figures of classes have moved" in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_data_that_is_not_there_is_asked_for_before_anything_is_started(tmp_path):
