@@ -1,5 +1,7 @@
 """Batches from data that lives on the device: no loader, no copy, no host synchronisation."""
 
+from typing import Protocol
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -10,6 +12,37 @@ from dgm_core.memory import TaskData
 def to_range(x: Tensor) -> Float[Tensor, "batch *shape"]:
     """uint8 images to [-1, 1]; vectors stay as they are."""
     return x.float().div(127.5).sub(1) if x.dtype == torch.uint8 else x
+
+
+class Batches(Protocol):
+    """Where a training draws its examples from.
+
+    Attributes:
+        x: all examples in their stored dtype, on the device.
+    """
+
+    x: Tensor
+
+    def draw(self, n: int) -> tuple[Float[Tensor, "n *shape"], Int[Tensor, " n"]]:
+        """n examples in the network's range, and their classes."""
+        ...
+
+
+class EvenBatches:
+    """Draws examples with replacement, every example equally often: a class as often as the data has it.
+
+    Arguments:
+        x: uint8 (n, C, H, W) or float32 (n, F), on the device.
+        y: class indices.
+    """
+
+    def __init__(self, x: Tensor, y: Int[Tensor, " n"]) -> None:
+        self.x, self.y = x, y
+
+    def draw(self, n: int) -> tuple[Float[Tensor, "n *shape"], Int[Tensor, " n"]]:
+        """n examples in the network's range, and their classes."""
+        rows = torch.randint(len(self.y), (n,), device=self.y.device)
+        return to_range(self.x[rows]), self.y[rows]
 
 
 class BalancedBatches:
