@@ -14,15 +14,29 @@ class QualityTooLow(RuntimeError):
 
 
 class CannotForget(ValueError):
-    """Later tasks reuse what a task reserved, so that it cannot be erased before they are. `dependents` names them."""
+    """A task cannot be erased: later ones, which `dependents` names, reuse what it reserved; or, if it names none, the
+    task is in weights that all share.
+    """
 
-    def __init__(self, task: str, dependents: tuple[str, ...]) -> None:
+    def __init__(self, task: str, dependents: tuple[str, ...] = ()) -> None:
+        super().__init__(self._of_dependents(task, dependents) if dependents else self._of_consolidated(task))
+        self.dependents = dependents
+
+    @staticmethod
+    def _of_dependents(task: str, dependents: tuple[str, ...]) -> str:
         later = f"task{'s' if len(dependents) > 1 else ''} {', '.join(dependents)}"
-        super().__init__(
+        return (
             f"task {task} cannot be forgotten: the later {later} reuse{'' if len(dependents) > 1 else 's'} what it "
             f"reserved; forget {later} first, newest first, and learn with erasable=True what may have to go alone"
         )
-        self.dependents = dependents
+
+    @staticmethod
+    def _of_consolidated(task: str) -> str:
+        return (
+            f"task {task} cannot be forgotten: it is consolidated into one generator that has replayed it ever since; "
+            "delete the memory and teach the other tasks to a new one, of kind gan_memory, dgmw or dgma if tasks may "
+            "have to go"
+        )
 
 
 class CannotBlend(ValueError):
@@ -31,6 +45,10 @@ class CannotBlend(ValueError):
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
         self.field = field
+
+
+class CannotSleep(ValueError):
+    """This memory has nothing that sleep could consolidate: by its kind, or because all of it is consolidated."""
 
 
 class TrainingDiverged(RuntimeError):

@@ -1,7 +1,7 @@
 """A revision of a memory as data: what it learned, and the immutable blobs and experts that stand for it."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Self
 
@@ -81,6 +81,8 @@ class TaskEntry:
         steps: training steps of the generator.
         seconds: that learning took.
         erasable: no later task may stand on it.
+        consolidated: its blob is a generator that other tasks share and that is retrained with them: it cannot be taken
+            out again.
         reuses: names of the earlier tasks that it stands on (whose reserved weights or units it reads, whose vectors it
             weighs, whose style it started from): they cannot be forgotten before it.
         analysis: what was measured of it; `Analysis` in JSON's types.
@@ -93,6 +95,7 @@ class TaskEntry:
     steps: int
     seconds: float
     erasable: bool = False
+    consolidated: bool = False
     reuses: tuple[str, ...] = ()
     analysis: Mapping[str, Any] = field(default_factory=dict)
 
@@ -127,20 +130,29 @@ class Learned:
         shared: digests of the blobs that the memory shares, by role.
         blobs: the bytes of both.
         revision: of the memory on which it was learned.
+        revised: entries of earlier tasks as they are from now on, of a kind that retrains what it holds.
     """
 
     entry: TaskEntry
     shared: Mapping[str, str]
     blobs: Blobs
     revision: int
+    revised: tuple[TaskEntry, ...] = ()
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What a whole memory shares, by role such as "solver": digests, and the bytes that they name."""
+    """What a whole memory shares, made anew.
+
+    Arguments:
+        digests: by role, such as "solver".
+        blobs: the bytes of all that is new.
+        revised: entries of tasks as they are from now on, once sleep has consolidated them.
+    """
 
     digests: Mapping[str, str]
     blobs: Blobs
+    revised: tuple[TaskEntry, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -184,6 +196,13 @@ class Manifest:
         """Digest of the frozen base that all tasks modulate; "" for a kind that has none."""
         return self.options.get("base", "")
 
+    def entry(self, task: str) -> TaskEntry:
+        """The entry of a task. Raises KeyError."""
+        for entry in self.tasks:
+            if entry.task == task:
+                return entry
+        raise KeyError(task)
+
     def experts(self) -> Iterator[tuple[TaskEntry, ExpertEntry]]:
         """All experts with the tasks that own them."""
         for task in self.tasks:
@@ -199,7 +218,8 @@ class Manifest:
         if any(task.task == learned.entry.task for task in self.tasks):
             raise ValueError(f"task {learned.entry.task} is in this manifest already")
         shared = {**self.shared, **learned.shared} if learned.revision == self.revision else {}
-        return replace(self, revision=self.revision + 1, tasks=(*self.tasks, learned.entry), shared=shared)
+        tasks = (*self._revised(learned.revised), learned.entry)
+        return replace(self, revision=self.revision + 1, tasks=tasks, shared=shared)
 
     def dependents(self, task: str) -> tuple[str, ...]:
         """The later tasks that reuse what a task reserved, in the order of commits."""
@@ -210,10 +230,10 @@ class Manifest:
 
         Raises:
             KeyError: it is not in this manifest.
-            CannotForget: later tasks reuse what it reserved.
+            CannotForget: later tasks reuse what it reserved, or it is consolidated.
         """
-        if all(known.task != task for known in self.tasks):
-            raise KeyError(task)
+        if self.entry(task).consolidated:
+            raise CannotForget(task)
         if dependents := self.dependents(task):
             raise CannotForget(task, dependents)
         kept = tuple(known for known in self.tasks if known.task != task)
@@ -221,12 +241,21 @@ class Manifest:
 
     def restored(self, shared: Shared) -> "Manifest":
         """The next revision: this one with what the memory shares made anew."""
-        return replace(self, revision=self.revision + 1, shared=dict(shared.digests))
+        tasks = self._revised(shared.revised)
+        return replace(self, revision=self.revision + 1, tasks=tasks, shared=dict(shared.digests))
 
     @property
     def complete(self) -> bool:
         """Whether all that the memory shares is there: it is made anew after something was forgotten."""
         return bool(self.shared) or not self.tasks
+
+    def _revised(self, entries: Sequence[TaskEntry]) -> tuple[TaskEntry, ...]:
+        """Its tasks, with these entries in place of those of the same names."""
+        by_name = {entry.task: entry for entry in entries}
+        tasks = tuple(by_name.pop(task.task, task) for task in self.tasks)
+        if by_name:
+            raise ValueError(f"no task of this manifest is named {', '.join(by_name)}")
+        return tasks
 
     def to_json(self) -> str:
         """Canonical text: the same manifest gives the same characters."""

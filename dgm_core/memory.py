@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dgm_core.checkpoints import NONE, Checkpoints
-from dgm_core.errors import CannotBlend
+from dgm_core.errors import CannotBlend, CannotSleep
 from dgm_core.manifest import Blobs, DataSpec, Label, Learned, Manifest, Shared
 
 
@@ -49,12 +49,14 @@ class Terms:
         seconds: wall-clock seconds for the whole task.
         min_quality: reverse accuracy in [0, 1] below which the task fails instead of committing.
         erasable: no later task may stand on this one, so that it can always be forgotten.
+        revises: name of the learned task that this one repeats; empty: it is a task of its own.
     """
 
     steps: int | None = None
     seconds: float | None = None
     min_quality: float | None = None
     erasable: bool = False
+    revises: str = ""
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,8 @@ class GenerativeMemory(ABC):
     """
 
     kind: ClassVar[str]
+    exact: ClassVar[bool] = True
+    """Whether what is sampled of a learned task never changes by a bit: not so where a generator is retrained."""
 
     @classmethod
     @abstractmethod
@@ -185,6 +189,11 @@ class GenerativeMemory(ABC):
     @classmethod
     def side_by_side(cls, options: Mapping[str, str]) -> bool:  # noqa: ARG003 - most kinds cannot, whatever the options
         """Whether tasks of a memory of these options may be learned at one time and committed in any order."""
+        return False
+
+    @classmethod
+    def drowsy(cls, manifest: Manifest) -> bool:  # noqa: ARG003 - most kinds never sleep
+        """Whether a memory should sleep before it learns another task."""
         return False
 
     @abstractmethod
@@ -241,6 +250,23 @@ class GenerativeMemory(ABC):
             "memory", f"a memory of kind {self.kind} has no styles to blend; make one with kind='gan_memory'"
         )
 
+    def sleep(self, *, report: Report, device: torch.device) -> Shared:  # noqa: ARG002 - for the kinds that do
+        """Consolidates what is held apart, and trains the solver anew  [DGDMN sec. 3.2].
+
+        Raises:
+            CannotSleep: this kind holds nothing apart, or nothing is left to consolidate.
+            TrainingDiverged: the memory stays as it is.
+            Cancelled: as raised by `report`.
+        """
+        raise CannotSleep(
+            f"a memory of kind {self.kind} has nothing to consolidate: every task is learned for good at once; only "
+            "one of kind 'dual' sleeps"
+        )
+
     @abstractmethod
-    def solver(self) -> Solver:
-        """The task solver of this revision. Raises KeyError while there is none (see `Manifest.complete`)."""
+    def solver(self, task: str | None = None) -> Solver:
+        """The task solver of this revision: one head over all classes, or over those of one task if that is named.
+
+        Raises:
+            KeyError: while there is none (see `Manifest.complete`), or this revision has no such task.
+        """

@@ -38,3 +38,24 @@ class ClassifierSolver(Solver):
         network = Classifier(spec, len(about["classes"]))
         network.load_state_dict(tensors)
         return cls(spec, network, tuple(about["classes"]))
+
+
+class Restricted(Solver):
+    """A solver that is told the task: it chooses among that task's classes alone.
+
+    Arguments:
+        solver: knows these classes, and others.
+        classes: of the task.
+    """
+
+    def __init__(self, solver: Solver, classes: tuple[Label, ...]) -> None:
+        self.classes = classes
+        self._solver = solver
+        self._columns = [solver.classes.index(label) for label in classes]
+
+    def probabilities(self, x: Tensor) -> Float[Tensor, "batch classes"]:
+        """See `Solver.probabilities`: given that it is one of these classes."""
+        chosen = self._solver.probabilities(x)[:, self._columns]
+        # Where the solver is sure of a class of another task, all of them may have been rounded to 0.
+        possible = chosen.clamp_min(torch.finfo(chosen.dtype).tiny)
+        return possible / possible.sum(dim=1, keepdim=True)

@@ -149,10 +149,13 @@ class AuditFailed(Busy):
 
 
 class Superseded(Busy):
-    """What a stream was reading was forgotten under its feet: opened again, it follows or hears why it cannot."""
+    """What a stream was reading is gone from under its feet: opened again, it follows or hears why it cannot."""
 
     def __init__(self, memory: str) -> None:
-        super().__init__(f"a task of memory {memory!r} was forgotten just now; open the stream again", 0.1)
+        super().__init__(
+            f"a task of memory {memory!r} was forgotten or its generator retrained just now; open the stream again",
+            0.1,
+        )
 
 
 class ShuttingDown(Busy):

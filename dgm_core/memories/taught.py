@@ -16,10 +16,10 @@ from dgm_core.errors import CannotLearn
 from dgm_core.experts import FrozenExpert
 from dgm_core.lesson import FEWEST_STEPS, Lesson
 from dgm_core.manifest import Blobs, ExpertEntry, Label, Learned, Manifest, Shared, TaskEntry
-from dgm_core.memory import Expert, GenerativeMemory, Report, TaskData, Terms
+from dgm_core.memory import Expert, GenerativeMemory, Report, Solver, TaskData, Terms
 from dgm_core.options import Options
 from dgm_core.replay import Load
-from dgm_core.solvers import ClassifierSolver
+from dgm_core.solvers import ClassifierSolver, Restricted
 from dgm_core.training.batches import split
 from dgm_core.training.clock import Clock, limit_of
 from dgm_core.training.recipes import Recipe
@@ -86,9 +86,10 @@ class TaughtMemory(GenerativeMemory):
                     return _verified(self.materialised(index, entry.classes), task.task, digest)
         raise KeyError(f"no expert of this revision has the digest {digest}")
 
-    def solver(self) -> ClassifierSolver:
+    def solver(self, task: str | None = None) -> Solver:
         """The task solver of this revision."""
-        return ClassifierSolver.unpack(self.manifest.spec, self.blobs[self.manifest.shared["solver"]])
+        solver = ClassifierSolver.unpack(self.manifest.spec, self.blobs[self.manifest.shared["solver"]])
+        return solver if task is None else Restricted(solver, self.manifest.entry(task).classes)
 
     def learn(
         self,
@@ -101,7 +102,7 @@ class TaughtMemory(GenerativeMemory):
         checkpoints: Checkpoints = NONE,
     ) -> Learned:
         """Trains on one task and returns what must be kept of it."""
-        self._check(data)
+        self._check(data, terms)
         clock = Clock(report, limit_of(terms.seconds, self.recipe.seconds))
         data = TaskData(data.x.to(device), data.y.to(device), data.classes)
         seed = self.seed_of(task)
@@ -168,8 +169,14 @@ class TaughtMemory(GenerativeMemory):
         memory.append(blob, task)
         return memory
 
-    def _check(self, data: TaskData) -> None:
+    def _check(self, data: TaskData, terms: Terms) -> None:
         spec = self.manifest.spec
+        if terms.revises:
+            raise CannotLearn(
+                "terms.revises",
+                f"a memory of kind {self.kind} does not repeat tasks, so revises={terms.revises!r} has no meaning; "
+                "leave it empty: classes that are taught again have one more expert each",
+            )
         if tuple(data.x.shape[1:]) != spec.shape:
             raise CannotLearn("spec.shape", f"this memory holds x of shape {spec.shape}, not {tuple(data.x.shape[1:])}")
         counts = torch.bincount(data.y, minlength=len(data.classes)).tolist()

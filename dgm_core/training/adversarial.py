@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from dgm_core.checkpoints import NONE, Checkpoints, State
 from dgm_core.networks.discriminators import Discriminator
 from dgm_core.networks.norms import Draw, reestimate_norms
-from dgm_core.training.batches import BalancedBatches
+from dgm_core.training.batches import Batches
 from dgm_core.training.clock import Clock
 from dgm_core.training.devices import autocast
 from dgm_core.training.recipes import Recipe
@@ -39,7 +39,7 @@ class AdversarialStep:
         learning = [p for p in d.parameters() if p.requires_grad]
         self.optimise_d = torch.optim.Adam(learning, lr=recipe.lr_d, betas=recipe.betas, fused=True)
 
-    def __call__(self, batches: BalancedBatches) -> None:
+    def __call__(self, batches: Batches) -> None:
         """Takes one step and leaves its losses, detached and still on the device, in `losses`."""
         for _ in range(self.recipe.critic_steps):
             self.losses["critic_loss"] = self._critic(batches)
@@ -61,7 +61,7 @@ class AdversarialStep:
         resume_optimiser(self.optimise_d, part("optimise_d", state.tensors))
         self.objective.resume(taken * self.recipe.critic_steps)
 
-    def _critic(self, batches: BalancedBatches) -> Tensor:
+    def _critic(self, batches: Batches) -> Tensor:
         real, c_real = batches.draw(self.recipe.batch)
         with self._autocast(real):
             with torch.no_grad():
@@ -72,8 +72,8 @@ class AdversarialStep:
         self.optimise_d.step()
         return loss.detach()
 
-    def _generator(self, batches: BalancedBatches) -> Tensor:
-        c = torch.randint(len(batches.counts), (self.recipe.batch,), device=batches.counts.device)
+    def _generator(self, batches: Batches) -> Tensor:
+        c = torch.randint(batches.classes, (self.recipe.batch,), device=batches.x.device)
         with frozen(self.d):
             with self._autocast(c):
                 fake, cost = self.g.with_cost(self._noise(c), c)
@@ -107,7 +107,7 @@ def frozen(network: nn.Module) -> Iterator[None]:
 def train_generator(
     g: Trainee,
     d: Discriminator,
-    batches: BalancedBatches,
+    batches: Batches,
     recipe: Recipe,
     noise_dim: int,
     wanted: int,
@@ -131,9 +131,9 @@ def train_generator(
     return run.trained
 
 
-def _draws(batches: BalancedBatches, rows: int, noise_dim: int) -> Iterator[Draw]:
+def _draws(batches: Batches, rows: int, noise_dim: int) -> Iterator[Draw]:
     """Noise and balanced classes to measure norms with."""
-    device = batches.counts.device
-    c = torch.arange(rows, device=device) % len(batches.counts)
+    device = batches.x.device
+    c = torch.arange(rows, device=device) % batches.classes
     for _ in range(NORM_BATCHES):
         yield torch.randn(rows, noise_dim, device=device), c

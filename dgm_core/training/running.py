@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -21,9 +21,6 @@ from dgm_core.training.states import copy_into, of_randomness, part, resume_rand
 from dgm_core.training.trainees import PROBE_STEPS, Trainee
 
 MOST_POINTS = 60
-
-Source = TypeVar("Source", bound=Batches)
-Asked = TypeVar("Asked", bound=Batches, contravariant=True)
 
 
 @dataclass
@@ -40,7 +37,8 @@ class Trained:
     trajectory: list[dict[str, Any]] = field(default_factory=list)
 
 
-class Step(Protocol[Asked]):
+@runtime_checkable
+class Step(Protocol):
     """One step of a training.
 
     Attributes:
@@ -51,7 +49,7 @@ class Step(Protocol[Asked]):
     g: Trainee
     losses: dict[str, Tensor]
 
-    def __call__(self, batches: Asked) -> None:
+    def __call__(self, batches: Batches) -> None:
         """Takes one step."""
         ...
 
@@ -68,7 +66,7 @@ class Step(Protocol[Asked]):
         ...
 
 
-class Run(Generic[Source]):
+class Run:
     """The steps of one training.
 
     Arguments:
@@ -81,7 +79,7 @@ class Run(Generic[Source]):
     """
 
     def __init__(
-        self, step: Step[Source], batches: Source, wanted: int, ema: float, clock: Clock, checkpoints: Checkpoints
+        self, step: Step, batches: Batches, wanted: int, ema: float, clock: Clock, checkpoints: Checkpoints
     ) -> None:
         self.step, self.batches, self.wanted, self.clock = step, batches, wanted, clock
         self.ema, self.checkpoints = ema, checkpoints

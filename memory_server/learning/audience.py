@@ -5,7 +5,7 @@ from typing import Protocol
 import structlog
 
 from dgm_core.manifest import Manifest
-from memory_server.store.records import Forgotten
+from memory_server.store.records import Forgotten, Restored
 
 
 class Audience(Protocol):
@@ -18,15 +18,18 @@ class Audience(Protocol):
         """
 
     async def forgotten(self, memory: str, forgotten: Forgotten) -> None:
-        """A task was forgotten; nothing of it may be kept any longer."""
+        """A task was forgotten, or a generator retrained; nothing of what was may be kept any longer."""
 
     def deleted(self, memory: str) -> None:
         """A memory is gone."""
 
 
-def tell(audience: Audience, memory: str, manifest: Manifest) -> None:
+async def tell(audience: Audience, memory: str, new: Restored) -> None:
     """Tells of a new revision. It is committed, whatever becomes of those who wanted to know."""
     try:
-        audience.committed(memory, manifest)
+        if new.forgotten is None:
+            audience.committed(memory, new.manifest)
+        else:
+            await audience.forgotten(memory, new.forgotten)
     except Exception as error:
         structlog.get_logger().error("a commit was not announced", memory=memory, error=repr(error))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dgm_core.errors import Cancelled, CannotLearn, QualityTooLow, TrainingDiverged
-from dgm_core.manifest import Label, Learned, Manifest, Shared
+from dgm_core.manifest import Label, Learned, Manifest, Shared, TaskEntry
 from dgm_core.memory import Progress, Terms
 from memory_server.learning.errors import Interrupted, LearningFailed, OutOfMemory
 from memory_server.learning.frames import Frame
@@ -126,7 +126,7 @@ def alive_frame() -> Frame:
 
 def learned_frame(manifest: Manifest, learned: Learned) -> Frame:
     """Worker to server, last: the new part of the manifest as text, the blobs as payloads."""
-    added = replace(manifest, tasks=(learned.entry,), shared=learned.shared, revision=learned.revision)
+    added = replace(manifest, tasks=(learned.entry, *learned.revised), shared=learned.shared, revision=learned.revision)
     return Frame("learned", {"added": added.to_json(), "digests": list(learned.blobs)}, tuple(learned.blobs.values()))
 
 
@@ -134,18 +134,21 @@ def read_learned(frame: Frame) -> Learned:
     """The inverse of `learned_frame`."""
     added = Manifest.from_json(frame.body["added"])
     blobs = dict(zip(frame.body["digests"], frame.payloads, strict=True))
-    return Learned(added.tasks[0], added.shared, blobs, added.revision)
+    entry, *revised = added.tasks
+    return Learned(entry, added.shared, blobs, added.revision, tuple(revised))
 
 
 def restored_frame(shared: Shared) -> Frame:
     """Worker to server, last: what was made anew, the blobs as payloads."""
-    body = {"shared": dict(shared.digests), "digests": list(shared.blobs)}
+    revised = [entry.to_json() for entry in shared.revised]
+    body = {"shared": dict(shared.digests), "digests": list(shared.blobs), "revised": revised}
     return Frame("restored", body, tuple(shared.blobs.values()))
 
 
 def read_restored(frame: Frame) -> Shared:
     """The inverse of `restored_frame`."""
-    return Shared(frame.body["shared"], dict(zip(frame.body["digests"], frame.payloads, strict=True)))
+    blobs = dict(zip(frame.body["digests"], frame.payloads, strict=True))
+    return Shared(frame.body["shared"], blobs, tuple(map(TaskEntry.from_json, frame.body["revised"])))
 
 
 def error_frame(error: Exception) -> Frame:

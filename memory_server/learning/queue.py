@@ -371,7 +371,7 @@ class TaskQueue:
         committed = await asyncio.to_thread(self._store.commit, memory, task, learned)
         self._typical_seconds += 0.5 * (learned.entry.seconds - self._typical_seconds)
         self._solvers.settle(memory, committed.manifest)
-        tell(self._audience, memory, committed.manifest)
+        await tell(self._audience, memory, committed)
         return committed.task
 
     async def _move(self, entry: Lesson, state: TaskState) -> None:

@@ -136,4 +136,4 @@ class Solvers:
         shared = await work.doing
         restored = await asyncio.to_thread(self._store.restore, work.memory, manifest.revision, shared)
         if restored is not None:
-            tell(self._audience, work.memory, restored)
+            await tell(self._audience, work.memory, restored)

@@ -14,7 +14,16 @@ from memory_server.store.database import Database
 from memory_server.store.errors import NewerFormat
 from memory_server.store.keyring import Keyring, encrypt, reseal, unlock
 from memory_server.store.migration import migrate
-from memory_server.store.records import Census, Committed, Forgotten, MemoryRecord, Portable, TaskRecord, TaskState
+from memory_server.store.records import (
+    Census,
+    Committed,
+    Forgotten,
+    MemoryRecord,
+    Portable,
+    Restored,
+    TaskRecord,
+    TaskState,
+)
 from memory_server.store.schema import VERSION, blobs, memories, metadata, schema_version, tasks
 from memory_server.store.sealing import SealingKey
 from memory_server.store.verification import check_catalog, needed_by, reading, version_of
@@ -211,12 +220,16 @@ class Catalog:
             UnknownMemory, UnknownTask: it was deleted meanwhile.
         """
         with self._database.write() as db:
-            manifest = revisions.existing(db, memory).commit(learned)
+            before = revisions.existing(db, memory)
+            manifest = before.commit(learned)
             lessons.existing(db, memory, task)
+            released = self._revise(db, memory, manifest, learned)
             revisions.add_task(db, memory, manifest, self._rows(_sizes(learned.blobs)), self._now())
-            released = revisions.drop_superseded(db, memory, manifest.revision - 1)  # a reader may be loading that one
+            released |= revisions.drop_superseded(db, memory, manifest.revision - 1)  # a reader may be loading that one
             record = lessons.learn(db, memory, task, learned.entry, manifest.revision, self._now())
-            return Committed(manifest, record, frozenset(revisions.drop_unneeded(db, released)))
+            unused = frozenset(revisions.drop_unneeded(db, released))
+            gone = _gone(db, memory, before, manifest, unused) if learned.revised else None
+            return Committed(manifest, unused, gone, task=record)
 
     def forget(self, memory: str, task: str) -> Forgotten:
         """Makes a revision without a task the newest, and removes its record and every revision that holds it.
@@ -238,23 +251,25 @@ class Catalog:
                 after, released = revisions.erase_task(db, memory, before, task, self._now())
                 lessons.moved(db, memory, since=record.revision, revision=after.revision)
             lessons.remove(db, memory, task)
-            unused = frozenset(revisions.drop_unneeded(db, released))
-            left = revisions.numbers(db, memory)
-            forgotten = Forgotten(after, left, unused, _experts(before) - _all_experts(db))
+            forgotten = _gone(db, memory, before, after, frozenset(revisions.drop_unneeded(db, released)))
         self._scrub()
         return forgotten
 
-    def restore(self, memory: str, shared: Shared) -> Manifest:
+    def restore(self, memory: str, shared: Shared) -> Restored:
         """Makes a revision visible that has what the memory shares made anew; its blobs must be stored already.
 
         Raises:
             UnknownMemory: it was deleted meanwhile.
         """
         with self._database.write() as db:
-            manifest = revisions.existing(db, memory).restored(shared)
+            before = revisions.existing(db, memory)
+            manifest = before.restored(shared)
+            released = self._revise(db, memory, manifest, shared)
             revisions.enter_blobs(db, self._rows(_sizes(shared.blobs)))
             revisions.add_revision(db, memory, manifest, self._now())
-            return manifest
+            unused = frozenset(revisions.drop_unneeded(db, released))
+            gone = _gone(db, memory, before, manifest, unused) if shared.revised else None
+            return Restored(manifest, unused, gone)
 
     def fail_interrupted(self) -> int:
         """Fails the tasks that a stopped server left in flight; returns how many there were."""
@@ -286,6 +301,14 @@ class Catalog:
         elif manifest is not None and _nature(newest) != _nature(manifest):
             raise _taken(name)
 
+    def _revise(self, db: Connection, memory: str, manifest: Manifest, new: Learned | Shared) -> set[str]:
+        """Puts the entries of earlier tasks in place that a revision has revised, if any; see `revisions.revise`."""
+        if not new.revised:
+            return set()
+        released = revisions.revise(db, memory, manifest, new.revised, self._rows(_sizes(new.blobs)))
+        lessons.moved(db, memory, since=0, revision=manifest.revision)
+        return released
+
     def _rows(self, sizes: dict[str, int]) -> revisions.Rows:
         seal = (lambda _: None) if self.keys is None else self.keys.sealed
         return {digest: {"bytes": size, "sealed_key": seal(digest)} for digest, size in sizes.items()}
@@ -306,6 +329,10 @@ def _nature(manifest: Manifest) -> tuple[object, ...]:
 
 def _taken(name: str) -> MemoryExists:
     return MemoryExists(f"another memory is named {name!r} already; choose another name, or delete that one first")
+
+
+def _gone(db: Connection, memory: str, before: Manifest, after: Manifest, unused: frozenset[str]) -> Forgotten:
+    return Forgotten(after, revisions.numbers(db, memory), unused, _experts(before) - _all_experts(db))
 
 
 def _experts(manifest: Manifest) -> frozenset[str]:

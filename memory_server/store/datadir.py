@@ -32,7 +32,7 @@ from memory_server.store.errors import (
     reason,
 )
 from memory_server.store.lock import take_lock
-from memory_server.store.records import Committed, Forgotten, MemoryRecord, Portable, TaskRecord
+from memory_server.store.records import Committed, Forgotten, MemoryRecord, Portable, Restored, TaskRecord
 from memory_server.store.sealing import SealingKey
 
 BASES = "bases"
@@ -149,8 +149,8 @@ class DataDir:
             self._remove(committed.unused)
             return committed
 
-    def restore(self, memory: str, revision: int, shared: Shared) -> Manifest | None:
-        """Stores what a memory shares, made anew from a revision: the next one, which this returns, is complete.
+    def restore(self, memory: str, revision: int, shared: Shared) -> Restored | None:
+        """Stores what a memory shares, made anew from a revision: the next one, which this tells of, is complete.
 
         None, and nothing is stored, if that revision is no longer the newest.
 
@@ -162,7 +162,9 @@ class DataDir:
             if self.catalog.manifest(memory).revision != revision:
                 return None
             with self._stored(shared.blobs, SolverNotStored):
-                return self.catalog.restore(memory, shared)
+                restored = self.catalog.restore(memory, shared)
+            self._remove(restored.unused)
+            return restored
 
     def forget(self, memory: str, task: str) -> Forgotten:
         """Erases a task (see `Catalog.forget`), then every blob that nothing else needs.

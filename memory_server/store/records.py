@@ -1,6 +1,6 @@
 """What the catalog answers with: frozen records."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from dgm_core.manifest import Label, Manifest
@@ -87,17 +87,10 @@ class Portable:
 
 
 @dataclass(frozen=True)
-class Committed:
-    """What a commit did: the new revision, the task as it is now, and the digests that nothing refers to any more."""
-
-    manifest: Manifest
-    task: TaskRecord
-    unused: frozenset[str]
-
-
-@dataclass(frozen=True)
 class Forgotten:
-    """What a memory is once a task has been forgotten, and what only that task needed.
+    """What a memory is once something of it has gone, and what only that needed.
+
+    What goes is a task that is forgotten, or what a generator was before it was retrained.
 
     Arguments:
         manifest: the newest revision; the one that was there if the task had not been learned.
@@ -110,6 +103,28 @@ class Forgotten:
     revisions: tuple[int, ...]
     unused: frozenset[str]
     experts: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A revision in which what a memory shares is made anew.
+
+    Arguments:
+        manifest: the new revision.
+        unused: digests of blobs that nothing refers to any more.
+        forgotten: what went with it, if entries of tasks were revised.
+    """
+
+    manifest: Manifest
+    unused: frozenset[str]
+    forgotten: Forgotten | None = None
+
+
+@dataclass(frozen=True)
+class Committed(Restored):
+    """A revision that holds one more task; `task` is its record as it is now."""
+
+    task: TaskRecord = field(kw_only=True)
 
 
 @dataclass(frozen=True)

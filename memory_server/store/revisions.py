@@ -109,6 +109,30 @@ def add_task(db: Connection, name: str, manifest: Manifest, rows: Rows, now: int
     add_revision(db, name, manifest, now)
 
 
+def revise(db: Connection, name: str, manifest: Manifest, entries_now: Sequence[TaskEntry], rows: Rows) -> set[str]:
+    """Puts entries in place of those of the same tasks, for the revision that comes next; all earlier revisions go.
+
+    Arguments:
+        manifest: the revision that comes next.
+
+    Returns:
+        The digests of the blobs that those revisions may have been the last to need.
+    """
+    enter_blobs(db, rows)
+    of_memory = entries.c.memory == name
+    older = revisions.c.memory == name, revisions.c.revision < manifest.revision
+    released = set(db.scalars(select(shared_blobs.c.digest).where(shared_blobs.c.memory == name)))
+    for entry in entries_now:
+        own = of_memory & (entries.c.task == entry.task)
+        released.update(db.scalars(select(entries.c.blob).where(own)))
+        text = entry.to_json()
+        db.execute(update(entries).where(own).values(entry=text, digest=_sha256(text), blob=entry.blob))
+    db.execute(delete(shared_blobs).where(shared_blobs.c.memory == name))
+    db.execute(delete(revisions).where(*older))
+    db.execute(update(entries).where(of_memory).values(first_revision=manifest.revision))
+    return released
+
+
 def add_revision(db: Connection, name: str, manifest: Manifest, now: int) -> None:
     """A revision whose tasks are all entered already, and what the memory shares as of it."""
     enter_revision(db, name, manifest, now)
