@@ -11,8 +11,8 @@ from dgm_core.checkpoints import Checkpoints
 from dgm_core.experts import FrozenExpert
 from dgm_core.manifest import Label
 from dgm_core.memory import TaskData
-from dgm_core.training.adversarial import Trained
 from dgm_core.training.clock import Clock
+from dgm_core.training.running import Trained
 
 
 class Model(ABC):
