@@ -29,7 +29,8 @@ class Picture(nn.Module):
 
     def forward(self, h: Float[Tensor, "n pixels"]) -> Float[Tensor, "n c height width"]:
         """The squashed image."""
-        return torch.tanh(h).unflatten(1, self.shape)
+        x: Tensor = torch.tanh(h).unflatten(1, self.shape)
+        return x
 
     def extra_repr(self) -> str:
         """Its shape: networks of other shapes are not alike."""
