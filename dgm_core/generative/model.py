@@ -20,9 +20,11 @@ class Model(ABC):
 
     Attributes:
         classes: what it generates.
+        conditional: whether samples are of the class that was asked for; otherwise who looks at them has to label them.
     """
 
     classes: tuple[Label, ...]
+    conditional: bool = True
 
     @abstractmethod
     def expert(self, classes: tuple[Label, ...]) -> FrozenExpert:
