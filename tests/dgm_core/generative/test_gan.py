@@ -24,11 +24,9 @@ def maker(spec=IMAGE, network="auto", **recipe):
 
 def examples(spec, *labels, n=20):
     y = torch.arange(n) % len(labels)
-    x = (
-        torch.randint(0, 256, (n, *spec.shape)).to(torch.uint8)
-        if spec.is_image
-        else torch.randn(n, *spec.shape) * 3 + 7
-    )
+    x = torch.randn(n, *spec.shape) * 3 + 7
+    if spec.is_image:
+        x = torch.randint(0, 256, x.shape, dtype=torch.uint8)
     return TaskData(x, y, labels)
 
 

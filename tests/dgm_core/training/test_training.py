@@ -56,13 +56,13 @@ def test_a_class_without_examples_is_never_drawn():
     assert set(c.tolist()) == {0, 2}
 
 
-@given(st.floats(0, 1))
+@pytest.mark.parametrize("share", [0.0, 1 / 30, 0.5, 1.0])
 def test_a_mixture_has_the_share_that_was_asked_for_however_small_its_batches(share):
     torch.manual_seed(0)
     first, second = (BalancedBatches(torch.zeros(10, 1), torch.full((10,), c), 2) for c in (0, 1))
     batches = MixedBatches(first, second, share)
     drawn = torch.cat([batches.draw(7)[1] for _ in range(300)])
-    assert len(drawn) == 2100 and abs(float((drawn == 0).float().mean()) - share) < 0.03
+    assert len(drawn) == 2100 and abs(float((drawn == 0).float().mean()) - share) < 0.01
 
 
 def test_images_are_scaled_to_minus_one_and_one_and_vectors_left_alone():
