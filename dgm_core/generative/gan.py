@@ -16,11 +16,12 @@ from dgm_core.generative.model import Model
 from dgm_core.manifest import Label
 from dgm_core.memory import TaskData
 from dgm_core.networks.architecture import Architecture, Generator
-from dgm_core.training.adversarial import Trained, train_generator
+from dgm_core.training.adversarial import train_generator
 from dgm_core.training.batches import BalancedBatches, standardisation
 from dgm_core.training.clock import Clock
 from dgm_core.training.devices import placed
 from dgm_core.training.recipes import Recipe
+from dgm_core.training.running import Trained
 
 
 class Gan(Model):

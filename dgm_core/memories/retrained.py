@@ -26,9 +26,9 @@ from dgm_core.memories.taught import TaughtMemory, mix
 from dgm_core.memory import Bases, TaskData, Terms
 from dgm_core.networks import AUTOMATIC, architecture_of
 from dgm_core.options import Options
-from dgm_core.training.adversarial import Trained
 from dgm_core.training.clock import Clock
 from dgm_core.training.recipes import RETRAINED, RETRAINED_PAPER
+from dgm_core.training.running import Trained
 
 
 @dataclass(frozen=True)
