@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from dgm_core.errors import CannotLearn
+from dgm_core.generative.gan import GanMaker
 from dgm_core.generative.model import Maker
 from dgm_core.generative.vae import VaeMaker
 from dgm_core.manifest import DataSpec
-from dgm_core.networks import AUTOMATIC
+from dgm_core.networks import AUTOMATIC, architecture_of
 from dgm_core.options import Options
-from dgm_core.training.recipes import Recipe
+from dgm_core.training.recipes import RETRAINED, RETRAINED_PAPER, Recipe
 from dgm_core.training.variational import VAE, VAE_PAPER
 
 
@@ -76,5 +77,12 @@ def _vae(spec: DataSpec, chosen: DualOptions, recipe: Recipe, width: int) -> Mak
     return VaeMaker(spec, how, chosen.network, width, chosen.noise)
 
 
-GENERATORS: Mapping[str, Callable[[DataSpec, DualOptions, Recipe, int], Maker]] = MappingProxyType({"vae": _vae})
+def _gan(spec: DataSpec, chosen: DualOptions, recipe: Recipe, width: int) -> Maker:
+    played = replace(RETRAINED_PAPER if chosen.recipe == "paper" else RETRAINED, batch=recipe.batch)
+    return GanMaker(architecture_of(chosen.network, spec, chosen.noise), width, played)
+
+
+GENERATORS: Mapping[str, Callable[[DataSpec, DualOptions, Recipe, int], Maker]] = MappingProxyType(
+    {"vae": _vae, "gan": _gan}
+)
 """Name -> what makes such generators, by a memory's recipe and of some width."""
