@@ -53,6 +53,9 @@ VARIANTS = {
     "dgmw": Variant("dgmw", SMALL),
     "dgma": Variant("dgma", SMALL),
     "dual": Variant("dual", {**SMALL, "noise": "8", "learner": "8"}, builds_on=False),
+    "dual of GANs": Variant(
+        "dual", {**SMALL, "noise": "8", "learner": "8", "generator": "gan"}, builds_on=False, by_default=False
+    ),
     "gan_memory": Variant("gan_memory", specs=(IMAGE,), builds_on=False, side_by_side=True),
     "gan_memory in low rank": Variant(
         "gan_memory", {"styles": "lowrank"}, (IMAGE,), builds_on=False, side_by_side=True
