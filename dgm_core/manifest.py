@@ -81,11 +81,11 @@ class TaskEntry:
         steps: training steps of the generator.
         seconds: that learning took.
         erasable: no later task may stand on it.
-        consolidated: its blob is a generator that other tasks share and that is retrained with them: it cannot be taken
-            out again.
         reuses: names of the earlier tasks that it stands on (whose reserved weights or units it reads, whose vectors it
             weighs, whose style it started from): they cannot be forgotten before it.
         analysis: what was measured of it; `Analysis` in JSON's types.
+        consolidated: its blob is a generator that other tasks share and that is retrained with them: it cannot be taken
+            out again.
     """
 
     task: str
@@ -95,9 +95,9 @@ class TaskEntry:
     steps: int
     seconds: float
     erasable: bool = False
-    consolidated: bool = False
     reuses: tuple[str, ...] = ()
     analysis: Mapping[str, Any] = field(default_factory=dict)
+    consolidated: bool = False
 
     @property
     def classes(self) -> tuple[Label, ...]:

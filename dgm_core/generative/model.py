@@ -11,8 +11,8 @@ from dgm_core.checkpoints import Checkpoints
 from dgm_core.experts import FrozenExpert
 from dgm_core.manifest import Label
 from dgm_core.memory import TaskData
-from dgm_core.training.adversarial import Trained
 from dgm_core.training.clock import Clock
+from dgm_core.training.running import Trained
 
 
 class Model(ABC):
@@ -20,9 +20,11 @@ class Model(ABC):
 
     Attributes:
         classes: what it generates.
+        conditional: whether samples are of the class that was asked for; otherwise who looks at them has to label them.
     """
 
     classes: tuple[Label, ...]
+    conditional: bool = True
 
     @abstractmethod
     def expert(self, classes: tuple[Label, ...]) -> FrozenExpert:

@@ -21,11 +21,12 @@ from dgm_core.style.blending import blended, chosen_class
 from dgm_core.style.foundation import COLUMNS, Foundation, Style
 from dgm_core.style.knowledge import Factored, Knowledge, energy_at, restored
 from dgm_core.style.modulation import Site, whole
-from dgm_core.training.adversarial import Trained, train_generator
+from dgm_core.training.adversarial import train_generator
 from dgm_core.training.batches import BalancedBatches
 from dgm_core.training.clock import Clock
 from dgm_core.training.devices import placed
 from dgm_core.training.recipes import STYLE, STYLE_PAPER
+from dgm_core.training.running import Trained
 from dgm_core.training.trainees import Styled
 
 FULL, LOWRANK, SHARED = "full", "lowrank", "shared"

@@ -25,10 +25,11 @@ from dgm_core.networks import AUTOMATIC, architecture_of
 from dgm_core.networks.architecture import Generator
 from dgm_core.options import Options
 from dgm_core.topology import Topology
-from dgm_core.training.adversarial import Trained, train_generator
+from dgm_core.training.adversarial import train_generator
 from dgm_core.training.batches import BalancedBatches, standardisation
 from dgm_core.training.clock import Clock
 from dgm_core.training.devices import placed
+from dgm_core.training.running import Trained
 from dgm_core.training.trainees import Masked
 
 

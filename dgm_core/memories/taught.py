@@ -20,10 +20,10 @@ from dgm_core.memory import Expert, GenerativeMemory, Report, Solver, TaskData, 
 from dgm_core.options import Options
 from dgm_core.replay import Load
 from dgm_core.solvers import ClassifierSolver, Restricted
-from dgm_core.training.adversarial import Trained
 from dgm_core.training.batches import split
 from dgm_core.training.clock import Clock, limit_of
 from dgm_core.training.recipes import Recipe
+from dgm_core.training.running import Trained
 
 HELD_OUT = 0.1
 FEWEST_EXAMPLES = 8

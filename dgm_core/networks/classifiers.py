@@ -1,5 +1,9 @@
 """Classifiers: the task solver of a memory and the judge of reverse accuracy."""
 
+from collections.abc import Sequence
+from itertools import pairwise
+from math import prod
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -15,11 +19,16 @@ class Classifier(nn.Module):
     Arguments:
         spec: of one example.
         classes: how many.
+        hidden: widths of the linear layers that it shall consist of, ReLU between them; none: what suits the data.
     """
 
-    def __init__(self, spec: DataSpec, classes: int) -> None:
+    def __init__(self, spec: DataSpec, classes: int, hidden: Sequence[int] = ()) -> None:
         super().__init__()
-        self.layers = _image_layers(spec, classes) if spec.is_image else _vector_layers(spec, classes)
+        self.hidden = tuple(hidden)
+        if hidden:
+            self.layers = _linear_layers(spec, classes, hidden)
+        else:
+            self.layers = _image_layers(spec, classes) if spec.is_image else _vector_layers(spec, classes)
 
     def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch classes"]:
         """Logits."""
@@ -48,3 +57,10 @@ def _vector_layers(spec: DataSpec, classes: int) -> nn.Sequential:
         nn.Dropout(0.25),
         nn.Linear(VECTOR_WIDTH, classes),
     )
+
+
+def _linear_layers(spec: DataSpec, classes: int, hidden: Sequence[int]) -> nn.Sequential:
+    layers: list[nn.Module] = [nn.Flatten()]
+    for inputs, outputs in pairwise([prod(spec.shape), *hidden]):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(hidden[-1], classes))

@@ -1,5 +1,7 @@
 """Batches from data that lives on the device: no loader, no copy, no host synchronisation."""
 
+from typing import Protocol, runtime_checkable
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -12,6 +14,41 @@ def to_range(x: Tensor) -> Float[Tensor, "batch *shape"]:
     return x.float().div(127.5).sub(1) if x.dtype == torch.uint8 else x
 
 
+@runtime_checkable
+class Batches(Protocol):
+    """Where a training draws its examples from.
+
+    Attributes:
+        x: all examples in their stored dtype, on the device.
+        classes: how many there are.
+    """
+
+    x: Tensor
+    classes: int
+
+    def draw(self, n: int) -> tuple[Float[Tensor, "n *shape"], Int[Tensor, " n"]]:
+        """n examples in the network's range, and their classes."""
+        ...
+
+
+class EvenBatches:
+    """Draws examples with replacement, every example equally often: a class as often as the data has it.
+
+    Arguments:
+        x: uint8 (n, C, H, W) or float32 (n, F), on the device.
+        y: class indices.
+        classes: how many there are.
+    """
+
+    def __init__(self, x: Tensor, y: Int[Tensor, " n"], classes: int) -> None:
+        self.x, self.y, self.classes = x, y, classes
+
+    def draw(self, n: int) -> tuple[Float[Tensor, "n *shape"], Int[Tensor, " n"]]:
+        """n examples in the network's range, and their classes."""
+        rows = torch.randint(len(self.y), (n,), device=self.y.device)
+        return to_range(self.x[rows]), self.y[rows]
+
+
 class BalancedBatches:
     """Draws examples with replacement, every class equally often.
 
@@ -22,7 +59,7 @@ class BalancedBatches:
     """
 
     def __init__(self, x: Tensor, y: Int[Tensor, " n"], classes: int) -> None:
-        self.x = x
+        self.x, self.classes = x, classes
         self.order = torch.argsort(y, stable=True)
         self.counts = torch.bincount(y, minlength=classes)
         self.starts = self.counts.cumsum(0) - self.counts

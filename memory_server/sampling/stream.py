@@ -23,6 +23,8 @@ MESSAGE_BYTES = 512 * 1024
 LARGEST_MESSAGE_BYTES = 1024 * 1024
 AHEAD_BYTES = 1024 * 1024
 """What is generated ahead of a reader once it has proved to read on; at least two segments."""
+STALL_SECONDS = 1.0
+"""A reader that does not take a message for so long keeps nothing ahead of it: there may be many like it."""
 HEARTBEAT_SECONDS = 10.0
 
 
@@ -130,7 +132,9 @@ class Stream:
                 yield opening
             finished = deque(messages(self._finished(opening), opening.form.nbytes))
             while finished:  # nothing is kept of what is given: a reader may stall for long
+                letting_go = asyncio.get_running_loop().call_later(STALL_SECONDS, self._let_go)
                 yield await self._formed(finished.popleft(), opening.form)
+                letting_go.cancel()
             self._fill()
 
     async def _ready(self, job: Job) -> bool:
@@ -176,13 +180,22 @@ class Stream:
     def _begin_anew(self) -> None:
         """Submits again what is under way, by the newest revision: where segments begin is the same in all of them."""
         self._follow()
-        if not self._window:
-            return
+        if self._window:
+            self._drop()
+            self._fill()
+
+    def _let_go(self) -> None:
+        """Drops what is ahead of a reader that has stalled; if it reads on, the same bits are computed again."""
+        if self._window:
+            self._pool.forget(self)
+            self._allowance = 1
+            self._drop()
+
+    def _drop(self) -> None:
         self._segment = self._window[0].segment
         for due in self._window:
             due.job.done.cancel()
         self._window.clear()
-        self._fill()
 
     def _ahead(self) -> int:
         return sum(due.job.x.nbytes for due in self._window)

@@ -200,6 +200,21 @@ async def test_what_waits_for_a_reader_is_no_larger_than_floats(learned, pool, e
     assert 0 < held <= AHEAD_BYTES + 1024 * ROW * 4
 
 
+async def test_what_is_ahead_of_a_reader_that_stalls_is_let_go_and_computed_again_when_it_reads_on(
+    learned, pool, experts, monkeypatch
+):
+    wanted = await collect(stream_of(learned, pool, seed=5, n=4000, batch_size=50))
+    without, experts.tiles = experts.tiles, 0
+    monkeypatch.setattr("memory_server.sampling.stream.STALL_SECONDS", 0.3)
+    got = []
+    async for answer in stream_of(learned, pool, seed=5, n=4000, batch_size=50):
+        got.append(answer)
+        if len(got) == 3:
+            await asyncio.sleep(1.0)
+    assert bytes_of(got) == bytes_of(wanted)
+    assert experts.tiles > without
+
+
 async def test_a_small_reader_is_not_kept_waiting_by_a_large_one(learned, experts):
     pool = TilePool(experts, threads=1)
     experts.gate.clear()

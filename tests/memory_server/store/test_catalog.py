@@ -331,7 +331,7 @@ def test_what_a_memory_shares_is_made_anew_in_a_revision_of_its_own(digits, comm
     commit("t0", "t1")
     digits.forget("digits", "t1")
     solver = Shared({"solver": blob(b"new")}, {blob(b"new"): b"new"})
-    restored = digits.restore("digits", solver)
+    restored = digits.restore("digits", solver).manifest
     assert restored == digits.manifest("digits")
     assert (restored.revision, restored.complete) == (4, True)
     assert digits.digests() == {blob(b"t0"), blob(b"new")}

@@ -166,7 +166,7 @@ def test_forgetting_removes_the_blobs_that_no_memory_needs_any_more(taught):
 def test_a_solver_that_is_made_anew_is_stored_with_its_revision(taught):
     revision = taught.forget("digits", "t1").manifest.revision
     digest = hashlib.sha256(b"anew").hexdigest()
-    restored = taught.restore("digits", revision, Shared({"solver": digest}, {digest: b"anew"}))
+    restored = taught.restore("digits", revision, Shared({"solver": digest}, {digest: b"anew"})).manifest
     assert taught.blobs[restored.shared["solver"]] == b"anew"
     assert taught.catalog.manifest("digits") == restored
 

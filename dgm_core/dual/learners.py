@@ -1,0 +1,55 @@
+"""The learner of a deep generative memory: a classifier of what the memory's generator reconstructs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from dgm_core.manifest import DataSpec
+from dgm_core.networks.classifiers import Classifier
+from dgm_core.training.batches import EvenBatches
+from dgm_core.training.classifying import BATCH, Pool, train_classifier
+
+
+@dataclass(frozen=True)
+class LearnerRecipe:
+    """How a learner is trained.
+
+    Arguments:
+        steps: for so many examples, on batches of 128.
+        hidden: widths of its layers, which are then trained as published: RMSProp, every example counts alike
+            [DGDMN app. B]; none: as the solver of a memory is.
+    """
+
+    steps: Callable[[int], int]
+    hidden: tuple[int, ...] = ()
+
+    def train(self, spec: DataSpec, classes: int, seen: Pool, go_on: Callable[[int], bool]) -> Classifier:
+        """A learner of reconstructed examples.
+
+        Arguments:
+            spec: of one example.
+            classes: length of its head.
+            go_on: asked before every step, by its number; False ends training early.
+        """
+        steps = self.steps(len(seen.y))
+        if not self.hidden:
+            return train_classifier(spec, classes, [seen], steps, go_on)
+        network = Classifier(spec, classes, self.hidden).to(seen.x.device)
+        optimiser = torch.optim.RMSprop(network.parameters(), lr=1e-3, alpha=0.9, eps=1e-8)
+        batches = EvenBatches(seen.x, seen.y, classes)
+        for step in range(steps):
+            if not go_on(step):
+                break
+            x, y = batches.draw(BATCH)
+            loss = F.cross_entropy(network(x), y)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+        return network.eval()
+
+
+def published(*hidden: int) -> LearnerRecipe:
+    """Six epochs of a network of two hidden layers, as it is when tasks come one after the other  [DGDMN app. B]."""
+    return LearnerRecipe(lambda examples: 6 * max(1, examples // BATCH), hidden)

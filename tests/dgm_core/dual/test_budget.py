@@ -1,0 +1,58 @@
+"""The budget of a deep generative memory: proportion to times seen, a least share, a most in all."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dgm_core.dual.budget import Allotment, Budget, Incoming
+
+incoming = st.lists(st.builds(Incoming, st.integers(1, 5000), st.integers(1, 9)), min_size=1, max_size=6)
+dictionaries = st.dictionaries(st.text(max_size=3), st.integers(1, 9), max_size=12)
+budgets = st.builds(Budget, st.integers(6, 20_000), st.floats(0, 1))
+
+
+@given(budgets, incoming, dictionaries)
+def test_never_more_than_the_capacity_nor_than_there_is(budget, new, seen):
+    allotment = budget.allot(new, seen)
+    assert sum(allotment.new) + allotment.old <= budget.capacity
+    assert all(1 <= n <= task.examples for n, task in zip(allotment.new, new, strict=True))
+    assert seen or not allotment.old
+
+
+@given(budgets, incoming, dictionaries)
+def test_a_new_task_has_at_least_its_share_of_the_capacity_or_all_that_it_brings(budget, new, seen):
+    fair = int(min(budget.least, 1 / len(new)) * budget.capacity)
+    for n, task in zip(budget.allot(new, seen).new, new, strict=True):
+        assert n >= min(task.examples, fair) - 1
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=6), dictionaries)
+def test_shares_are_in_proportion_to_times_seen(times, seen):
+    budget = Budget(100_000, 0.0)
+    allotment = budget.allot([Incoming(100_000, each) for each in times], seen)
+    everything = sum(times) + sum(seen.values())
+    assert sum(allotment.new) + allotment.old == pytest.approx(100_000, abs=1)
+    assert [n / 100_000 for n in allotment.new] == pytest.approx([each / everything for each in times], abs=1e-4)
+
+
+@given(budgets, incoming, dictionaries)
+def test_what_has_room_is_kept_whole(budget, new, seen):
+    times, examples = sum(task.times for task in new), sum(task.examples for task in new)
+    share = max(times / (times + sum(seen.values())), budget.least * len(new))
+    if share <= 1 and examples / share <= budget.capacity:
+        assert budget.allot(new, seen).new == tuple(task.examples for task in new)
+
+
+def test_a_full_memory_takes_fewer_of_the_old_and_never_too_few_of_the_new():
+    """The published setting of the long sequence: 40 tasks, 5 a sleep, κ = 0.05 of 120 000."""
+    budget = Budget(120_000, 0.05)
+    new = [Incoming(6000)] * 5
+    assert budget.allot(new, {}) == Allotment((6000,) * 5, 0)
+    assert budget.allot(new, {str(t): 1 for t in range(15)}) == Allotment((6000,) * 5, 90_000)
+    assert budget.allot(new, {str(t): 1 for t in range(35)}) == Allotment((6000,) * 5, 90_000)
+    assert Budget(60_000, 0.05).allot(new, {str(t): 1 for t in range(35)}) == Allotment((3000,) * 5, 45_000)
+
+
+def test_new_examples_are_left_out_where_they_would_take_more_than_their_share():
+    assert Budget(1000, 0.01).allot([Incoming(5000)], {"a": 1}) == Allotment((500,), 500)
+    assert Budget(1000, 0.01).allot([Incoming(5000, times=3), Incoming(100)], {"a": 1}) == Allotment((700, 100), 200)

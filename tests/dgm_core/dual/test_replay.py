@@ -1,0 +1,113 @@
+"""Deep generative replay: a memory learns on, reconstructs what its learner sees, and keeps a dictionary."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dgm_core.dual.budget import Budget
+from dgm_core.dual.learners import LearnerRecipe, published
+from dgm_core.dual.memory import DeepGenerativeMemory, Held, joined
+from dgm_core.dual.replay import News, Replay
+from dgm_core.generative.vae import VaeMaker
+from dgm_core.manifest import DataSpec
+from dgm_core.memory import TaskData
+from dgm_core.training.clock import Clock
+from dgm_core.training.variational import VAE
+
+CPU = torch.device("cpu")
+IMAGE = DataSpec((1, 8, 8), "uint8")
+
+
+def examples(labels, n=24):
+    """n examples per label, a bright row each."""
+    source = torch.Generator().manual_seed(len(labels))
+    x = torch.randint(0, 60, (n * len(labels), 1, 8, 8), generator=source, dtype=torch.uint8)
+    y = torch.arange(len(labels)).repeat_interleave(n)
+    for row, label in zip(x, y.tolist(), strict=True):
+        row[:, labels[label] % 8] = 255
+    return TaskData(x, y, tuple(labels))
+
+
+def replay(capacity=1000, conditional=True, learner=None):
+    maker = VaeMaker(IMAGE, replace(VAE, batch=16, lr=4e-3), "auto", 4, 8, 8, conditional)
+    learner = learner or LearnerRecipe(lambda examples: 40)
+    return Replay(IMAGE, maker, learner, Budget(capacity, 0.1), lambda examples, classes: 80)
+
+
+def learn(procedure, memory, *news):
+    torch.manual_seed(0)
+    clock = Clock(lambda progress: None, None, {"generator": 0.9, "learner": 0.1})
+    return procedure.learn(memory, news, clock, CPU, source())[0]
+
+
+def source():
+    return torch.Generator().manual_seed(1)
+
+
+@pytest.fixture(scope="module")
+def lived():
+    """A memory that learned two tasks, one after the other, and what it was after the first."""
+    first = learn(replay(), None, News.of_data("a", examples([0, 1]), source()))
+    return first, learn(replay(), first, News.of_data("b", examples([2]), source()))
+
+
+def test_it_goes_on_knowing_what_it_replays(lived):
+    first, memory = lived
+    assert first.classes == (0, 1) and memory.classes == (0, 1, 2)
+    everything = examples([0, 1, 2], n=8)
+    assert (memory.probabilities(everything.x).argmax(dim=1) == everything.y).float().mean() > 0.9
+    x = memory.model.expert((2, 0)).generate(torch.randn(20, 8), torch.arange(20) % 2)
+    assert (x[::2, 0].mean(dim=2).argmax(dim=1) == 2).all() and (x[1::2, 0].mean(dim=2).argmax(dim=1) == 0).all()
+
+
+def test_a_blob_holds_all_of_it(lived):
+    _, memory = lived
+    again = DeepGenerativeMemory.unpack(memory.pack(), replay().maker, IMAGE)
+    assert again.pack() == memory.pack() and again.tasks == memory.tasks
+    x = examples([0, 1, 2], n=4).x
+    torch.testing.assert_close(again.probabilities(x), memory.probabilities(x), atol=1e-3, rtol=0)
+    assert again.model.expert((1,)).digest == memory.model.expert((1,)).digest
+
+
+def test_a_task_that_repeats_another_counts_as_that_one(lived):
+    _, memory = lived
+    memory = learn(replay(), memory, News.of_data("c", examples([0, 1]), source(), known_as="a"))
+    assert memory.times == {"a": 2, "b": 1}
+    samples = memory.generated(100, CPU, source())
+    assert torch.bincount(samples.y).tolist() == [33, 34, 33] or torch.bincount(samples.y).tolist() == [34, 33, 33]
+
+
+def test_memories_learn_from_memories_within_the_budget(lived, monkeypatch):
+    first, memory = lived
+    seen = []
+    procedure = replay(capacity=60)
+    fit = VaeMaker.fit
+    monkeypatch.setattr(VaeMaker, "fit", lambda self, data, *rest: (seen.append(data), fit(self, data, *rest))[1])
+    learn(procedure, memory, News.of_memory(first, 5000, CPU, source()))
+    assert torch.bincount(seen[0].y, minlength=3).sum() == 60
+
+
+def test_the_learner_sees_reconstructions(lived):
+    _, memory = lived
+    noisy = examples([0, 1, 2], n=8)
+    hidden = noisy.x.clone()
+    hidden[:, :, :, 3:5] = 0
+    assert (memory.probabilities(hidden).argmax(dim=1) == noisy.y).float().mean() > 0.8
+    expected = memory.learner.probabilities(memory.model.reconstruct(hidden))
+    assert torch.equal(memory.probabilities(hidden), expected)
+
+
+def test_without_conditions_the_learner_labels_what_is_generated():
+    procedure = replay(conditional=False, learner=published(24, 24))
+    memory = learn(procedure, None, News.of_data("a", examples([0, 4], n=400), source()))
+    samples = memory.generated(50, CPU, source())
+    assert set(samples.y.tolist()) == {0, 1}
+    brightest = samples.x[:, 0].float().mean(dim=2).argmax(dim=1)
+    assert (torch.tensor([0, 4])[samples.y] == brightest).float().mean() > 0.7
+    assert memory.tasks == {"a": Held("a", (0, 4))}
+
+
+def test_what_is_joined_keeps_its_labels():
+    both = joined([examples([3, 1], n=2), examples([1, 5], n=1)])
+    assert both.classes == (3, 1, 5) and both.y.tolist() == [0, 0, 1, 1, 1, 2]
