@@ -133,7 +133,7 @@ class MemoryService(MemoryServiceServicer):
 
     async def WatchTask(self, request: pb.WatchTaskRequest, _: Context) -> AsyncIterator[pb.Task]:
         """See memory.proto."""
-        async for status in self._queue.watch(request.memory, request.task):
+        async for status in self._queue.watch(request.memory, request.task, request.until_consolidated):
             yield answers.task(status)
 
     async def CancelTask(self, request: pb.CancelTaskRequest, _: Context) -> pb.Task:

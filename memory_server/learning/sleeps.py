@@ -39,6 +39,14 @@ class Sleeps(Renewals[Sleep]):
                 self._setting.schedule.remove(memory, waiting)
             self._next(waiting or Sleep(memory))
 
+    def check(self, memory: str, newest: Manifest) -> None:
+        """Raises CannotSleep if there is nothing to consolidate."""
+        if not self._needed(newest):
+            raise CannotSleep(
+                f"memory {memory!r}, of kind {newest.kind}, has nothing to consolidate: of kind "
+                f"{' or '.join(sleepers())} are those that sleep, once they have learned something new"
+            )
+
     def ask(self, memory: str, newest: Manifest) -> LiveStatus[SleepStatus]:
         """Has a memory sleep behind the tasks of it that wait, or joins the sleep that is to come or goes on.
 
@@ -46,11 +54,7 @@ class Sleeps(Renewals[Sleep]):
             CannotSleep: there is nothing to consolidate.
         """
         if memory not in self._works:
-            if not self._needed(newest):
-                raise CannotSleep(
-                    f"memory {memory!r}, of kind {newest.kind}, has nothing to consolidate: of kind "
-                    f"{' or '.join(sleepers())} are those that sleep, once they have learned something new"
-                )
+            self.check(memory, newest)
             self._works[memory] = Sleep(memory)
             self._setting.schedule.add(memory, self._works[memory])
         return self._works[memory].live

@@ -189,7 +189,10 @@ class MemoryServiceServicer(object):
 
     def WatchTask(self, request, context):
         """Follows one task: its present state at once, then every change of state and, while it is learning, its progress.
-        The unchanged task is repeated as a heartbeat. The stream ends after a final state (LEARNED, FAILED, CANCELLED).
+        The unchanged task is repeated as a heartbeat. The stream ends after a final state (LEARNED, FAILED, CANCELLED), or, with
+        `until_consolidated`, goes on after LEARNED until the task is `consolidated`, which is when sleep has moved it.
+        FAILED_PRECONDITION (CANNOT_SLEEP)  that will never be: the memory is of a kind that neither sleeps nor consolidates.
+        NOT_FOUND (UNKNOWN_TASK, UNKNOWN_MEMORY)  also when it goes while it is watched.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
