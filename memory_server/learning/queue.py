@@ -228,7 +228,7 @@ class TaskQueue:
             status = await self.status(memory, task)
             if until_consolidated and status.record.state is TaskState.LEARNED and not status.record.consolidated:
                 self._check_open("watch the task there")
-                self._sleeps.check(memory, await asyncio.to_thread(self._store.catalog.manifest, memory))
+                self._sleeps.check(memory, await asyncio.to_thread(self._store.catalog.manifest, memory), task)
                 yield status
             else:
                 yield status

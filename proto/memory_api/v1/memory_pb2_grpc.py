@@ -161,7 +161,8 @@ class MemoryServiceServicer(object):
         that is there, unless that one FAILED or was CANCELLED, in which case the task is queued anew. A server that keeps
         checkpoints then goes on where a crash, or its own end, broke the task off, if its terms and the memory are the same.
         INVALID_ARGUMENT (BAD_REQUEST)      wrong order, dtype, shape, range (NaN, or floats outside [-1, 1] for images),
-        labels outside the declared classes, or other counts or digest than declared.
+        labels outside the declared classes, or other counts or digest than declared; `revises`
+        in a memory of a kind that repeats no tasks.
         ALREADY_EXISTS (TASK_EXISTS)        the memory holds a task of this name that learned other data.
         NOT_FOUND (UNKNOWN_TASK)            `revises` names no task that the memory has learned, or is to learn before this one.
         FAILED_PRECONDITION (MEMORY_MISMATCH)  the memory exists with another kind or other options.

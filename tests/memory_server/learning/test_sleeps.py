@@ -197,7 +197,7 @@ async def test_a_kind_that_does_not_sleep_says_which_do(queue, manifest, store, 
     store.create_memory("plain", new_manifest("dgmw", {"width": "4", "noise": "8"}, spec, seed=7), {})
     error = await gone_wrong(queue, "plain")
     assert isinstance(error, CannotSleep)
-    assert "'plain', of kind dgmw, has nothing to consolidate" in str(error) and "drowsy" in str(error)
+    assert "'plain', of kind dgmw, has nothing to consolidate: " in str(error) and "drowsy" in str(error)
 
 
 async def test_who_asked_hears_that_it_failed_and_may_ask_again(queue, teacher, teach):
@@ -255,7 +255,7 @@ async def test_without_being_asked_to_a_watch_ends_with_the_task(queue, teacher,
 async def test_a_watch_for_what_will_never_be_is_refused(queue, teach, monkeypatch):
     monkeypatch.setattr(Drowsy, "sleeps", False)
     await teach("t0")
-    with pytest.raises(CannotSleep):
+    with pytest.raises(CannotSleep, match="no task 't0' to consolidate"):
         _ = [status async for status in queue.watch("digits", "t0", until_consolidated=True)]
 
 

@@ -217,7 +217,7 @@ def test_a_sleep_that_cannot_be_stored_changes_nothing(open_data, teach, monkeyp
 
         with monkeypatch.context() as patch:
             if instant == "blobs":
-                patch.setattr(data.blobs, "add", full)
+                patch.setattr(data.blobs, "put", full)
             else:
                 patch.setattr("memory_server.store.revisions.add_revision", full)
             with pytest.raises(Exception, match=r"space|stored|disk"):
