@@ -86,7 +86,7 @@ class TaskHandle:
         connection = self._connection
 
         def source(relay: Relay[Any]) -> Iterator[Task]:
-            return persistent(relay, connection, lambda: (connection.stub.WatchTask(request), _decoded))
+            return persistent(relay, connection, lambda: connection.stub.WatchTask(request), _decoded)
 
         return Reading(connection, source, 2)
 
