@@ -393,7 +393,7 @@ class Memory:
             The memory as it is then.
 
         Raises:
-            TaskInUse: later tasks reuse what it reserved; the message names them.
+            TaskInUse: later tasks reuse what it reserved, and the message names them; or it is consolidated.
             TaskUnfinished: it, or a task that builds on it, is not learned yet: wait, or cancel that one.
             UnknownTask: there is no such task, or it was forgotten before.
         """

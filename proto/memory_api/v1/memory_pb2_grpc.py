@@ -212,8 +212,9 @@ class MemoryServiceServicer(object):
         it, and its record. Streams that are pinned to such a revision end with NOT_FOUND (UNKNOWN_REVISION). What remains keeps its
         bits. The task solver, which was trained on samples of the task, is dropped at once and trained anew from what remains
         (see Memory.complete). Forgetting a FAILED or CANCELLED task removes its record. Answers with the memory as it is then.
-        FAILED_PRECONDITION (TASK_IN_USE)   later tasks reuse what it reserved; the message names them. A task learned with
-        `erasable` is never in use.
+        FAILED_PRECONDITION (TASK_IN_USE)   later tasks reuse what it reserved, and the message names them; or it is `consolidated`, so
+        that nothing of it can be taken out, and the message says what can be done. A task learned
+        with `erasable` is never in use. A memory that sleeps begins anew without the task.
         FAILED_PRECONDITION (TASK_UNFINISHED)  it is queued or learning (cancel it), or another task of the memory is learning
         on top of it (wait for that one, or cancel it).
         NOT_FOUND (UNKNOWN_TASK, UNKNOWN_MEMORY).
