@@ -70,10 +70,10 @@ class DualMemory(TaughtMemory):
     def __init__(self, manifest: Manifest, blobs: Blobs) -> None:
         super().__init__(manifest, blobs)
         self.chosen = DualOptions.parse(manifest.options)
-        self.recipe = self.recipe_of(self.chosen.recipe)
-        make = GENERATORS[self.chosen.generator]
-        self.short = make(manifest.spec, self.chosen, self.recipe, self.chosen.short_width)
-        self.long = make(manifest.spec, self.chosen, self.recipe, self.chosen.width)
+        sort = GENERATORS[self.chosen.generator]
+        self.recipe = sort.recipe(self.chosen, self.recipe_of(self.chosen.recipe))
+        self.short = sort.make(manifest.spec, self.chosen, self.recipe, self.chosen.short_width)
+        self.long = sort.make(manifest.spec, self.chosen, self.recipe, self.chosen.width)
         self._loaded: dict[str, DeepGenerativeMemory] = {}
         self._newest = b""
 
