@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 import torch
 
-from dgm_core.errors import Cancelled, CannotForget, CannotLearn, QualityTooLow
+from dgm_core.errors import Cancelled, CannotForget, CannotLearn, CannotSleep, QualityTooLow
 from dgm_core.experts import draw
 from dgm_core.manifest import DataSpec, Learned, Manifest
 from dgm_core.memories import KINDS, load_memory, new_manifest
@@ -91,6 +91,18 @@ with_specs = pytest.mark.parametrize(
 @variants
 def test_a_kind_says_whether_its_tasks_may_be_learned_side_by_side(variant):
     assert KINDS[variant.kind].side_by_side(variant.empty()[0].options) == variant.side_by_side
+
+
+@variants
+def test_with_nothing_learned_there_is_nothing_to_consolidate_and_nothing_to_repeat(variant):
+    manifest, blobs = variant.empty()
+    kind, memory = KINDS[variant.kind], load_memory(manifest, blobs)
+    assert not kind.drowsy(manifest) and kind.awake(manifest) == ()
+    with pytest.raises(CannotSleep):
+        memory.sleep(report=lambda _: None, device=CPU)
+    with pytest.raises(CannotLearn) as caught:
+        learn(manifest, blobs, examples(IMAGE, [0]), "t1", replace(SHORT, revises="t0"))
+    assert caught.value.field == "terms.revises"
 
 
 def test_no_kind_escapes_the_contract():
