@@ -358,7 +358,7 @@ def test_options_that_make_no_sense_are_refused_by_name(variant, name, value):
         ("gan_memory", "start", "furthest"),
         ("mergan", "replay", "never"),
         ("mergan", "replayed", "-1"),
-        ("dgr", "importance", "100"),
+        ("dgr", "importance", "1.5"),
     ],
 )
 def test_options_of_one_kind_are_refused_by_name(kind, name, value):
