@@ -194,7 +194,7 @@ class MemoryService(MemoryServiceServicer):
         """See memory.proto."""
         x = requests.classify_rows(request, await self._engine.newest(request.memory))
         try:
-            return answers.classification(*await self._engine.classify(request.memory, x))
+            return answers.classification(await self._engine.classify(request.memory, x, request.task or None))
         except SolverRetraining as error:  # the queue knows for how long
             raise SolverRetraining(request.memory, self._queue.solver_due(request.memory)) from error
 
@@ -240,10 +240,12 @@ class MemoryService(MemoryServiceServicer):
         """The memory that a task makes, None if it is there and as the header expects; and the classes known to it."""
         present = self._present(header.memory)
         if present is None:
+            header.check_repeated([])
             return header.manifest(self._bases), []
         tasks = [task for task in self._catalog.tasks(header.memory) if not task.state.retryable]
         known = [label for task in tasks for label in task.classes]
         header.check(present, known, self._bases_of(present) if header.options else self._bases)
+        header.check_repeated([task.task for task in tasks])
         return None, known
 
     def _imported(self, name: str, arrival: Arrival) -> MemoryRecord:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 Line = dict[str, Any]
-PLACES = ("--state", "--out", "--figures")
+PLACES = ("--state", "--out", "--features", "--figures")
 
 
 def origin(device: torch.device) -> Line:

@@ -34,6 +34,7 @@ class ClassMeasures:
         self._memory, self._space, self._test, self._images = memory, space, test, images
         self._network: FeatureNetwork | None = None
         self._samples: dict[int, tuple[Tensor, str]] = {}
+        self._real: dict[int, Tensor] = {}
 
     def of(self, label: int, known: Sequence[int]) -> dict[str, Any]:
         """Figures of one class: all but the last are functions of its own samples and of those of `known`.
@@ -48,7 +49,7 @@ class ClassMeasures:
             digest: SHA-256 of its samples' bytes.
         """
         generated, digest = self._generated(label)
-        real = self._features(self._test.of((label,)).x[: self._images])
+        real = self._seen(label)
         distance = kernel_distance(real, generated, torch.Generator().manual_seed(SAMPLE_SEED))
         return {
             "reverse_accuracy": self._reverse_accuracy(real, label, known),
@@ -61,11 +62,25 @@ class ClassMeasures:
 
     def reverse_accuracy(self, label: int, known: Sequence[int]) -> float:
         """Reverse accuracy alone, among other classes."""
-        return self._reverse_accuracy(self._features(self._test.of((label,)).x[: self._images]), label, known)
+        return self._reverse_accuracy(self._seen(label), label, known)
+
+    def answered(self, label: int) -> float:
+        """Share of a class's real images that the memory's own solver labels as that, among all that it knows."""
+        guesses, _ = self._memory.classify(self._images_of(label))
+        return float((guesses == label).mean())
 
     def _reverse_accuracy(self, real: Tensor, label: int, known: Sequence[int]) -> float:
         generated = [self._generated(each)[0] for each in known]
         return float(recognised(generated, real, list(known).index(label)).double().mean())
+
+    def _images_of(self, label: int) -> np.ndarray:
+        return self._test.of((label,)).x[: self._images]
+
+    def _seen(self, label: int) -> Tensor:
+        """Features of its real images."""
+        if label not in self._real:
+            self._real[label] = self._features(self._images_of(label))
+        return self._real[label]
 
     def _generated(self, label: int) -> tuple[Tensor, str]:
         if label not in self._samples:

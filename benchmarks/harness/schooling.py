@@ -19,7 +19,6 @@ import torch
 from dgm_core.blobs import unpack
 from dgm_core.checkpoints import NONE
 from dgm_core.evaluation.distances import kernel_distance
-from dgm_core.evaluation.features import FeatureNetwork, train_features
 from dgm_core.experts import FrozenExpert, to_storage
 from dgm_core.manifest import DataSpec, Manifest
 from dgm_core.memories.taught import TaughtMemory
@@ -28,15 +27,14 @@ from dgm_core.style.base import Base
 from dgm_core.style.library import SHIPPED
 from dgm_core.training.clock import Clock
 from harness import lines
-from harness.judge import tensors
 from harness.lines import Line
+from harness.space import kept, network_of
 from memory_server.demo.datasets import Dataset, Part
 
 CPU = torch.device("cpu")
 ALONE = {"generator": 1.0}
 """Shares of a clock: no quality is judged and no solver trained."""
 
-FEATURE_SEED = 0
 SAMPLE_SEED = 2026
 SPEAK_EVERY = 15.0
 PROBES = 32
@@ -184,9 +182,7 @@ class Yardstick:
 
     def __init__(self, examples: Dataset, steps: int, file: Path, images: int) -> None:
         self._test, self._images = examples.test, images
-        x, y = tensors(examples.train)
-        make = partial(_features, x, y, steps)
-        self._network = FeatureNetwork.unpack(kept(file, make))
+        self._network = network_of(examples.train, steps, file, CPU)
 
     def of(self, expert: Expert, classes: tuple[int, ...]) -> Line:
         """kernel_distance and its standard_error of one task, from the same noise whoever generates."""
@@ -205,10 +201,6 @@ def drawn(expert: Expert, each: int, spec: DataSpec) -> torch.Tensor:
     z = torch.randn(len(c), expert.noise_dim, generator=source)
     pairs = zip(z.split(256), c.split(256), strict=True)
     return torch.cat([to_storage(expert.generate(some, which), spec) for some, which in pairs])
-
-
-def _features(x: torch.Tensor, y: torch.Tensor, steps: int) -> bytes:
-    return train_features(x, y, len(y.unique()), FEATURE_SEED, steps).pack()
 
 
 class Book:
@@ -231,16 +223,6 @@ class Book:
             known = about | self.settings | lines.origin(CPU) | measure()
             lines.append(self.path, known)
         return known
-
-
-def kept(file: Path, make: Callable[[], bytes]) -> bytes:
-    """The bytes of a file, made if it is not there; a kill leaves no half of one."""
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(".part")
-        part.write_bytes(make())
-        part.replace(file)
-    return file.read_bytes()
 
 
 def footnote(line: Line) -> str:

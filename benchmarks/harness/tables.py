@@ -42,7 +42,7 @@ def _accuracy_row(rows: dict[str, Line]) -> list[str]:
     scores = [_percent(rows[row]["accuracy"]) if row in rows else NONE for row in ROWS]
     return [
         line["dataset"],
-        _memory(line),
+        memory_of(line),
         str(line["seed"]),
         line["task"],
         str(line["classes"]),
@@ -96,10 +96,16 @@ def _classes(lines: Sequence[Line]) -> str:
             f"{line['now']['density']:.3f}",
             "yes" if line["then"]["digest"] == line["now"]["digest"] else "**NO**",
         ]
-        for line in lines
-        if line["what"] == "class"
+        for line in at_the_end(lines)
     ]
     return table(header, rows)
+
+
+def at_the_end(lines: Sequence[Line]) -> list[Line]:
+    """Of the lines that tell of a class, those after the last task."""
+    own = [line for line in lines if line["what"] == "class"]
+    last = max((line["after"] for line in own), default=0)
+    return [line for line in own if line["after"] == last]
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -109,10 +115,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _name(line: Line) -> str:
-    return f"{line['dataset']}, {_memory(line)}, {line['tasks_of']} new classes a task, seed {line['seed']}"
+    return f"{line['dataset']}, {memory_of(line)}, {line['tasks_of']} new classes a task, seed {line['seed']}"
 
 
-def _memory(line: Line) -> str:
+def memory_of(line: Line) -> str:
+    """The kind of a memory and its options."""
     return " ".join([line["kind"], *(f"{name}={value}" for name, value in sorted(line["options"].items()))])
 
 

@@ -3,14 +3,13 @@
 from collections.abc import AsyncIterator
 
 from memory_api.v1 import memory_pb2 as pb
-from numpy import ndarray
 
-from dgm_core.manifest import Manifest
 from dgm_core.memory import Progress
 from memory_server.codec.analysis import task_analysis
 from memory_server.codec.formats import layout_code
 from memory_server.codec.values import label_message, spec_message
 from memory_server.learning.status import TaskStatus
+from memory_server.sampling.engine import Classified
 from memory_server.sampling.ring import Placed, Ring
 from memory_server.sampling.stream import Opening, Rows, Stream
 from memory_server.store.records import MemoryRecord
@@ -89,13 +88,13 @@ def _sample(answer: Opening | Rows, ring: Ring | None) -> pb.SampleResponse:
     )
 
 
-def classification(manifest: Manifest, probabilities: ndarray) -> pb.ClassifyResponse:
-    """The most probable classes, and the probabilities (rows, classes) themselves."""
+def classification(classified: Classified) -> pb.ClassifyResponse:
+    """The most probable classes, and the probabilities themselves."""
     return pb.ClassifyResponse(
-        classes=map(label_message, manifest.classes),
-        y=probabilities.argmax(axis=1).astype("<i4").tobytes(),
-        probabilities=probabilities.astype("<f4").tobytes(),
-        revision=manifest.revision,
+        classes=map(label_message, classified.classes),
+        y=classified.probabilities.argmax(axis=1).astype("<i4").tobytes(),
+        probabilities=classified.probabilities.astype("<f4").tobytes(),
+        revision=classified.revision,
     )
 
 

@@ -14,7 +14,7 @@ from dgm_core.manifest import Blobs, DataSpec, Label, Manifest
 from dgm_core.memories import DEFAULT_KIND, new_manifest
 from dgm_core.memory import Bases, Terms
 from memory_server.codec import values
-from memory_server.errors import BadRequest, MemoryMismatch
+from memory_server.errors import BadRequest, MemoryMismatch, UnknownTask
 from memory_server.sampling.noise import canonical
 from memory_server.store.records import TaskRecord
 
@@ -87,6 +87,16 @@ class Header:
                 f"memory {self.memory!r} holds x of shape {present.spec.shape}, not {self.incoming.spec.shape}",
             )
         _check_type(self.classes, known, "header.classes")
+
+    def check_repeated(self, tasks: Sequence[str]) -> None:
+        """Raises UnknownTask unless the task that this one repeats, if it does, is another one of `tasks`.
+
+        Arguments:
+            tasks: of the memory, queued ones included.
+        """
+        others = [task for task in tasks if task != self.task]
+        if self.terms.revises and self.terms.revises not in others:
+            raise UnknownTask(self.memory, self.terms.revises, others)
 
 
 class Upload:
@@ -208,4 +218,5 @@ def _terms(message: pb.LearnTaskHeader) -> Terms:
         raise BadRequest("header.seconds", f"{seconds} is not a time; give more than 0 seconds, or leave it out")
     if quality is not None and not 0 <= quality <= 1:
         raise BadRequest("header.min_quality", f"{quality} is not in [0, 1]")
-    return Terms(steps, seconds, quality, message.erasable)
+    revises = values.name(message.revises, "header.revises") if message.revises else ""
+    return Terms(steps, seconds, quality, message.erasable, revises)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
-from dgm_core.manifest import Manifest
+from dgm_core.manifest import Label, Manifest
 from memory_server.errors import EmptyMemory, ShuttingDown, UnknownMemory
 from memory_server.sampling.experts import ExpertCache
 from memory_server.sampling.pool import TilePool
@@ -72,18 +73,18 @@ class SamplingEngine:
         """The newest revision of a memory. Raises UnknownMemory."""
         return await self._manifest(memory, 0)
 
-    async def classify(self, memory: str, x: Tensor) -> tuple[Manifest, Float[ndarray, "rows classes"]]:
-        """Class probabilities of x by the task solver of the newest revision, in the order of the revision's classes.
+    async def classify(self, memory: str, x: Tensor, task: str | None = None) -> "Classified":
+        """What the task solver of the newest revision makes of x; of whatever holds a task, if x is known to be of it.
 
         Raises:
-            UnknownMemory: there is no such memory.
+            UnknownMemory, UnknownTask: there is no such memory, or task of it.
             EmptyMemory: it has learned nothing yet.
             SolverRetraining: its solver was dropped when a task was forgotten, and is not there again yet.
         """
         manifest = await self._manifest(memory, 0)
         if not manifest.tasks:
             raise EmptyMemory(memory)
-        return await asyncio.to_thread(self._classify, memory, x)
+        return await asyncio.to_thread(self._classify, memory, x, task)
 
     def committed(self, memory: str, manifest: Manifest) -> None:
         """A new revision: streams that are not pinned follow it from their next batch on."""
@@ -127,11 +128,27 @@ class SamplingEngine:
             self.committed(memory, await asyncio.to_thread(self._find, memory, None))
         return self._newest[memory]
 
-    def _classify(self, memory: str, x: Tensor) -> tuple[Manifest, Float[ndarray, "rows classes"]]:
-        manifest, solver = self._experts.solver(memory)
-        order = [solver.classes.index(label) for label in manifest.classes]
+    def _classify(self, memory: str, x: Tensor, task: str | None) -> "Classified":
+        manifest, solver = self._experts.solver(memory, task)
+        classes = manifest.classes if task is None else solver.classes
+        order = [solver.classes.index(label) for label in classes]
         parts = [solver.probabilities(rows).numpy(force=True) for rows in torch.split(x, _CLASSIFIED_AT_ONCE)]
-        return manifest, np.concatenate(parts)[:, order]
+        return Classified(manifest.revision, classes, np.concatenate(parts)[:, order])
+
+
+@dataclass(frozen=True)
+class Classified:
+    """What a solver makes of x.
+
+    Arguments:
+        revision: of the memory.
+        classes: in the order of the columns of `probabilities`.
+        probabilities: float32.
+    """
+
+    revision: int
+    classes: tuple[Label, ...]
+    probabilities: Float[ndarray, "rows classes"]
 
 
 def _stopping() -> ShuttingDown:

@@ -12,14 +12,17 @@ from dgm_core.errors import CannotBlend
 from dgm_core.manifest import Blobs, Manifest
 from dgm_core.memories import load_memory
 from dgm_core.memory import Expert, GenerativeMemory, Solver
-from memory_server.errors import BadRequest, SolverRetraining, Superseded
+from memory_server.errors import BadRequest, SolverRetraining, Superseded, UnknownTask
 from memory_server.sampling.plan import Blended, ExpertKey
 
+K = TypeVar("K")
 T = TypeVar("T")
 Newest = Callable[[str], Manifest]
 """The newest revision of a named memory; raises UnknownMemory."""
 
 _MEMORIES = 2
+_SOLVERS = 16
+"""A reader that knows the tasks of its examples asks for those of several in turn."""
 _BUNDLES = 4
 """Each holds the weights of a few experts once more; readers mostly want the same ones again."""
 _BLENDS = 8
@@ -45,8 +48,12 @@ class ExpertCache:
         self._newest = newest
         self._experts: OrderedDict[ExpertKey, Expert] = OrderedDict()
         self._bundles: OrderedDict[tuple[ExpertKey, ...], Bundle] = OrderedDict()
-        self._solvers: _Recent[Solver] = _Recent(lambda manifest: self._memories.of(manifest).solver())
-        self._memories: _Recent[GenerativeMemory] = _Recent(lambda manifest: load_memory(manifest, blobs))
+        self._solvers: _Recent[tuple[Manifest, str | None], Solver] = _Recent(
+            lambda wanted: self._memories.of(wanted[0]).solver(wanted[1]), _SOLVERS
+        )
+        self._memories: _Recent[Manifest, GenerativeMemory] = _Recent(
+            lambda manifest: load_memory(manifest, blobs), _MEMORIES
+        )
         self._loading = threading.Lock()
         self._lock = threading.Lock()
 
@@ -86,15 +93,20 @@ class ExpertCache:
                     self._bundles.popitem(last=False)
         return made
 
-    def solver(self, memory: str) -> tuple[Manifest, Solver]:
-        """The newest revision and its task solver. Raises UnknownMemory, SolverRetraining.
+    def solver(self, memory: str, task: str | None = None) -> tuple[Manifest, Solver]:
+        """The newest revision, which must have learned something, and its task solver, or that of one task.
 
-        The revision must have learned something.
+        Raises:
+            UnknownMemory, UnknownTask: there is no such memory, or it has not learned that task.
+            SolverRetraining: the solver is not there again yet.
         """
         with self._loading:
             manifest = self._newest(memory)
+            known = [entry.task for entry in manifest.tasks]
+            if task is not None and task not in known:
+                raise UnknownTask(memory, task, known)
             try:
-                return manifest, self._solvers.of(manifest)
+                return manifest, self._solvers.of((manifest, task))
             except KeyError:
                 if manifest.complete and self._newest(memory) == manifest:
                     raise
@@ -167,24 +179,26 @@ class ExpertCache:
             raise Superseded(memory) from None
 
 
-class _Recent(Generic[T]):
-    """What the manifests that were asked for last stand for.
+class _Recent(Generic[K, T]):
+    """What the manifests that were asked for last stand for, or what is named along with them.
 
     They are found by comparing, which tells different revisions apart at once and is nothing for one and the same; to
     hash a manifest would take as long as to write it down.
 
     Arguments:
         make: makes it.
+        most: so many are kept.
     """
 
-    def __init__(self, make: Callable[[Manifest], T]) -> None:
+    def __init__(self, make: Callable[[K], T], most: int) -> None:
         self._make = make
-        self._kept: list[tuple[Manifest, T]] = []
+        self._most = most
+        self._kept: list[tuple[K, T]] = []
 
-    def of(self, manifest: Manifest) -> T:
+    def of(self, wanted: K) -> T:
         """What a manifest stands for. Raises whatever making it raises."""
-        found = next((each for each in self._kept if each[0] == manifest), None) or (manifest, self._make(manifest))
-        self._kept = [*(each for each in self._kept if each is not found), found][-_MEMORIES:]
+        found = next((each for each in self._kept if each[0] == wanted), None) or (wanted, self._make(wanted))
+        self._kept = [*(each for each in self._kept if each is not found), found][-self._most :]
         return found[1]
 
     def clear(self) -> None:

@@ -24,6 +24,9 @@ class MemoryOfNoise:
         self.calls += 1
         return pictures(n, classes[0], self.age), np.repeat(classes, n)
 
+    def classify(self, x):
+        return np.arange(len(x)) % 2, None
+
 
 @pytest.fixture
 def measured():
@@ -58,3 +61,7 @@ def test_measuring_draws_the_samples_of_a_class_once_and_measuring_anew_draws_th
     assert memory.calls == 2
     measured(memory).of(1, known=(0, 1))
     assert memory.calls == 4
+
+
+def test_what_the_memory_itself_answers_is_counted(measured):
+    assert measured(MemoryOfNoise()).answered(1) == 0.5

@@ -42,14 +42,16 @@ def test_learning_and_classes_have_tables_of_their_own_in_which_changed_bytes_st
     }
     learning |= {"learn_seconds": 5.4, "split": split, "quality": 0.9, "bytes": 1000}
     then = {"reverse_accuracy": 0.9, "kernel_distance": 0.1, "standard_error": 0.01, "coverage": 0.5, "density": 1.0}
-    label = {"what": "class", "key": ["t4", 4], "task": "t4", "label": 4, "among_all": 0.8}
-    label |= {"then": {**then, "digest": "a"}, "now": {**then, "digest": "b"}}
-    text = tables.markdown([{**ABOUT, **learning}, {**ABOUT, **label}])
+    label = {"what": "class", "key": ["t4", 4], "task": "t4", "label": 4, "among_all": 0.8, "after": 5}
+    label |= {"then": {**then, "digest": "a"}, "now": {**then, "digest": "a"}}
+    later = {**label, "then": {**then, "digest": "a"}, "now": {**then, "digest": "b"}, "after": 6}
+    text = tables.markdown([{**ABOUT, **learning}, {**ABOUT, **label}, {**ABOUT, **later}])
     assert "| t4 | 4 | 9 | 20 | 5 | – | 3.0 | – | 1.0 | – | 0.9000 | 1000 |" in text
     assert (
         "| 4 | t4 | 90.00 | 90.00 | 80.00 | 0.1000 ± 0.0100 | 0.1000 ± 0.0100 | 0.500 | 0.500 | 1.000 | **NO** |"
         in text
     )
+    assert "| yes |" not in text  # what stood between the tasks is no row of this table
 
 
 def test_the_last_line_on_the_same_thing_counts(tmp_path):

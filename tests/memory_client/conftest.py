@@ -214,7 +214,7 @@ class Service(MemoryServiceServicer):
             fail(context, "SOLVER_RETRAINING", "the solver is being trained anew", retry_after=self.faults.retry_after)
         x = np.frombuffer(request.x, "u1" if request.spec.dtype == pb.UINT8 else "<f4")
         x = x.reshape(-1, *request.spec.shape)
-        classes = self._classes()
+        classes = list(self.lessons[request.task].task.classes) if request.task else self._classes()
         y = (x.reshape(len(x), -1)[:, 0].astype(int) % len(classes)).astype("<i4")
         return pb.ClassifyResponse(
             classes=classes,

@@ -99,6 +99,7 @@ async def test_both_clients_give_the_same(client, taught, server):
         (taught.sample(n=1001, seed=3), await client.sample(n=1001, seed=3)),
         (taught.sample(1, n=5, seed=1, dtype="float32"), await client.sample(1, n=5, seed=1, dtype="float32")),
         (taught.classify(IMAGES), await client.classify(IMAGES)),
+        (taught.classify(IMAGES, "t0"), await client.classify(IMAGES, "t0")),
     ]:
         assert [(array.dtype, array.tolist()) for array in one] == [(array.dtype, array.tolist()) for array in other]
     np.testing.assert_array_equal(

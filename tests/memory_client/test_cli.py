@@ -204,6 +204,11 @@ def test_a_task_can_be_learned_as_erasable(ctl, npz, service):
     assert service.lessons["t0"].header.erasable
 
 
+def test_a_task_can_repeat_another_one(ctl, npz, service):
+    assert ctl("learn", str(npz), "--revises", "t7")[0] == 0
+    assert service.lessons["t0"].header.revises == "t7"
+
+
 def test_describing_says_whether_the_solver_is_ready(ctl, taught, service):
     assert "ready" in ctl("describe")[1]
     service.faults.retraining = 1

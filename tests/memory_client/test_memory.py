@@ -122,6 +122,23 @@ def test_that_a_task_shall_be_erasable_is_said_before_its_data(memory, service, 
     assert service.lessons["t0"].header.erasable is erasable
 
 
+@pytest.mark.parametrize("revises", ["t7", None])
+def test_which_task_it_repeats_is_said_before_its_data(memory, service, revises):
+    memory.learn_task((np.zeros((2, 1, 2, 2), np.uint8), [0, 1]), revises=revises, progress=False)
+
+    assert service.lessons["t0"].header.revises == (revises or "")
+
+
+def test_who_knows_the_task_has_its_classes_alone_to_choose_from(taught):
+    taught.learn_task((np.zeros((2, 1, 2, 2), np.uint8), ["cat", "dog"]), task="t1", progress=False)
+    x = np.full((2, 1, 2, 2), 3, np.uint8)
+
+    assert taught.classify(x, task="t0")[0].tolist() == [0, 0]
+    labels, probabilities = taught.classify(x, "t1")
+
+    assert (labels.tolist(), probabilities.tolist()) == (["dog", "dog"], [[0, 1], [0, 1]])
+
+
 def test_classifying_waits_for_a_solver_that_is_trained_anew(taught, service):
     service.faults.retraining = 2
 

@@ -55,6 +55,7 @@ class Requests:
         seconds: float | None,
         min_quality: float | None,
         erasable: bool,
+        revises: str | None,
         classes: Classes,
     ) -> pb.LearnTaskHeader:
         """What is said before the data of a task; the spec is not in it yet."""
@@ -68,6 +69,7 @@ class Requests:
             seconds=seconds,
             min_quality=min_quality,
             erasable=erasable,
+            revises=revises or "",
         )
 
     def sample(self, n: int, **chosen: Any) -> tuple[RowReader, int]:
@@ -120,12 +122,12 @@ class Requests:
         total = request.n * len(request.weights)
         return RowReader("Interpolate", request, Course(max(1, request.n), total)), total, (*shape, request.n)
 
-    def classify(self, x: Any) -> list[pb.ClassifyRequest]:
+    def classify(self, x: Any, task: str | None) -> list[pb.ClassifyRequest]:
         """Requests that each fill a message."""
         array = examples(x)
         step = rows_per_chunk(array)
         parts = [array[at : at + step] for at in range(0, len(array), step)] or [array]
-        return [pb.ClassifyRequest(memory=self.memory, spec=spec(part), x=part.tobytes()) for part in parts]
+        return [pb.ClassifyRequest(memory=self.memory, spec=spec(part), x=part.tobytes(), task=task) for part in parts]
 
     def _sample(
         self,

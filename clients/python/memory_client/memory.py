@@ -109,6 +109,7 @@ class Memory:
         seconds: float | None = ...,
         min_quality: float | None = ...,
         erasable: bool = ...,
+        revises: str | None = ...,
         classes: Classes = ...,
         wait: Literal[True] = ...,
         progress: bool | ProgressListener | None = ...,
@@ -124,6 +125,7 @@ class Memory:
         seconds: float | None = ...,
         min_quality: float | None = ...,
         erasable: bool = ...,
+        revises: str | None = ...,
         classes: Classes = ...,
         wait: Literal[False],
         progress: bool | ProgressListener | None = ...,
@@ -138,6 +140,7 @@ class Memory:
         seconds: float | None = None,
         min_quality: float | None = None,
         erasable: bool = False,
+        revises: str | None = None,
         classes: Classes = None,
         wait: bool = True,
         progress: bool | ProgressListener | None = None,
@@ -158,6 +161,8 @@ class Memory:
             seconds: bounds the whole task; None likewise.
             min_quality: reverse accuracy in [0, 1] below which the task fails instead of being kept.
             erasable: no later task may reuse what this one reserves, so that `forget` can always take it alone.
+            revises: name of the task that this one repeats, with more or other data of it; None: it repeats none. For
+                memories of kind "dual": in one of another kind such a task fails.
             classes: an expectation: exactly these classes occur, or the task is rejected.
             wait: whether to wait until the task is learned. An interrupt while waiting leaves it running on the server.
             progress: True shows a line of progress on the error stream, False nothing, None only on a terminal.
@@ -168,6 +173,7 @@ class Memory:
         Raises:
             InvalidInput, TaskRejected: the data is malformed; the message names the field and the fix.
             TaskExists: the memory learned other data under this name.
+            UnknownTask: `revises` names no task of the memory.
             MemoryMismatch: the memory exists with another kind or other options.
             TaskFailed, QualityTooLow, TaskCancelled: it ended without being learned; nothing was kept.
             TaskInterrupted: the server stopped or crashed meanwhile, and the stream can be read only once.
@@ -175,7 +181,13 @@ class Memory:
             Whatever iterating the stream raises: the server then keeps nothing.
         """
         header = self._requests.learn_header(
-            task, steps=steps, seconds=seconds, min_quality=min_quality, erasable=erasable, classes=classes
+            task,
+            steps=steps,
+            seconds=seconds,
+            min_quality=min_quality,
+            erasable=erasable,
+            revises=revises,
+            classes=classes,
         )
         shown = listener(progress)
         try:
@@ -327,21 +339,25 @@ class Memory:
         x, _ = collect(self._connection, reader, total)
         return x.reshape(*shape, *x.shape[1:])
 
-    def classify(self, x: Any) -> tuple[NDArray[Any], NDArray[np.float32]]:
+    def classify(self, x: Any, task: str | None = None) -> tuple[NDArray[Any], NDArray[np.float32]]:
         """Labels examples with the memory's own task solver, a single head over all classes learned so far.
 
         Arguments:
             x: (n, C, H, W) images, uint8 or floats in [-1, 1], or (n, F) vectors, of the memory's shape.
+            task: the learned task that x is of, where that is known: then one of its classes is chosen, by whatever
+                holds the task. None: x may be of any.
 
         Returns:
-            Labels (n,) as int64 or unicode, and probabilities (n, classes) in the order of `memory.classes`.
+            Labels (n,) as int64 or unicode, and probabilities (n, classes) in the order of `memory.classes`, or of the
+            task's own classes.
 
         Raises:
+            UnknownTask: the memory has not learned such a task.
             EmptyMemory: nothing has been learned yet.
             SolverRetraining: a task was forgotten, and `reconnect` seconds later the solver was not trained anew yet.
             InvalidInput: x does not have the memory's shape or range.
         """
-        requests = self._requests.classify(x)
+        requests = self._requests.classify(x, task)
         while True:
             answer = labelled([self._connection.unary("Classify", request) for request in requests])
             if answer is not None:

@@ -218,7 +218,7 @@ class LearnTaskRequest(_message.Message):
     def __init__(self, header: _Optional[_Union[LearnTaskHeader, _Mapping]] = ..., chunk: _Optional[_Union[LearnTaskChunk, _Mapping]] = ..., finish: _Optional[_Union[LearnTaskFinish, _Mapping]] = ...) -> None: ...
 
 class LearnTaskHeader(_message.Message):
-    __slots__ = ("memory", "task", "spec", "classes", "count", "kind", "options", "steps", "seconds", "min_quality", "erasable")
+    __slots__ = ("memory", "task", "spec", "classes", "count", "kind", "options", "steps", "seconds", "min_quality", "erasable", "revises")
     class OptionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -237,6 +237,7 @@ class LearnTaskHeader(_message.Message):
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     MIN_QUALITY_FIELD_NUMBER: _ClassVar[int]
     ERASABLE_FIELD_NUMBER: _ClassVar[int]
+    REVISES_FIELD_NUMBER: _ClassVar[int]
     memory: str
     task: str
     spec: DataSpec
@@ -248,7 +249,8 @@ class LearnTaskHeader(_message.Message):
     seconds: float
     min_quality: float
     erasable: bool
-    def __init__(self, memory: _Optional[str] = ..., task: _Optional[str] = ..., spec: _Optional[_Union[DataSpec, _Mapping]] = ..., classes: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ..., count: _Optional[int] = ..., kind: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ..., steps: _Optional[int] = ..., seconds: _Optional[float] = ..., min_quality: _Optional[float] = ..., erasable: bool = ...) -> None: ...
+    revises: str
+    def __init__(self, memory: _Optional[str] = ..., task: _Optional[str] = ..., spec: _Optional[_Union[DataSpec, _Mapping]] = ..., classes: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ..., count: _Optional[int] = ..., kind: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ..., steps: _Optional[int] = ..., seconds: _Optional[float] = ..., min_quality: _Optional[float] = ..., erasable: bool = ..., revises: _Optional[str] = ...) -> None: ...
 
 class LearnTaskChunk(_message.Message):
     __slots__ = ("x", "y", "new_classes")
@@ -528,14 +530,16 @@ class InterpolateRequest(_message.Message):
     def __init__(self, memory: _Optional[str] = ..., start: _Optional[str] = ..., end: _Optional[str] = ..., weights: _Optional[_Iterable[float]] = ..., n: _Optional[int] = ..., seed: _Optional[int] = ..., groups: _Optional[_Iterable[str]] = ..., layers: _Optional[_Iterable[str]] = ..., start_class: _Optional[_Union[ClassLabel, _Mapping]] = ..., end_class: _Optional[_Union[ClassLabel, _Mapping]] = ..., start_at: _Optional[int] = ..., revision: _Optional[int] = ..., format: _Optional[_Union[Format, _Mapping]] = ..., shared_memory: _Optional[_Union[SharedMemory, _Mapping]] = ...) -> None: ...
 
 class ClassifyRequest(_message.Message):
-    __slots__ = ("memory", "spec", "x")
+    __slots__ = ("memory", "spec", "x", "task")
     MEMORY_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     X_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
     memory: str
     spec: DataSpec
     x: bytes
-    def __init__(self, memory: _Optional[str] = ..., spec: _Optional[_Union[DataSpec, _Mapping]] = ..., x: _Optional[bytes] = ...) -> None: ...
+    task: str
+    def __init__(self, memory: _Optional[str] = ..., spec: _Optional[_Union[DataSpec, _Mapping]] = ..., x: _Optional[bytes] = ..., task: _Optional[str] = ...) -> None: ...
 
 class ClassifyResponse(_message.Message):
     __slots__ = ("classes", "y", "probabilities", "revision")

@@ -158,6 +158,7 @@ class MemoryServiceServicer(object):
         INVALID_ARGUMENT (BAD_REQUEST)      wrong order, dtype, shape, range (NaN, or floats outside [-1, 1] for images),
         labels outside the declared classes, or other counts or digest than declared.
         ALREADY_EXISTS (TASK_EXISTS)        the memory holds a task of this name that learned other data.
+        NOT_FOUND (UNKNOWN_TASK)            `revises` names no task that the memory has learned, or is to learn before this one.
         FAILED_PRECONDITION (MEMORY_MISMATCH)  the memory exists with another kind or other options.
         RESOURCE_EXHAUSTED (SERVER_BUSY)    the ingest budget or the queue is full; RetryInfo says when to come back.
         RESOURCE_EXHAUSTED (TASK_TOO_LARGE) this task alone exceeds the ingest budget: no retry will help.
@@ -280,8 +281,10 @@ class MemoryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Classify(self, request, context):
-        """Labels x with the memory's own task solver, a single head over all classes learned so far.
+        """Labels x with the memory's own task solver: a single head over all classes learned so far, or, where `task` says which
+        task x is of, whatever holds that task, over its classes alone.
         INVALID_ARGUMENT (BAD_REQUEST)      x does not have the memory's shape or range.
+        NOT_FOUND (UNKNOWN_TASK)            the memory has not learned such a task; the message lists those that it has.
         FAILED_PRECONDITION (EMPTY_MEMORY)  nothing has been learned yet.
         UNAVAILABLE (SOLVER_RETRAINING)     a task was forgotten and the solver is being trained anew; RetryInfo says how long.
         """

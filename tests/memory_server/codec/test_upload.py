@@ -10,7 +10,7 @@ from memory_api.v1 import memory_pb2 as pb
 from dgm_core.memory import Terms
 from dgm_core.style.library import SHIPPED
 from memory_server.codec.upload import Header, Upload
-from memory_server.errors import BadRequest
+from memory_server.errors import BadRequest, UnknownTask
 
 
 def header(**fields):
@@ -66,6 +66,29 @@ def test_classes_are_of_the_type_that_the_memory_has():
 def test_a_budget_that_is_not_given_is_left_to_the_recipe():
     assert header().terms == Terms()
     assert header(steps=5, seconds=2.5, min_quality=0.0).terms == Terms(5, 2.5, 0.0)
+
+
+def test_a_task_may_repeat_another_one_of_its_memory():
+    repeating = header(revises="t0")
+    assert repeating.terms == Terms(revises="t0")
+    repeating.check_repeated(["t0", "t"])
+    header().check_repeated([])
+
+
+@pytest.mark.parametrize("tasks", [[], ["t1"]])
+def test_a_task_that_repeats_one_that_is_not_there_is_refused_and_those_that_are_named(tasks):
+    with pytest.raises(UnknownTask, match=f"no task 't0'; {'the tasks are' if tasks else 'it has no tasks'}"):
+        header(revises="t0").check_repeated(tasks)
+
+
+def test_a_task_does_not_repeat_itself():
+    with pytest.raises(UnknownTask):
+        header(revises="t").check_repeated(["t"])
+
+
+def test_the_name_of_a_repeated_task_is_a_name():
+    with pytest.raises(BadRequest, match=r"header\.revises: 'a task' is not a name"):
+        header(revises="a task")
 
 
 def test_a_new_memory_draws_a_seed_and_keeps_the_options_that_are_given():

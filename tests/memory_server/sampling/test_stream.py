@@ -439,8 +439,8 @@ async def test_a_stream_opened_on_a_forgotten_revision_by_a_hair_is_told_to_open
 
 async def test_classifying_waits_for_the_solver_and_nothing_of_the_old_one_stays(engine, forget, forgetting):
     x = torch.zeros(3, 1, 8, 8, dtype=torch.uint8)
-    manifest, probabilities = await engine.classify("m", x)
-    assert (manifest.revision, probabilities.shape) == (2, (3, 4))
+    classified = await engine.classify("m", x)
+    assert (classified.revision, classified.probabilities.shape) == (2, (3, 4))
     for digest in [expert.digest for _, expert in forgetting.present.experts()]:
         forgetting.expert("m", digest)
     held = forgetting.nbytes
@@ -449,3 +449,18 @@ async def test_classifying_waits_for_the_solver_and_nothing_of_the_old_one_stays
     with pytest.raises(SolverRetraining):
         await engine.classify("m", x)
     assert (await engine.newest("m")).revision == 3
+
+
+async def test_who_knows_the_task_has_its_classes_alone_to_choose_from(engine):
+    x = torch.zeros(3, 1, 8, 8, dtype=torch.uint8)
+    anything = await engine.classify("m", x)
+    of_task = await engine.classify("m", x, "t1")
+    columns = [anything.classes.index(label) for label in of_task.classes]
+    chosen = anything.probabilities[:, columns]
+    assert (of_task.revision, of_task.classes) == (2, (2, 3))
+    np.testing.assert_allclose(of_task.probabilities, chosen / chosen.sum(axis=1, keepdims=True), rtol=1e-5)
+
+
+async def test_classifying_by_a_task_that_was_not_learned_names_those_that_were(engine):
+    with pytest.raises(UnknownTask, match="no task 't9'; the tasks are 't0', 't1'"):
+        await engine.classify("m", torch.zeros(1, 1, 8, 8, dtype=torch.uint8), "t9")

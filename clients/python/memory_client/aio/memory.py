@@ -92,6 +92,7 @@ class Memory:
         seconds: float | None = ...,
         min_quality: float | None = ...,
         erasable: bool = ...,
+        revises: str | None = ...,
         classes: Classes = ...,
         wait: Literal[True] = ...,
         progress: bool | ProgressListener | None = ...,
@@ -107,6 +108,7 @@ class Memory:
         seconds: float | None = ...,
         min_quality: float | None = ...,
         erasable: bool = ...,
+        revises: str | None = ...,
         classes: Classes = ...,
         wait: Literal[False],
         progress: bool | ProgressListener | None = ...,
@@ -121,6 +123,7 @@ class Memory:
         seconds: float | None = None,
         min_quality: float | None = None,
         erasable: bool = False,
+        revises: str | None = None,
         classes: Classes = None,
         wait: bool = True,
         progress: bool | ProgressListener | None = None,
@@ -132,7 +135,13 @@ class Memory:
         the task is learned it leaves it running on the server.
         """
         header = self._requests.learn_header(
-            task, steps=steps, seconds=seconds, min_quality=min_quality, erasable=erasable, classes=classes
+            task,
+            steps=steps,
+            seconds=seconds,
+            min_quality=min_quality,
+            erasable=erasable,
+            revises=revises,
+            classes=classes,
         )
         shown = listener(progress)
         try:
@@ -230,9 +239,9 @@ class Memory:
         x, _ = await collect(self._connection, reader, total)
         return x.reshape(*shape, *x.shape[1:])
 
-    async def classify(self, x: Any) -> tuple[NDArray[Any], NDArray[np.float32]]:
+    async def classify(self, x: Any, task: str | None = None) -> tuple[NDArray[Any], NDArray[np.float32]]:
         """Labels examples with the memory's own task solver, see `memory_client.Memory.classify`."""
-        requests = self._requests.classify(x)
+        requests = self._requests.classify(x, task)
         while True:
             answer = labelled([await self._connection.unary("Classify", request) for request in requests])
             if answer is not None:

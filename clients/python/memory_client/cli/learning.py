@@ -37,6 +37,9 @@ def learn(
     erasable: Annotated[
         bool, typer.Option("--erasable", help="Let no later task build on it, so that it can always be forgotten.")
     ] = False,
+    revises: Annotated[
+        str | None, typer.Option(help="Name of the task that this one repeats, in a memory of kind dual.")
+    ] = None,
     kind: Annotated[str | None, typer.Option(help="Kind of the memory, if this creates it.")] = None,
     option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of the kind; may be repeated.")] = None,
     wait: Annotated[bool, typer.Option(help="Wait until it is learned, or leave when the data is sent.")] = True,
@@ -64,6 +67,7 @@ def learn(
         seconds=seconds,
         min_quality=min_quality,
         erasable=erasable,
+        revises=revises,
         wait=False,
         progress=_listener(session),
     )

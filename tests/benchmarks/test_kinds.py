@@ -1,0 +1,96 @@
+"""The table of all kinds: which commands it consists of, and what becomes of their statuses."""
+
+import json
+import sys
+
+import kinds
+import pytest
+from harness import lines
+
+from dgm_core.memories import KINDS
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """Runs the script with commands that end with the given statuses; gives its own and the commands."""
+
+    def run(*arguments, statuses=()):
+        commands, left = [], iter(statuses)
+
+        def finished(command):
+            commands.append(command)
+            return next(left, 0)
+
+        monkeypatch.setattr(kinds, "finished", finished)
+        places = ["--state", str(tmp_path / "state"), "--out", str(tmp_path / "out.jsonl")]
+        monkeypatch.setattr(sys, "argv", ["kinds.py", *places, *arguments])
+        return kinds.main(), commands
+
+    return run
+
+
+def after(command, name):
+    """The last value of an option."""
+    return command[len(command) - command[::-1].index(name)]
+
+
+def test_every_registered_kind_is_taught_in_a_folder_of_its_own_and_measured_in_one_space(run, tmp_path):
+    status, commands = run()
+    assert status == 0
+    assert [after(command, "--kind") for command in commands] == list(KINDS)
+    assert [after(command, "--state") for command in commands] == [str(tmp_path / "state" / kind) for kind in KINDS]
+    assert {after(command, "--features") for command in commands} == {str(tmp_path / "state")}
+    assert all("--every-task" in command and after(command, "--seconds") == "60.0" for command in commands)
+
+
+def test_what_a_cpu_is_spared_a_gpu_computes_and_the_command_line_has_the_last_word(run):
+    _, (command, *_) = run("--device", "cuda")
+    assert not {"--seconds", "--steps", "--measured", "--classifier-steps"} & set(command)
+    _, (command, *_) = run("--steps", "7", "--measured", "9", "--dataset", "digits")
+    assert "--seconds" not in command
+    assert (after(command, "--steps"), after(command, "--measured"), after(command, "--dataset")) == (
+        "7",
+        "9",
+        "digits",
+    )
+
+
+def test_a_kind_is_taught_with_the_options_that_follow_its_name(run):
+    _, commands = run("--kinds", "dgmw", "dgma:width=4,recipe=paper")
+    assert [after(command, "--kind") for command in commands] == ["dgmw", "dgma"]
+    place = commands[1].index("--options")
+    assert commands[1][place + 1 : place + 3] == ["width=4", "recipe=paper"] and "--options" not in commands[0]
+    with pytest.raises(SystemExit):
+        run("--kinds", "dgmx")
+
+
+def test_bytes_that_moved_fail_the_whole_and_the_other_kinds_are_taught_all_the_same(run):
+    assert run("--kinds", "dgmw", "dgma", statuses=(1, 0))[0] == 1
+    status, commands = run("--kinds", "dgmw", "dgma", statuses=(2, 0))
+    assert status == 2 and len(commands) == 1
+
+
+def test_time_that_is_up_ends_with_a_status_that_asks_for_the_same_command_again(run):
+    status, (command,) = run("--kinds", "dgmw", "dgma", "--stop-after-seconds", "100", statuses=(3,))
+    assert status == 3 and 0 < float(after(command, "--stop-after-seconds")) <= 100
+    assert run("--stop-after-seconds", "0") == (3, [])
+
+
+def test_a_table_alone_teaches_nothing(run, tmp_path, capsys):
+    assert run("--table") == (0, []) and capsys.readouterr().out == ""
+    assert not (tmp_path / "out.png").exists()
+
+
+@pytest.mark.slow  # like all that need a whole run
+def test_a_kind_that_freezes_what_it_holds_has_its_row_and_its_flat_curve(monkeypatch, tmp_path, capsys):
+    tiny = ["--dataset", "digits", "--tasks", "3", "--steps", "10", "--images", "40", "--classifier-steps", "5"]
+    tiny += ["--measured", "20", "--threads", "1", "--kinds", "dgmw:width=4"]
+    places = ["--state", str(tmp_path / "state"), "--out", str(tmp_path / "out.jsonl")]
+    monkeypatch.setattr(sys, "argv", ["kinds.py", *tiny, *places])
+    assert kinds.main() == 0
+    out = capsys.readouterr().out
+    assert "| dgmw width=4 | 0 | – | – |" in out and "| yes: 3 of 3 |" in out
+    known = lines.read(tmp_path / "out.jsonl")
+    distances = {json.dumps(line["now"]) for line in known if line["what"] == "class" and line["label"] == 0}
+    assert len(distances) == 1
+    assert (tmp_path / "out.png").stat().st_size > 10_000
