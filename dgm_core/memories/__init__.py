@@ -12,7 +12,7 @@ from dgm_core.memory import Bases, GenerativeMemory
 from dgm_core.style.library import SHIPPED
 
 KINDS: dict[str, type[GenerativeMemory]] = {
-    kind.kind: kind for kind in (DGMw, DGMa, GanMemory, Dgr, Mergan, DualMemory)
+    kind.kind: kind for kind in (DGMw, DGMa, GanMemory, DualMemory, Dgr, Mergan)
 }
 """Registered name -> kind. A new kind is one file and one line here."""
 

@@ -118,20 +118,6 @@ STYLE_PAPER = replace(
 )
 """The setting of Cong et al. 2020 for images of 256 × 256  [GANM app. A]."""
 
-RETRAINED = replace(FAST, steps=_retrained_steps, width=24)
-"""For generators that are retrained for every task: wider, since they never grow."""
-
-RETRAINED_PAPER = replace(
-    PAPER,
-    steps=lambda examples, classes: 4_000,  # noqa: ARG005 - whatever the task
-    width=64,
-    critic_steps=5,
-    lr_g=1e-4,
-    lr_d=1e-4,
-    betas=(0.0, 0.9),
-)
-"""The setting of Wu et al. 2018 for MNIST; that of Shin et al. 2017 is WGAN-GP as well."""
-
 
 def _dual_steps(examples: int, classes: int) -> int:
     plenty = min(3.0, max(1.0, math.sqrt(examples / 300)))
@@ -150,3 +136,17 @@ DUAL_PAPER = replace(
     batch=128,
 )
 """The setting of Kamra et al. 2018, with the noise of their Digits  [DGDMN app. B]."""
+
+RETRAINED = replace(FAST, steps=_retrained_steps, width=24)
+"""For generators that are retrained for every task: wider, since they never grow."""
+
+RETRAINED_PAPER = replace(
+    PAPER,
+    steps=lambda examples, classes: 4_000,  # noqa: ARG005 - whatever the task
+    width=64,
+    critic_steps=5,
+    lr_g=1e-4,
+    lr_d=1e-4,
+    betas=(0.0, 0.9),
+)
+"""The setting of Wu et al. 2018 for MNIST; that of Shin et al. 2017 is WGAN-GP as well."""
