@@ -11,7 +11,7 @@ What is measured is appended to --out at once, one line a run, and is not measur
 import argparse
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,8 +59,13 @@ class Experiments:
         setting = SETTINGS[sequence]
         return int(self.wish.images or (setting.full if self.wish.full else setting.reduced))
 
-    def course(self, experiment: str, sequence: str, method: str) -> Line:
-        """One method through one sequence of tasks."""
+    def courses(self, experiment: str, sequence: str, methods: Sequence[str]) -> dict[str, Line]:
+        """What there is of some methods."""
+        found = {method: self.course(experiment, sequence, method) for method in methods}
+        return {method: line for method, line in found.items() if line}
+
+    def course(self, experiment: str, sequence: str, method: str) -> Line | None:
+        """One method through one sequence of tasks; None if it was not measured and is not to be."""
 
         def measure() -> Line:
             tasks = self._tasks(sequence)
@@ -70,8 +75,8 @@ class Experiments:
 
         return self._once(experiment, sequence, method, measure)
 
-    def robustness(self) -> Line:
-        """Noise and occlusion."""
+    def robustness(self) -> Line | None:
+        """Noise and occlusion; None as for a course."""
         levels = {how: list(each) for how, each in LEVELS.items()}
         return self._once(
             ROBUSTNESS,
@@ -80,7 +85,7 @@ class Experiments:
             lambda: robustness(SETTINGS["digits"], self._tasks("digits")) | {"levels": levels},
         )
 
-    def _once(self, experiment: str, sequence: str, method: str, measure: Callable[[], Line]) -> Line:
+    def _once(self, experiment: str, sequence: str, method: str, measure: Callable[[], Line]) -> Line | None:
         images = self.images(sequence)
 
         def seeded() -> Line:
@@ -88,7 +93,8 @@ class Experiments:
             about = {"experiment": experiment, "sequence": sequence, "method": method, "images": images}
             return measure() | about | {"command": command()}
 
-        return self.book.once((experiment, sequence, method, str(images)), seeded)
+        key = (experiment, sequence, method, str(images))
+        return self.book.known(key) if self.wish.table else self.book.once(key, seeded)
 
     def _tasks(self, sequence: str) -> list[Task]:
         return load(sequence, self.images(sequence), self.wish.seed)
@@ -100,23 +106,19 @@ def main() -> int:
     torch.set_num_threads(1)  # seconds of the processor are those of one core
     asked = Experiments(wish, Book(wish.out, "dgdmn", {"seed": wish.seed}))
     try:
-        courses = {
-            sequence: {method: asked.course(ACCURACY, sequence, method) for method in wish.methods}
-            for sequence in wish.sequences
-            if ACCURACY in wish.only
-        }
-        revisions = {
-            method: asked.course(REVISION, REVISED, method)
-            for method in (EWC, DGDMN)
-            if REVISION in wish.only and method in wish.methods
-        }
+        sequences = wish.sequences if ACCURACY in wish.only else ()
+        found = {sequence: asked.courses(ACCURACY, sequence, wish.methods) for sequence in sequences}
+        courses = {sequence: of_methods for sequence, of_methods in found.items() if of_methods}
+        methods = [method for method in (EWC, DGDMN) if REVISION in wish.only and method in wish.methods]
+        revisions = asked.courses(REVISION, REVISED, methods)
         spoilt = asked.robustness() if ROBUSTNESS in wish.only else None
     except MissingData as error:
         print(f"dgdmn: {error}", file=sys.stderr)
         return 2
     print(report.markdown(courses, revisions, spoilt))
     measured = [*(line for each in courses.values() for line in each.values()), *revisions.values()]
-    print(footnote(next(iter([*measured, *([spoilt] if spoilt else [])]))))
+    measured += [spoilt] if spoilt else []
+    print("\n".join(dict.fromkeys(map(footnote, measured))))
     _draw(wish.figures, courses, revisions, spoilt)
     return 0
 
@@ -154,6 +156,7 @@ def arguments() -> argparse.Namespace:
     size.add_argument("--images", type=int, help="training images of each task, at the most")
     size.add_argument("--full", action="store_true", help="the paper's sizes: hours")
     add("--seed", type=int, default=0)
+    add("--table", action="store_true", help="measure nothing: show what --out holds of it")
     add("--out", type=Path, default=Path("memory-data/bench-dgdmn.jsonl"), help="lines of results, added to")
     add("--figures", type=Path, default=Path("memory-data/bench-dgdmn"), help="folder of the pictures")
     return parser.parse_args()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INCHES = 2.4
+INCHES = 1.9
 FEW = 10
 """Tasks that can still be told apart as curves."""
 LABELS = {"noise": "standard deviation of the noise", "occlusion": "side of the square over the image's"}

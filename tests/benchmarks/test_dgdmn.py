@@ -199,6 +199,9 @@ def test_what_was_measured_is_not_measured_again_and_the_pictures_are_small(mnis
     assert script.main() == 0
     assert json.dumps(lines.read(tmp_path / "out.jsonl")) == json.dumps(measured)
     assert capsys.readouterr().out == table
+    monkeypatch.setattr(sys, "argv", [*argv, "--seed", "1", "--table"])
+    assert script.main() == 0
+    assert "digits" not in capsys.readouterr().out
 
 
 def test_without_mnist_it_is_said_what_is_missing(monkeypatch, capsys, tmp_path):
