@@ -21,15 +21,15 @@ LABELS = {"noise": "standard deviation of the noise", "occlusion": "side of the 
 
 def per_task(courses: Mapping[str, Line]) -> "Figure":
     """Accuracy on each task, a panel for each method: curves, or shades where tasks are many [DGDMN fig. 3, 4]."""
-    axes = _panels(len(courses), columns=4)
+    *axes, beside = _panels(len(courses) + 1, columns=4)
     for axis, (method, line) in zip(axes, courses.items(), strict=True):
         if len(line["tasks"]) > FEW:
             _shades(axis, line)
         else:
             _curves(axis, line)
         axis.set_title(method)
-    if len(line["tasks"]) <= FEW:
-        axes[0].legend(fontsize=5, loc="lower left")
+    beside.axis("off")
+    beside.legend(*axes[0].get_legend_handles_labels(), loc="center left", fontsize=6)
     return _finished(axes)
 
 
