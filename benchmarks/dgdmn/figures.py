@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INCHES = 1.9
+INCHES = 1.7
 FEW = 10
 """Tasks that can still be told apart as curves."""
-LABELS = {"noise": "standard deviation of the noise", "occlusion": "side of the square over the image's"}
+LABELS = {"noise": "standard deviation", "occlusion": "side of the square"}
 
 
 def per_task(courses: Mapping[str, Line]) -> "Figure":
