@@ -68,7 +68,7 @@ def spoilt(line: Line) -> "Figure":
             axis.plot(line["levels"][how], line[how][reader], marker=".", label=reader)
         _of_accuracy(axis, how)
         axis.set_xlabel(LABELS[how])
-    axes[0].legend()
+    axes[1].legend(fontsize=6)
     return _finished(axes)
 
 

@@ -72,17 +72,37 @@ class DualOptions(Options):
         return tuple(int(width) for width in self.hidden_as_text)
 
 
+@dataclass(frozen=True)
+class Sort:
+    """A sort of generator.
+
+    Arguments:
+        make: what makes such generators, by a memory's options and recipe and of some width.
+        recipe: that of a memory as it suits such generators.
+    """
+
+    make: Callable[[DataSpec, DualOptions, Recipe, int], Maker]
+    recipe: Callable[[DualOptions, Recipe], Recipe]
+
+
 def _vae(spec: DataSpec, chosen: DualOptions, recipe: Recipe, width: int) -> Maker:
     how = replace(VAE_PAPER if chosen.recipe == "paper" else VAE, batch=recipe.batch)
     return VaeMaker(spec, how, chosen.network, width, chosen.noise)
 
 
 def _gan(spec: DataSpec, chosen: DualOptions, recipe: Recipe, width: int) -> Maker:
-    played = replace(RETRAINED_PAPER if chosen.recipe == "paper" else RETRAINED, batch=recipe.batch)
-    return GanMaker(architecture_of(chosen.network, spec, chosen.noise), width, played)
+    how = replace(_game(chosen), batch=recipe.batch)
+    return GanMaker(architecture_of(chosen.network, spec, chosen.noise), width, how)
 
 
-GENERATORS: Mapping[str, Callable[[DataSpec, DualOptions, Recipe, int], Maker]] = MappingProxyType(
-    {"vae": _vae, "gan": _gan}
+def _game(chosen: DualOptions) -> Recipe:
+    return RETRAINED_PAPER if chosen.recipe == "paper" else RETRAINED
+
+
+GENERATORS: Mapping[str, Sort] = MappingProxyType(
+    {
+        "vae": Sort(_vae, lambda chosen, recipe: recipe),  # noqa: ARG005 - it is theirs
+        "gan": Sort(_gan, lambda chosen, recipe: replace(recipe, steps=_game(chosen).steps)),
+    }
 )
-"""Name -> what makes such generators, by a memory's recipe and of some width."""
+"""Name -> generators that a dual memory may consist of. GANs reconstruct nothing: learners see examples as they are."""
