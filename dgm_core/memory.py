@@ -174,6 +174,8 @@ class GenerativeMemory(ABC):
     kind: ClassVar[str]
     exact: ClassVar[bool] = True
     """Whether what is sampled of a learned task never changes by a bit: not so where a generator is retrained."""
+    sleeps: ClassVar[bool] = False
+    """Whether it holds new tasks apart until it sleeps, and `consolidated` ones no longer."""
 
     @classmethod
     @abstractmethod

@@ -26,6 +26,7 @@ from memory_server.interceptors.telemetry import Telemetry, untraced
 from memory_server.learning.admission import IngestBudget
 from memory_server.learning.executor import LocalProcessExecutor
 from memory_server.learning.gate import Gate
+from memory_server.learning.idle import sleep_when_idle
 from memory_server.learning.observer import Observers
 from memory_server.learning.queue import TaskQueue
 from memory_server.learning.watchdog import Bounds
@@ -142,6 +143,8 @@ async def serving(settings: Settings) -> AsyncIterator[Serving]:
         looking = asyncio.create_task(learning.keep_looking())
         try:
             await queue.resume()
+            if settings.sleep_when_idle:
+                stack.callback(asyncio.create_task(sleep_when_idle(queue, settings.sleep_when_idle)).cancel)
             yield Serving(address, security)
         finally:
             looking.cancel()

@@ -172,6 +172,16 @@ class NoSolver(Broken):
         )
 
 
+class SleepFailed(Broken):
+    """A memory was to consolidate what it holds, and that failed. `error` is the name of what went wrong."""
+
+    def __init__(self, memory: str, error: str) -> None:
+        super().__init__(
+            f"memory {memory!r} could not sleep ({error}; the server's log says more): it is as it was and "
+            "learns on; ask again, or let it try by itself after its next task"
+        )
+
+
 class CannotStart(Broken):
     """The server cannot start: its port, data directory or device is not to be had."""
 

@@ -145,6 +145,13 @@ class MemoryService(MemoryServiceServicer):
         await self._queue.forget(request.memory, request.task)
         return answers.memory(await asyncio.to_thread(self._catalog.memory, request.memory))
 
+    async def Sleep(self, request: pb.SleepRequest, _: Context) -> AsyncIterator[pb.SleepResponse]:
+        """See memory.proto."""
+        async for status in self._queue.sleep(request.memory):
+            if not status.final:
+                yield answers.sleep(status)
+        yield answers.slept(await asyncio.to_thread(self._catalog.memory, request.memory))
+
     # Between servers
 
     async def ExportMemory(self, request: pb.ExportMemoryRequest, _: Context) -> AsyncIterator[pb.ExportMemoryResponse]:

@@ -116,6 +116,12 @@ class Settings(BaseSettings):
         description="Seconds after which the training of a task is put down, sealed by the encryption key, so that the "
         "task goes on from there when it is sent again after a crash; 0: never.",
     )
+    sleep_when_idle: float = Field(
+        0.0,
+        ge=0,
+        description="Seconds without a task to learn after which memories that hold tasks apart consolidate them, one "
+        "after the other; 0: only when they have to, or are asked to.",
+    )
     worker_memory_bytes: int = Field(
         0,
         ge=0,

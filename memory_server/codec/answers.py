@@ -8,7 +8,7 @@ from dgm_core.memory import Progress
 from memory_server.codec.analysis import task_analysis
 from memory_server.codec.formats import layout_code
 from memory_server.codec.values import label_message, spec_message
-from memory_server.learning.status import TaskStatus
+from memory_server.learning.status import SleepState, SleepStatus, TaskStatus
 from memory_server.sampling.engine import Classified
 from memory_server.sampling.ring import Placed, Ring
 from memory_server.sampling.stream import Opening, Rows, Stream
@@ -62,6 +62,22 @@ def task(status: TaskStatus) -> pb.Task:
         created_unix_ms=record.created_unix_ms,
         finished_unix_ms=record.finished_unix_ms,
     )
+
+
+def sleep(status: SleepStatus) -> pb.SleepResponse:
+    """A sleep that is not over."""
+    if status.state is SleepState.QUEUED:
+        queued = pb.SleepQueued(
+            waiting_for=status.waiting_for, queue_position=status.position, starts_in_seconds=status.starts_in
+        )
+        return pb.SleepResponse(queued=queued)
+    begun = pb.TaskProgress(seconds_left=_UNKNOWN_SECONDS)
+    return pb.SleepResponse(progress=begun if status.progress is None else _progress(status.progress))
+
+
+def slept(record: MemoryRecord) -> pb.SleepResponse:
+    """The memory after its sleep."""
+    return pb.SleepResponse(memory=memory(record))
 
 
 async def samples(stream: Stream, ring: Ring | None) -> AsyncIterator[pb.SampleResponse]:

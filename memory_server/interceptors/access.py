@@ -44,6 +44,7 @@ RULES: Mapping[str, Rule] = {
     "WatchTask": Rule(_LEARN),
     "CancelTask": Rule(_LEARN, "cancel"),
     "ForgetTask": Rule(_ADMIN, "forget"),
+    "Sleep": Rule(_LEARN, "sleep"),
     "Sample": Rule(_SAMPLE, "sample"),
     "Interpolate": Rule(_SAMPLE, "sample"),
     "Classify": Rule(_SAMPLE, "classify"),
@@ -121,16 +122,18 @@ def shown(answer: Any, caller: Caller) -> Any:
     """An answer without the names of memories of which its caller may not know."""
     if isinstance(answer, pb.ListMemoriesResponse):
         return pb.ListMemoriesResponse(memories=[one for one in answer.memories if caller.grant.covers(one.name)])
+    if isinstance(answer, pb.SleepResponse) and answer.WhichOneof("message") == "queued":
+        _veil(answer.queued, caller)
     for task in answer.tasks if isinstance(answer, pb.ListTasksResponse) else [answer]:
         if isinstance(task, pb.Task):
             _veil(task, caller)
     return answer
 
 
-def _veil(task: pb.Task, caller: Caller) -> None:
-    other = task.waiting_for.rpartition(_OF_MEMORY)[2]
+def _veil(waiting: pb.Task | pb.SleepQueued, caller: Caller) -> None:
+    other = waiting.waiting_for.rpartition(_OF_MEMORY)[2]
     if other and not caller.grant.covers(other):
-        task.waiting_for = "queued behind another memory"
+        waiting.waiting_for = "queued behind another memory"
 
 
 def _named(request: Any) -> Any:

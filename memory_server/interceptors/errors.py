@@ -13,7 +13,7 @@ from google.protobuf import any_pb2, duration_pb2, message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from dgm_core.errors import CannotBlend, CannotForget
+from dgm_core.errors import CannotBlend, CannotForget, CannotSleep
 from memory_server import errors
 from memory_server.store.errors import BadArchive, CorruptBlob
 
@@ -43,6 +43,7 @@ VERDICTS: dict[type[Exception], Verdict] = {
     errors.TaskFinished: Verdict(grpc.StatusCode.FAILED_PRECONDITION, "TASK_FINISHED"),
     errors.TaskUnfinished: Verdict(grpc.StatusCode.FAILED_PRECONDITION, "TASK_UNFINISHED"),
     CannotForget: Verdict(grpc.StatusCode.FAILED_PRECONDITION, "TASK_IN_USE"),
+    CannotSleep: Verdict(grpc.StatusCode.FAILED_PRECONDITION, "CANNOT_SLEEP"),
     CannotBlend: Verdict(grpc.StatusCode.FAILED_PRECONDITION, "CANNOT_BLEND"),
     errors.EmptyMemory: Verdict(grpc.StatusCode.FAILED_PRECONDITION, "EMPTY_MEMORY"),
     errors.TaskTooLarge: Verdict(grpc.StatusCode.RESOURCE_EXHAUSTED, "TASK_TOO_LARGE"),
@@ -57,6 +58,7 @@ VERDICTS: dict[type[Exception], Verdict] = {
     errors.ShuttingDown: Verdict(grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN"),
     BadArchive: Verdict(grpc.StatusCode.INVALID_ARGUMENT, "BAD_ARCHIVE"),
     CorruptBlob: Verdict(grpc.StatusCode.DATA_LOSS, "CORRUPT_BLOB"),
+    errors.SleepFailed: Verdict(grpc.StatusCode.INTERNAL, "SLEEP_FAILED"),
     errors.Broken: Verdict(grpc.StatusCode.INTERNAL, "INTERNAL"),
 }
 """The table. An exception is looked up by its class, then by its bases."""

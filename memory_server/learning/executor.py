@@ -22,13 +22,14 @@ from memory_server.learning.messages import (
     Inherited,
     Job,
     Place,
+    Renewal,
     ending_frame,
     job_frame,
     read_error,
     read_learned,
     read_progress,
-    read_restored,
-    restoring_frame,
+    read_renewed,
+    renewing_frame,
 )
 from memory_server.learning.watchdog import Bounds, Watchdog, kills_for_memory
 from memory_server.store.keyring import data_keys
@@ -62,10 +63,11 @@ class Executor(Protocol):
         """Asks those who learn with a slot to put down their training and to end: `learn` then raises Interrupted."""
         ...
 
-    async def restore(self, manifest: Manifest, report: Callable[[Progress], None]) -> Shared:
-        """Makes anew what a memory shares, from its experts alone.
+    async def renew(self, how: Renewal, manifest: Manifest, report: Callable[[Progress], None]) -> Shared:
+        """Makes anew what a memory shares, from what it holds alone: its solver, or all that sleep consolidates.
 
         Raises:
+            CannotSleep, TrainingDiverged: as raised by the memory.
             WorkerDied, WorkerSilent, OutOfMemory, TaskTimedOut, LearningFailed: it did not come to its end.
         """
         ...
@@ -102,10 +104,10 @@ class LocalProcessExecutor:
         """See `Executor.wind_down`."""
         self.ending.set()
 
-    async def restore(self, manifest: Manifest, report: Callable[[Progress], None]) -> Shared:
-        """See `Executor.restore`."""
-        frame = restoring_frame(manifest, await self._place(manifest))
-        return read_restored(await self._answer(frame, (), report))
+    async def renew(self, how: Renewal, manifest: Manifest, report: Callable[[Progress], None]) -> Shared:
+        """See `Executor.renew`."""
+        frame = renewing_frame(how, manifest, await self._place(manifest))
+        return read_renewed(await self._answer(frame, (), report))
 
     async def _place(self, manifest: Manifest) -> Place:
         found = await asyncio.to_thread(data_keys, self.keys, manifest.digests)

@@ -26,7 +26,8 @@ class Frame:
     """One message.
 
     Arguments:
-        kind: "job" or "restoring", and "ending"; then "progress" and "alive"; then "learned", "restored" or "error".
+        kind: "job", "restoring" or "sleeping", and "ending"; then "progress" and "alive"; then "learned", "renewed" or
+            "error".
         body: what JSON can hold.
         payloads: raw bytes that come with it.
     """

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from dgm_core.errors import Cancelled, CannotLearn, QualityTooLow, TrainingDiverged
+from dgm_core.errors import Cancelled, CannotLearn, CannotSleep, QualityTooLow, TrainingDiverged
 from dgm_core.manifest import Label, Learned, Manifest, Shared, TaskEntry
 from dgm_core.memory import Progress, Terms
 from memory_server.learning.errors import Interrupted, LearningFailed, OutOfMemory
@@ -15,6 +16,13 @@ from memory_server.store.checkpoints import Slot
 from memory_server.store.sealing import SealingKey
 
 _CPU_EXHAUSTED = "DefaultCPUAllocator: can't allocate memory"  # torch raises a RuntimeError where CUDA has a class
+
+
+class Renewal(StrEnum):
+    """How what a whole memory shares is made anew."""
+
+    SOLVER = "restoring"
+    SLEEP = "sleeping"
 
 
 @dataclass(frozen=True)
@@ -94,13 +102,13 @@ def read_job(frame: Frame) -> tuple[Job, Place, Inherited]:
     return job, Place(**raw["place"]), Inherited(**raw["data"])
 
 
-def restoring_frame(manifest: Manifest, place: Place) -> Frame:
-    """Server to worker, once: a memory of which what it shares is to be made anew."""
-    return Frame("restoring", {"manifest": manifest.to_json(), "place": asdict(place)})
+def renewing_frame(how: Renewal, manifest: Manifest, place: Place) -> Frame:
+    """Server to worker, once: a memory of which what it shares is to be made anew, and how."""
+    return Frame(how.value, {"manifest": manifest.to_json(), "place": asdict(place)})
 
 
-def read_restoring(frame: Frame) -> tuple[Manifest, Place]:
-    """The inverse of `restoring_frame`."""
+def read_renewing(frame: Frame) -> tuple[Manifest, Place]:
+    """The inverse of `renewing_frame`, but for how."""
     return Manifest.from_json(frame.body["manifest"]), Place(**frame.body["place"])
 
 
@@ -138,15 +146,15 @@ def read_learned(frame: Frame) -> Learned:
     return Learned(entry, added.shared, blobs, added.revision, tuple(revised))
 
 
-def restored_frame(shared: Shared) -> Frame:
+def renewed_frame(shared: Shared) -> Frame:
     """Worker to server, last: what was made anew, the blobs as payloads."""
     revised = [entry.to_json() for entry in shared.revised]
     body = {"shared": dict(shared.digests), "digests": list(shared.blobs), "revised": revised}
-    return Frame("restored", body, tuple(shared.blobs.values()))
+    return Frame("renewed", body, tuple(shared.blobs.values()))
 
 
-def read_restored(frame: Frame) -> Shared:
-    """The inverse of `restored_frame`."""
+def read_renewed(frame: Frame) -> Shared:
+    """The inverse of `renewed_frame`."""
     blobs = dict(zip(frame.body["digests"], frame.payloads, strict=True))
     return Shared(frame.body["shared"], blobs, tuple(map(TaskEntry.from_json, frame.body["revised"])))
 
@@ -166,7 +174,7 @@ def read_error(frame: Frame) -> Exception:
         return OutOfMemory()
     if kind == Cancelled.__name__:
         return Interrupted()
-    for known in (QualityTooLow, TrainingDiverged):
+    for known in (QualityTooLow, TrainingDiverged, CannotSleep):
         if kind == known.__name__:
             return known(message)
     return LearningFailed(kind, message)

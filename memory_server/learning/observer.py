@@ -5,21 +5,22 @@ from collections.abc import Iterable
 import structlog
 
 from dgm_core.memory import Progress
+from memory_server.learning.messages import Renewal
 from memory_server.learning.status import TaskStatus
 from memory_server.store.records import TaskState
 
 
 class Observer:
-    """Told of whatever becomes of tasks and retrainings, on the event loop; as it stands it does not care."""
+    """Told of whatever becomes of tasks, retrainings and sleeps, on the event loop; as it stands it does not care."""
 
     def changed(self, status: TaskStatus) -> None:
         """A task has been queued, or what is known of it has changed."""
 
-    def retraining(self, memory: str, progress: Progress | None) -> None:
-        """The solver of a memory is being trained anew; None before there is any progress."""
+    def renewing(self, how: Renewal, memory: str, progress: Progress | None) -> None:
+        """The solver of a memory is being trained anew, or it sleeps; None before there is any progress."""
 
-    def retrained(self, memory: str, ended: TaskState) -> None:
-        """That has ended: LEARNED, CANCELLED or FAILED."""
+    def renewed(self, how: Renewal, memory: str, ended: TaskState, consolidated: int) -> None:
+        """That has ended: LEARNED, with so many tasks consolidated, CANCELLED or FAILED."""
 
 
 class Observers(Observer):
@@ -32,13 +33,13 @@ class Observers(Observer):
         """See `Observer.changed`."""
         self._tell("changed", status)
 
-    def retraining(self, memory: str, progress: Progress | None) -> None:
-        """See `Observer.retraining`."""
-        self._tell("retraining", memory, progress)
+    def renewing(self, how: Renewal, memory: str, progress: Progress | None) -> None:
+        """See `Observer.renewing`."""
+        self._tell("renewing", how, memory, progress)
 
-    def retrained(self, memory: str, ended: TaskState) -> None:
-        """See `Observer.retrained`."""
-        self._tell("retrained", memory, ended)
+    def renewed(self, how: Renewal, memory: str, ended: TaskState, consolidated: int) -> None:
+        """See `Observer.renewed`."""
+        self._tell("renewed", how, memory, ended, consolidated)
 
     def _tell(self, what: str, *facts: object) -> None:
         for observer in self._each:

@@ -1,9 +1,10 @@
 """The queue of tasks: admits them, has them learned, commits them, and says where each one is.
 
-Whatever changes a memory passes through here: learning, forgetting, deleting, and the retraining of its solver. Tasks
-of one memory are learned one after the other, each on top of those before it, unless its kind has them learned side by
-side: then they start in the order of their admission and are committed in that of their ends, each in a revision of its
-own. All else has its memory to itself: while anything of it learns, nothing of it is forgotten or retrained.
+Whatever changes a memory passes through here: learning, sleep, forgetting, deleting, and the retraining of its solver.
+Tasks of one memory are learned one after the other, each on top of those before it, unless its kind has them learned
+side by side: then they start in the order of their admission and are committed in that of their ends, each in a
+revision of its own. All else has its memory to itself: while anything of it learns, nothing of it is forgotten,
+retrained or put to sleep.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ import torch
 from dgm_core.manifest import Blobs, Learned, Manifest
 from dgm_core.memories import kind_of
 from dgm_core.memory import Progress, Terms
-from memory_server.errors import ShuttingDown, TaskFinished, TaskUnfinished
+from memory_server.errors import ShuttingDown, SleepFailed, TaskFinished, TaskUnfinished
 from memory_server.learning.audience import Audience, tell
 from memory_server.learning.buffer import IngestBuffer
 from memory_server.learning.endings import CANCELLED, GOES_ON, SERVER_STOPPED, Ending, failure
@@ -27,10 +28,12 @@ from memory_server.learning.executor import Executor
 from memory_server.learning.messages import Job
 from memory_server.learning.observer import Observer
 from memory_server.learning.outlook import explain, forecast
+from memory_server.learning.renewals import Setting
 from memory_server.learning.schedule import Schedule
+from memory_server.learning.sleeps import Sleeps, sleepers
 from memory_server.learning.solvers import Solvers
-from memory_server.learning.status import TaskStatus
-from memory_server.learning.work import Key, Lesson, Retraining, Work
+from memory_server.learning.status import LiveStatus, SleepState, SleepStatus, TaskStatus
+from memory_server.learning.work import Key, Lesson, Retraining, Sleep, Work
 from memory_server.store.checkpoints import CHECKPOINTS, CheckpointStore
 from memory_server.store.datadir import DataDir
 from memory_server.store.records import MemoryRecord, TaskRecord, TaskState
@@ -74,7 +77,9 @@ class TaskQueue:
         self._checkpoints = checkpoints or CheckpointStore(store.path / CHECKPOINTS)
         self._entries: dict[Key, Lesson] = {}
         self._schedule: Schedule[Work] = Schedule()
-        self._solvers = Solvers(store, executor, audience, self._schedule, self._forecast, observer)
+        setting = Setting(store, executor, audience, self._schedule, self._forecast, observer)
+        self._solvers = Solvers(setting)
+        self._sleeps = Sleeps(setting)
         self._running: list[Work] = []  # in the order in which they started
         self._held: set[str] = set()  # memories of which nothing may start now
         self._changing = asyncio.Lock()  # one admission, cancellation, forgetting or deletion at a time
@@ -130,18 +135,53 @@ class TaskQueue:
         await self._to_the_end(self._delete(memory))
 
     async def resume(self) -> None:
-        """Schedules what an earlier server left undone: solvers to be trained anew."""
+        """Schedules what an earlier server left undone: sleep of drowsy memories, solvers to be trained anew."""
         async with self._changing:
+            for memory, newest in (await asyncio.to_thread(self._store.catalog.newest, sleepers())).items():
+                self._sleeps.settle(memory, newest)
             for memory in await asyncio.to_thread(self._store.catalog.incomplete):
                 self._solvers.restore_next(memory)
             self._dispatch()
 
     async def imported(self, record: MemoryRecord) -> None:
-        """Schedules what a memory lacks that has come from another server: its solver, if it was exported without."""
+        """Schedules what a memory lacks that has come from another server, as `resume` does."""
         async with self._changing:
+            self._sleeps.settle(record.name, record.manifest)
             if not record.manifest.complete:
                 self._solvers.restore_next(record.name)
             self._dispatch()
+
+    async def sleep(self, memory: str) -> AsyncIterator[SleepStatus]:
+        """Has a memory sleep, or joins its sleep: the present status at once, then every change, with heartbeats.
+
+        Ends with the sleep, which goes on if the caller goes away.
+
+        Raises:
+            UnknownMemory: there is no such memory, or no longer.
+            CannotSleep: there is nothing to consolidate.
+            SleepFailed: the memory is as it was.
+            ShuttingDown: nothing new is begun, or the sleep was broken off.
+        """
+        live = await self._to_the_end(self._ask_to_sleep(memory))
+        async for status in live.watch(self._heartbeat):
+            if status.state is SleepState.FAILED:
+                raise SleepFailed(memory, status.error)
+            if status.state is SleepState.STOPPED:
+                await self._say_why_it_stopped(memory)
+            yield status
+
+    async def use_idleness(self) -> None:
+        """Has one memory sleep that can, unless there is anything to learn."""
+        memories = await asyncio.to_thread(self._store.catalog.newest, sleepers())
+        async with self._changing:
+            if not (self._closing or self.busy):
+                self._sleeps.use_idleness(memories)
+                self._dispatch()
+
+    @property
+    def busy(self) -> bool:
+        """Whether any task waits or learns."""
+        return any(not entry.done.is_set() for entry in self._entries.values())
 
     def solver_due(self, memory: str) -> float:
         """Seconds until the solver of a memory that lacks one should be there. Raises NoSolver if none will come."""
@@ -189,7 +229,8 @@ class TaskQueue:
             await asyncio.wait(running, timeout=grace)
         async with self._changing:
             await self._stop_all(list(self._entries.values()), SERVER_STOPPED)
-            await self._solvers.stop_all()
+            await self._solvers.drop_all()
+            await self._sleeps.drop_all()
         await asyncio.gather(*self._unfinished, return_exceptions=True)
 
     # Changes that callers make, one at a time
@@ -243,6 +284,7 @@ class TaskQueue:
             entries = [entry for entry in self._entries.values() if entry.memory == memory]
             await self._stop_all(entries, CANCELLED)
             await self._solvers.drop(memory)
+            await self._sleeps.drop(memory)
             await asyncio.to_thread(self._store.delete_memory, memory)
             self._checkpoints.drop(memory)
             for entry in entries:
@@ -281,19 +323,33 @@ class TaskQueue:
             )
 
     async def _erase(self, record: TaskRecord) -> None:
-        memory = record.memory
+        memory, asleep = record.memory, None
         if record.state is TaskState.LEARNED:
             manifest = await asyncio.to_thread(self._store.catalog.manifest, memory)
             manifest.without(record.task)  # is refused before anything is stopped
             await self._solvers.stop(memory)
+            asleep = await self._sleeps.stop(memory)  # which would consolidate the task
         try:
             forgotten = await asyncio.to_thread(self._store.forget, memory, record.task)
             self._checkpoints.drop(memory, record.task)
             await self._audience.forgotten(memory, forgotten)
         finally:
+            self._sleeps.again(asleep)
             newest = await asyncio.to_thread(self._store.catalog.manifest, memory)
             if not newest.complete:
                 self._solvers.restore_next(memory)
+
+    async def _ask_to_sleep(self, memory: str) -> LiveStatus[SleepStatus]:
+        async with self._changing:
+            self._check_open("ask the next one")
+            live = self._sleeps.ask(memory, await asyncio.to_thread(self._store.catalog.manifest, memory))
+            self._dispatch()
+            return live
+
+    async def _say_why_it_stopped(self, memory: str) -> None:
+        async with self._changing:  # it was stopped for a deletion, or for the end
+            await asyncio.to_thread(self._store.catalog.manifest, memory)
+        raise ShuttingDown("the server is shutting down; the memory is as it was, ask the next one")
 
     async def _stop_all(self, entries: list[Lesson], end: Ending) -> None:
         for entry in entries:
@@ -331,8 +387,8 @@ class TaskQueue:
             record = await self._teach(work)
             self._running.remove(work)
             self._finish(work, record)
-        elif isinstance(work, Retraining):
-            await self._solvers.train(work)
+        elif isinstance(work, Retraining | Sleep):
+            await (self._solvers.run(work) if isinstance(work, Retraining) else self._sleeps.run(work))
             self._running.remove(work)
             work.done.set()
         self._dispatch()
@@ -371,6 +427,7 @@ class TaskQueue:
         committed = await asyncio.to_thread(self._store.commit, memory, task, learned)
         self._typical_seconds += 0.5 * (learned.entry.seconds - self._typical_seconds)
         self._solvers.settle(memory, committed.manifest)
+        self._sleeps.settle(memory, committed.manifest)
         await tell(self._audience, memory, committed)
         return committed.task
 

@@ -17,13 +17,14 @@ from memory_server.learning.messages import (
     Inherited,
     Job,
     Place,
+    Renewal,
     alive_frame,
     error_frame,
     learned_frame,
     progress_frame,
     read_job,
-    read_restoring,
-    restored_frame,
+    read_renewing,
+    renewed_frame,
 )
 from memory_server.learning.pulse import beat_while_computing
 from memory_server.learning.resuming import checkpoints_of
@@ -43,7 +44,7 @@ def run(frame: Frame, send: Send, ending: threading.Event) -> None:
     try:
         beat_while_computing(lambda: send(alive_frame()))
         report = throttled(send)
-        send(_restore(frame, report) if frame.kind == "restoring" else _learn(frame, report, ending))
+        send(_learn(frame, report, ending) if frame.kind == "job" else _renew(frame, report))
     except Exception as error:  # Whatever it is, the server must hear of it.
         send(error_frame(error))
 
@@ -76,11 +77,12 @@ def _learn(frame: Frame, report: Report, ending: threading.Event) -> Frame:
     return learned_frame(job.manifest, learned)
 
 
-def _restore(frame: Frame, report: Report) -> Frame:
-    manifest, place = read_restoring(frame)
+def _renew(frame: Frame, report: Report) -> Frame:
+    manifest, place = read_renewing(frame)
     device = _settle(place)
     memory = load_memory(manifest, place.store())
-    return restored_frame(memory.restore(report=report, device=device))
+    renew = memory.sleep if frame.kind == Renewal.SLEEP else memory.restore
+    return renewed_frame(renew(report=report, device=device))
 
 
 def _settle(place: Place) -> torch.device:

@@ -1,17 +1,17 @@
-"""What the queue has to do: lessons and retrainings. Most occupy their memory alone from their start to their end."""
+"""What the queue has to do: lessons, retrainings, sleeps. Most occupy their memory alone, from start to end."""
 
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from dgm_core.manifest import Learned
 from dgm_core.memory import Progress, Terms
 from memory_server.learning.buffer import IngestBuffer
 from memory_server.learning.endings import Ending
-from memory_server.learning.status import LiveStatus, TaskStatus
+from memory_server.learning.status import LiveStatus, SleepState, SleepStatus, TaskStatus
 from memory_server.store.records import TaskRecord, TaskState
 
 Key = tuple[str, str]
@@ -19,9 +19,6 @@ Key = tuple[str, str]
 
 _STEP_SECONDS = 5.0
 """How fine an estimate is that those who wait are told."""
-
-_SOLVER_SHARE = 0.15
-"""About what part of a task's time goes into its solver."""
 
 
 class Work(ABC):
@@ -124,8 +121,7 @@ class Lesson(Work):
     def expect(self, start: float, end: float) -> None:
         """Tells those who watch when it starts, and the ingest budget when it ends: what a refused client waits."""
         if self.record.state is TaskState.QUEUED:
-            # In coarse steps, or all who wait would be woken with each progress of the one that learns.
-            self.live.set(replace(self.live.value, starts_in=_STEP_SECONDS * round(start / _STEP_SECONDS)))
+            self.live.set(replace(self.live.value, starts_in=_coarse(start)))
         self.buffer.reservation.expect(end)
 
     def seconds_left(self, typical: float) -> float:
@@ -136,35 +132,90 @@ class Lesson(Work):
         return typical if self.terms.seconds is None else min(self.terms.seconds, typical)
 
 
-class Retraining(Work):
-    """The solver of a memory on its way to being made anew. It would not know what is committed meanwhile: nothing is.
+class Renewing(Work):
+    """What a memory shares on its way to being made anew. It would not know what is committed meanwhile: nothing is.
 
     Attributes:
         progress: how far it is, once that is known.
+        revision: of the memory upon which it is made anew; 0 before that is known.
         stopped: whether it is no longer wanted.
         expected: seconds after which it should have ended.
     """
 
+    share: ClassVar[float]
+    """About what part of a task's time it takes."""
+
     def __init__(self, memory: str) -> None:
         super().__init__(memory, alone=True)
         self.progress: Progress | None = None
+        self.revision = 0
         self.stopped = False
         self.expected = 0.0
 
-    @property
-    def title(self) -> str:
-        """See `Work.title`."""
-        return f"the retraining of the solver of memory {self.memory}"
+    def progressed(self, progress: Progress | None) -> None:
+        """Told how far it is; None when it begins."""
+        self.progress = progress
 
     def queued_behind(self, title: str, position: int) -> None:
-        """Tells nobody: a retraining has no status of its own."""
+        """Tells nobody, unless somebody waits for it."""
 
-    def expect(self, _start: float, end: float) -> None:
-        """Keeps the end for those who ask for the solver."""
+    def expect(self, start: float, end: float) -> None:  # noqa: ARG002 - of interest to those who wait for it
+        """Keeps the end for those who ask."""
         self.expected = end
 
     def seconds_left(self, typical: float) -> float:
         """See `Work.seconds_left`."""
         if self.progress is not None and self.progress.seconds_left is not None:
             return self.progress.seconds_left
-        return _SOLVER_SHARE * typical
+        return self.share * typical
+
+
+class Retraining(Renewing):
+    """The solver of a memory on its way to being made anew."""
+
+    share = 0.15
+
+    @property
+    def title(self) -> str:
+        """See `Work.title`."""
+        return f"the retraining of the solver of memory {self.memory}"
+
+
+class Sleep(Renewing):
+    """A memory that is to consolidate what it holds.
+
+    Arguments:
+        live: its status, if there are some who watch already.
+    """
+
+    share = 2.0
+
+    def __init__(self, memory: str, live: LiveStatus[SleepStatus] | None = None) -> None:
+        super().__init__(memory)
+        self.live = live or LiveStatus(SleepStatus())
+
+    @property
+    def title(self) -> str:
+        """See `Work.title`."""
+        return f"the sleep of memory {self.memory}"
+
+    def progressed(self, progress: Progress | None) -> None:
+        """Tells those who watch."""
+        super().progressed(progress)
+        self.live.set(SleepStatus(SleepState.SLEEPING, progress=progress))
+
+    def queued_behind(self, title: str, position: int) -> None:
+        """See `Work.queued_behind`."""
+        waiting_for = title and f"queued behind {title}"
+        self.live.set(replace(self.live.value, waiting_for=waiting_for, position=position))
+
+    def expect(self, start: float, end: float) -> None:
+        """Tells those who watch when it starts, too."""
+        super().expect(start, end)
+        if self.live.value.state is SleepState.QUEUED:
+            self.live.set(replace(self.live.value, starts_in=_coarse(start)))
+
+
+def _coarse(seconds: float) -> float:
+    """In steps, or all who wait would be woken with each progress of the one that runs."""
+    return _STEP_SECONDS * round(seconds / _STEP_SECONDS)

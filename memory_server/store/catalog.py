@@ -139,6 +139,12 @@ class Catalog:
             number, size = db.execute(select(func.count(), func.coalesce(func.sum(blobs.c.bytes), 0))).one()
             return Census(held, number, size, {row.memory: row.latest for row in db.execute(by_memory)})
 
+    def newest(self, kinds: Sequence[str]) -> dict[str, Manifest]:
+        """The newest revision of each memory of some kinds, by name."""
+        of_kinds = select(memories.c.name).where(memories.c.kind.in_(kinds)).order_by(memories.c.name)
+        with self._database.read() as db:
+            return {name: revisions.existing(db, name) for name in db.scalars(of_kinds)}
+
     def incomplete(self) -> Sequence[str]:
         """Memories that have learned something and lack what they share, such as a solver; reads no manifest."""
         with self._database.read() as db:

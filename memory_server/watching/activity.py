@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 
 from dgm_core.memory import Progress
+from memory_server.learning.messages import Renewal
 from memory_server.learning.observer import Observer
 from memory_server.learning.status import TaskStatus
 from memory_server.store.records import TaskState
@@ -15,12 +16,12 @@ Clock = Callable[[], float]
 """Seconds from any origin, never going back."""
 
 Key = tuple[str, str]
-"""(memory, task); the task of a retraining is empty, which no task's name is."""
+"""(memory, task); the task of a renewal is empty, which no task's name is."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A task, or the retraining of a solver, that a worker is busy with or that is being committed.
+    """A task, the retraining of a solver, or a sleep, that a worker is busy with or that is being committed.
 
     Arguments:
         place: the lowest number that no other run had when it started: below the number of learners.
@@ -61,12 +62,12 @@ class Activity(Observer):
             self._advance(key, status.progress, state is not self._states.get(key))
         self._states[key] = state
 
-    def retraining(self, memory: str, progress: Progress | None) -> None:
-        """See `Observer.retraining`."""
+    def renewing(self, how: Renewal, memory: str, progress: Progress | None) -> None:  # noqa: ARG002 - whatever it is
+        """See `Observer.renewing`."""
         self._advance((memory, ""), progress, progress is None)
 
-    def retrained(self, memory: str, ended: TaskState) -> None:  # noqa: ARG002 - however it ended
-        """See `Observer.retrained`."""
+    def renewed(self, how: Renewal, memory: str, ended: TaskState, consolidated: int) -> None:  # noqa: ARG002 - likewise
+        """See `Observer.renewed`."""
         self._runs.pop((memory, ""), None)
 
     @property

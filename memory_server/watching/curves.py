@@ -8,15 +8,13 @@ from pathlib import Path
 from tensorboard.summary import Writer
 
 from dgm_core.memory import Progress
+from memory_server.learning.messages import Renewal
 from memory_server.learning.observer import Observer
 from memory_server.learning.status import TaskStatus
 from memory_server.store.records import TaskState
 
-Key = tuple[str, str]
-"""(memory, task); the task of a retraining is empty."""
-
-_SOLVER = "_solver"
-"""The run of a memory's retrainings: no task may be called so."""
+_RUNS = {Renewal.SOLVER: "_solver", Renewal.SLEEP: "_sleep"}
+"""The runs of a memory's retrainings and sleeps: no task may be called so."""
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]")
 
 
@@ -43,34 +41,37 @@ class Curves(Observer):
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._runs: dict[Key, _Run] = {}
+        self._runs: dict[Path, _Run] = {}
 
     def changed(self, status: TaskStatus) -> None:
         """See `Observer.changed`."""
-        key = status.record.memory, status.record.task
+        path = self._path(status.record.memory, _fit(status.record.task))
         if status.progress is not None:
-            self._draw(key, status.progress)
+            self._draw(path, status.progress)
         if status.record.state is TaskState.LEARNED and status.record.quality is not None:
-            self._run(key).writer.add_scalar("quality", status.record.quality, status.record.steps)
+            self._run(path).writer.add_scalar("quality", status.record.quality, status.record.steps)
         if status.record.state.final:
-            self._close(key)
+            self._close(path)
 
-    def retraining(self, memory: str, progress: Progress | None) -> None:
-        """See `Observer.retraining`."""
+    def renewing(self, how: Renewal, memory: str, progress: Progress | None) -> None:
+        """See `Observer.renewing`."""
         if progress is not None:
-            self._draw((memory, ""), progress)
+            self._draw(self._path(memory, _RUNS[how]), progress)
 
-    def retrained(self, memory: str, ended: TaskState) -> None:  # noqa: ARG002 - however it ended
-        """See `Observer.retrained`."""
-        self._close((memory, ""))
+    def renewed(self, how: Renewal, memory: str, ended: TaskState, consolidated: int) -> None:  # noqa: ARG002 - no matter
+        """See `Observer.renewed`."""
+        self._close(self._path(memory, _RUNS[how]))
 
     def close(self) -> None:
         """Writes what is waiting, and ends."""
-        for key in list(self._runs):
-            self._close(key)
+        for path in list(self._runs):
+            self._close(path)
 
-    def _draw(self, key: Key, progress: Progress) -> None:
-        run, now = self._run(key), (progress.phase, progress.step)
+    def _path(self, memory: str, run: str) -> Path:
+        return self._directory / _fit(memory) / run
+
+    def _draw(self, path: Path, progress: Progress) -> None:
+        run, now = self._run(path), (progress.phase, progress.step)
         if run.last == now:
             return
         run.last = now
@@ -78,16 +79,14 @@ class Curves(Observer):
             run.writer.add_scalar(f"{progress.phase}/{name}", value, progress.step)
         run.writer.add_scalar(f"{progress.phase}/fraction", progress.fraction, progress.step)
 
-    def _run(self, key: Key) -> _Run:
-        if key not in self._runs:
-            memory, task = key
-            path = self._directory / _fit(memory) / (_fit(task) if task else _SOLVER)
+    def _run(self, path: Path) -> _Run:
+        if path not in self._runs:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._runs[key] = _Run(Writer(str(path)))
-        return self._runs[key]
+            self._runs[path] = _Run(Writer(str(path)))
+        return self._runs[path]
 
-    def _close(self, key: Key) -> None:
-        run = self._runs.pop(key, None)
+    def _close(self, path: Path) -> None:
+        run = self._runs.pop(path, None)
         if run is not None:
             with suppress(OSError):  # a full disk costs curves and nothing else
                 run.writer.close()

@@ -2,9 +2,12 @@
 
 import structlog
 
+from memory_server.learning.messages import Renewal
 from memory_server.learning.observer import Observer
 from memory_server.learning.status import TaskStatus
 from memory_server.store.records import TaskRecord, TaskState
+
+_PAST = {Renewal.SOLVER: "restored", Renewal.SLEEP: "slept"}
 
 
 class Journal(Observer):
@@ -26,14 +29,14 @@ class Journal(Observer):
         facts = _ending(record) if record.state.final else {"rows": record.count}
         self._log.info("task", memory=record.memory, task=record.task, state=record.state.value, **facts)
 
-    def retraining(self, memory: str, progress: object) -> None:
-        """See `Observer.retraining`."""
+    def renewing(self, how: Renewal, memory: str, progress: object) -> None:
+        """See `Observer.renewing`."""
         if progress is None:
-            self._log.info("retraining", memory=memory)
+            self._log.info(how.value, memory=memory)
 
-    def retrained(self, memory: str, ended: TaskState) -> None:
-        """See `Observer.retrained`."""
-        self._log.info("retrained", memory=memory, state=ended.value)
+    def renewed(self, how: Renewal, memory: str, ended: TaskState, consolidated: int) -> None:
+        """See `Observer.renewed`."""
+        self._log.info(_PAST[how], memory=memory, state=ended.value, consolidated=consolidated)
 
 
 def _ending(record: TaskRecord) -> dict[str, object]:

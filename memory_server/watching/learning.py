@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from dgm_core.memory import Progress
 from memory_server.learning.endings import REASONS
+from memory_server.learning.messages import Renewal
 from memory_server.learning.observer import Observer
 from memory_server.learning.status import TaskStatus
 from memory_server.store.records import TaskState
@@ -16,7 +17,7 @@ _COMMIT_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _TASK_SECONDS = (1, 3, 10, 30, 60, 180, 600, 1800, 3600, 10800, 36000)
 
 Key = tuple[str, str]
-"""(memory, task); the task of a retraining is empty."""
+"""(memory, task); the task of a renewal is empty."""
 
 
 class LearningCounters(Observer):
@@ -31,6 +32,7 @@ class LearningCounters(Observer):
         self._clock = clock
         self._before: dict[Key, tuple[TaskState, float]] = {}  # the state of each task, and since when
         self._seen: dict[Key, tuple[Progress, float]] = {}
+        self._asleep: dict[str, float] = {}  # memory -> since when
         self._ended = Counter(
             "memory_server_tasks_ended_total",
             "Tasks that have ended, by final state and reason of a failure; OTHER for what has no name on the wire.",
@@ -39,6 +41,13 @@ class LearningCounters(Observer):
         )
         self._retrained = Counter(
             "memory_server_retrainings_total", "Retrainings of solvers that have ended.", ["state"], registry=registry
+        )
+        self._slept = Counter("memory_server_sleeps_total", "Sleeps that have ended.", ["state"], registry=registry)
+        self._sleep_seconds = Histogram(
+            "memory_server_sleep_seconds", "How long sleeps took.", registry=registry, buckets=_TASK_SECONDS
+        )
+        self._consolidated = Counter(
+            "memory_server_consolidated_tasks_total", "Tasks that sleep has consolidated.", registry=registry
         )
         self._learn_seconds = Histogram(
             "memory_server_learn_seconds",
@@ -81,15 +90,22 @@ class LearningCounters(Observer):
                 self._learn_seconds.observe(now - since)
             self._before[key] = record.state, now
 
-    def retraining(self, memory: str, progress: Progress | None) -> None:
-        """See `Observer.retraining`."""
+    def renewing(self, how: Renewal, memory: str, progress: Progress | None) -> None:
+        """See `Observer.renewing`."""
         if progress is not None:
             self._progressed((memory, ""), progress)
+        elif how is Renewal.SLEEP:
+            self._asleep[memory] = self._clock()
 
-    def retrained(self, memory: str, ended: TaskState) -> None:
-        """See `Observer.retrained`."""
+    def renewed(self, how: Renewal, memory: str, ended: TaskState, consolidated: int) -> None:
+        """See `Observer.renewed`."""
         self._seen.pop((memory, ""), None)
-        self._retrained.labels(ended.value).inc()
+        if how is Renewal.SOLVER:
+            self._retrained.labels(ended.value).inc()
+        else:
+            self._slept.labels(ended.value).inc()
+            self._sleep_seconds.observe(self._clock() - self._asleep.pop(memory))
+            self._consolidated.inc(consolidated)
 
     def _end(self, key: Key, status: TaskStatus, before: TaskState, seconds: float) -> None:
         self._before.pop(key, None)

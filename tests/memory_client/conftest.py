@@ -26,6 +26,7 @@ CODES = {
     "EMPTY_MEMORY": code_pb2.FAILED_PRECONDITION,
     "CANNOT_BLEND": code_pb2.FAILED_PRECONDITION,
     "TASK_FINISHED": code_pb2.FAILED_PRECONDITION,
+    "CANNOT_SLEEP": code_pb2.FAILED_PRECONDITION,
     "TASK_IN_USE": code_pb2.FAILED_PRECONDITION,
     "TASK_UNFINISHED": code_pb2.FAILED_PRECONDITION,
     "BAD_REQUEST": code_pb2.INVALID_ARGUMENT,
@@ -57,6 +58,8 @@ class Faults:
     lost_unary: int = 0
     watch_lost: int = 0
     interrupted: int = 0  # tasks that WatchTask shows to have been broken off by the server's end
+    awake: bool = False  # Sleep finds nothing to consolidate
+    lost_asleep: int = 0  # Sleep calls that break; with the last, it is over
     retraining: int = 0  # Classify calls that find the solver retraining
     forget: str = ""  # ForgetTask refuses for this reason
     blend: str = ""  # Interpolate refuses for this reason
@@ -125,6 +128,20 @@ class Service(MemoryServiceServicer):
         del self.lessons[request.task]
         self.revision += 1
         return self._memory(request.memory)
+
+    def Sleep(self, request, context):
+        self.requests.append(request)
+        if not self.lessons or self.faults.awake:
+            fail(context, "CANNOT_SLEEP", "memory 'digits' has nothing to consolidate")
+        yield pb.SleepResponse(queued=pb.SleepQueued(waiting_for="queued behind task b0", queue_position=1))
+        yield pb.SleepResponse(progress=pb.TaskProgress(seconds_left=-1))
+        yield pb.SleepResponse(progress=pb.TaskProgress(phase="generator", step=4, steps=10, fraction=0.4))
+        if self.faults.lost_asleep:
+            self.faults.lost_asleep -= 1
+            self.faults.awake = self.faults.lost_asleep == 0
+            context.abort(grpc.StatusCode.UNAVAILABLE, "going down")
+        self.revision += 1
+        yield pb.SleepResponse(memory=self._memory(request.memory))
 
     def ListTasks(self, request, context):
         return pb.ListTasksResponse(tasks=[lesson.task for lesson in self.lessons.values()])

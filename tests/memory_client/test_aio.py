@@ -113,6 +113,16 @@ async def test_both_clients_give_the_same(client, taught, server):
     assert repr(client) == repr(taught)
 
 
+async def test_sleeping(client, taught, service):
+    before = service.revision
+    service.faults.lost_asleep = 1
+    assert (await client.sleep()).revision == before
+    with pytest.raises(memory_client.CannotSleep):
+        await client.sleep()
+    service.faults.awake = False
+    assert (await client.sleep()).revision == before + 1
+
+
 async def test_forgetting_and_deleting(client):
     await client.learn_task((IMAGES, [7, 8] * 3), task="t1", progress=False)
     assert (await client.forget("t1")).classes == (0, 1, 2)

@@ -215,6 +215,13 @@ def test_describing_says_whether_the_solver_is_ready(ctl, taught, service):
     assert "being trained anew" in ctl("describe")[1]
 
 
+def test_sleeping(ctl, taught, service):
+    assert ctl("sleep")[:2] == (0, f"memory digits has slept: revision {service.revision}\n")
+    assert json.loads(ctl("sleep", "--json")[1])["revision"] == service.revision
+    service.faults.awake = True
+    assert ctl("sleep")[0] == 1
+
+
 def test_deleting_asks_first(ctl, taught, service):
     status, out, err = ctl("delete", answer="n\n")
     assert status == 1

@@ -11,6 +11,7 @@ from memory_client.analysis import LayerUsage, MaskPoint, TaskAnalysis
 from memory_client.errors import (
     AuditFailed,
     CannotInterpolate,
+    CannotSleep,
     DamagedExport,
     DamagedMemory,
     DeadlineExceeded,
@@ -27,6 +28,7 @@ from memory_client.errors import (
     QualityTooLow,
     ServerBusy,
     ServerUnavailable,
+    SleepFailed,
     SolverRetraining,
     TaskCancelled,
     TaskExists,
@@ -46,12 +48,13 @@ from memory_client.errors import (
 )
 from memory_client.learning import TaskHandle
 from memory_client.memory import Memory
-from memory_client.progress import ProgressListener, TransferListener
-from memory_client.types import Label, MemoryInfo, Task, TaskProgress, TaskState
+from memory_client.progress import ProgressListener, SleepListener, TransferListener
+from memory_client.types import Label, MemoryInfo, Sleep, Task, TaskProgress, TaskState
 
 __all__ = [
     "AuditFailed",
     "CannotInterpolate",
+    "CannotSleep",
     "DamagedExport",
     "DamagedMemory",
     "DeadlineExceeded",
@@ -74,6 +77,9 @@ __all__ = [
     "QualityTooLow",
     "ServerBusy",
     "ServerUnavailable",
+    "Sleep",
+    "SleepFailed",
+    "SleepListener",
     "SolverRetraining",
     "Task",
     "TaskAnalysis",

@@ -1,6 +1,6 @@
 """Wire messages -> Python values: tasks, memories, labels and rows of samples."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from memory_client.analysis import LayerUsage, MaskPoint, TaskAnalysis
 from memory_client.errors import InternalError
-from memory_client.types import DTypeName, Label, MemoryInfo, Task, TaskProgress, TaskState
+from memory_client.types import DTypeName, Label, MemoryInfo, Sleep, Task, TaskProgress, TaskState
 
 T = TypeVar("T")
 
@@ -76,6 +76,18 @@ def task(message: pb.Task) -> Task:
         created=_time(message.created_unix_ms),
         finished=_time(message.finished_unix_ms),
     )
+
+
+def sleep(message: pb.SleepResponse) -> Iterator[Sleep | MemoryInfo]:
+    """A sleep that is not over, or the memory after it."""
+    match message.WhichOneof("message"):
+        case "memory":
+            yield memory(message.memory)
+        case "queued":
+            queued = message.queued
+            yield Sleep(queued.waiting_for, queued.queue_position or None, queued.starts_in_seconds)
+        case _:
+            yield Sleep(progress=_progress(message.progress) if message.progress.phase else None)
 
 
 def _known(dtypes: Mapping[int, T], code: int) -> T:

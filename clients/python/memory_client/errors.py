@@ -5,6 +5,7 @@ MemoryServiceError
 │   └── DamagedExport                     the file is no exported memory, or not a whole one
 ├── UnknownMemory, UnknownTask, UnknownClass, UnknownRevision, EmptyMemory
 ├── MemoryExists, MemoryMismatch, TaskExists, TaskFinished, TaskUnfinished, TaskInUse, TaskTooLarge, CannotInterpolate
+├── CannotSleep                           there is nothing to consolidate
 ├── TaskFailed                            the task ended without being learned
 │   └── QualityTooLow, TaskInterrupted
 ├── TaskCancelled
@@ -16,6 +17,7 @@ MemoryServiceError
 │   └── AuditFailed                       not until the server's operator has mended its audit log
 ├── ForkedWhileStreaming                  spawn this process, or close the stream before the fork
 └── InternalError                         the server, or this client, is at fault
+    └── SleepFailed                       the memory is as it was
 """
 
 from collections.abc import Mapping
@@ -136,6 +138,10 @@ class CannotInterpolate(MemoryServiceError):
     """A memory of this kind has no styles to blend."""
 
 
+class CannotSleep(MemoryServiceError):
+    """A memory of this kind holds nothing apart, or all that it holds is consolidated."""
+
+
 class TaskTooLarge(MemoryServiceError):
     """This task alone exceeds the server's ingest budget."""
 
@@ -212,6 +218,10 @@ class InternalError(MemoryServiceError):
     """The server failed, or broke the protocol; its log says more."""
 
 
+class SleepFailed(InternalError):
+    """A memory could not consolidate what it holds; it is as it was, and learns and serves on."""
+
+
 BY_REASON: Mapping[str, type[MemoryServiceError]] = {
     "BAD_REQUEST": InvalidInput,
     "UNKNOWN_MEMORY": UnknownMemory,
@@ -226,6 +236,8 @@ BY_REASON: Mapping[str, type[MemoryServiceError]] = {
     "TASK_UNFINISHED": TaskUnfinished,
     "TASK_IN_USE": TaskInUse,
     "CANNOT_BLEND": CannotInterpolate,
+    "CANNOT_SLEEP": CannotSleep,
+    "SLEEP_FAILED": SleepFailed,
     "BAD_ARCHIVE": DamagedExport,
     "CORRUPT_BLOB": DamagedMemory,
     "TASK_TOO_LARGE": TaskTooLarge,

@@ -23,8 +23,9 @@ from memory_client.credentials import PEM, Credentials
 from memory_client.errors import TaskInterrupted, UnknownMemory
 from memory_client.interpolation import Ends
 from memory_client.learning import TaskHandle, Upload
-from memory_client.progress import ProgressListener, TransferListener, listener
+from memory_client.progress import ProgressListener, SleepListener, TransferListener, listener
 from memory_client.sampling import Batch, Rebatcher
+from memory_client.sleeping import follow_sleep
 from memory_client.types import Label, Layout, MemoryInfo, Task
 
 _AHEAD = 2  # messages of an export that may wait for the disk
@@ -398,6 +399,29 @@ class Memory:
         """
         request = pb.ForgetTaskRequest(memory=self.name, task=task)
         return _decode.memory(self._connection.unary("ForgetTask", request))
+
+    def sleep(self, *, progress: bool | SleepListener | None = None) -> MemoryInfo:
+        """Has the memory consolidate the tasks that it still holds apart, and waits until it has.
+
+        No data is needed: what is replayed to the generator that the tasks then share is generated. Sampling and
+        classifying go on meanwhile. Streams that are pinned to a revision before it end with UnknownRevision. An
+        interrupt while waiting leaves it asleep.
+
+        Arguments:
+            progress: True shows a line of progress on the error stream, False nothing, None only on a terminal.
+
+        Returns:
+            The memory as it is then.
+
+        Raises:
+            CannotSleep: a memory of this kind holds nothing apart, or there is nothing left to consolidate.
+            SleepFailed: the memory is as it was; the server's log says why.
+        """
+        shown = listener(progress)
+        try:
+            return follow_sleep(self._connection, self.name, shown)
+        finally:
+            shown.close()
 
     def delete(self) -> None:
         """Deletes the memory with all that it learned, cancels its tasks and ends its streams."""

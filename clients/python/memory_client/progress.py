@@ -3,9 +3,9 @@
 import sys
 from typing import Protocol, TextIO, TypeVar
 
-from memory_client.types import Task, TaskState
+from memory_client.types import Sleep, Task, TaskProgress, TaskState
 
-Listener = TypeVar("Listener", bound="ProgressListener | TransferListener")
+Listener = TypeVar("Listener", bound="ProgressListener | TransferListener | SleepListener")
 
 
 class ProgressListener(Protocol):
@@ -16,6 +16,16 @@ class ProgressListener(Protocol):
 
     def task(self, task: Task) -> None:
         """The task was seen in this state, or with this progress."""
+
+    def close(self) -> None:
+        """Nothing more will come; may be called more than once."""
+
+
+class SleepListener(Protocol):
+    """What `sleep(progress=)` takes to show progress in another way."""
+
+    def sleep(self, sleep: Sleep) -> None:
+        """The sleep was seen like this."""
 
     def close(self) -> None:
         """Nothing more will come; may be called more than once."""
@@ -43,6 +53,9 @@ class Quiet:
     def task(self, task: Task) -> None:
         """Does nothing."""
 
+    def sleep(self, sleep: Sleep) -> None:
+        """Does nothing."""
+
     def close(self) -> None:
         """Does nothing."""
 
@@ -61,6 +74,10 @@ class TextProgress:
     def task(self, task: Task) -> None:
         """Shows the state of the task."""
         self._show(describe(task))
+
+    def sleep(self, sleep: Sleep) -> None:
+        """Shows how far a memory is with its sleep."""
+        self._show(describe_sleep(sleep))
 
     def moved(self, nbytes: int, total: int) -> None:
         """Shows how much of a file has been moved."""
@@ -93,12 +110,15 @@ def describe(task: Task) -> str:
     return f"{task.name}: {task.state}{_detail(task)}"
 
 
+def describe_sleep(sleep: Sleep) -> str:
+    """One line on a sleep, such as "asleep, generator 40 %, 12 s left"."""
+    return _place(sleep) or ("asleep" if sleep.progress is None else f"asleep, {_course(sleep.progress)}")
+
+
 def _detail(task: Task) -> str:
     if task.state is TaskState.LEARNING and task.progress is not None:
-        left = "" if task.progress.seconds_left is None else f", {task.progress.seconds_left:.0f} s left"
         step = task.progress.resumed_from_step
-        resumed = f", resumed from step {step}" if step else ""
-        return f" {task.progress.phase} {task.progress.fraction:.0%}{left}{resumed}"
+        return f" {_course(task.progress)}" + (f", resumed from step {step}" if step else "")
     if task.state is TaskState.LEARNED:
         quality = "" if task.quality is None else f", quality {task.quality:.3f}"
         return f" in {task.learn_seconds:.1f} s{quality}"
@@ -108,8 +128,15 @@ def _detail(task: Task) -> str:
 
 def waiting(task: Task) -> str:
     """What a QUEUED task waits for, where it stands and for how long; empty for any other."""
-    if task.state is not TaskState.QUEUED:
-        return ""
-    place = "" if task.queue_position is None else f"number {task.queue_position} in the queue"
-    start = "" if task.starts_in is None else f"starts in about {task.starts_in:.0f} s"
-    return ", ".join(filter(None, (task.waiting_for, place, start)))
+    return _place(task) if task.state is TaskState.QUEUED else ""
+
+
+def _place(waiting: Task | Sleep) -> str:
+    place = "" if waiting.queue_position is None else f"number {waiting.queue_position} in the queue"
+    start = "" if waiting.starts_in is None else f"starts in about {waiting.starts_in:.0f} s"
+    return ", ".join(filter(None, (waiting.waiting_for, place, start)))
+
+
+def _course(progress: TaskProgress) -> str:
+    left = "" if progress.seconds_left is None else f", {progress.seconds_left:.0f} s left"
+    return f"{progress.phase} {progress.fraction:.0%}{left}"

@@ -106,6 +106,23 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Sleep:
+    """A memory that is to consolidate what it holds apart, or does so, as it was when the server said so.
+
+    Attributes:
+        waiting_for: what it waits for; empty once it sleeps.
+        queue_position: while it waits: 1 if it starts next, as far as can be foreseen; else None.
+        starts_in: while it waits: estimated seconds until it starts; else None.
+        progress: once it sleeps and there is some; else None.
+    """
+
+    waiting_for: str = ""
+    queue_position: int | None = None
+    starts_in: float | None = None
+    progress: TaskProgress | None = None
+
+
+@dataclass(frozen=True)
 class MemoryInfo:
     """A memory at its newest revision.
 

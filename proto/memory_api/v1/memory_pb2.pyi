@@ -379,6 +379,32 @@ class ForgetTaskRequest(_message.Message):
     task: str
     def __init__(self, memory: _Optional[str] = ..., task: _Optional[str] = ...) -> None: ...
 
+class SleepRequest(_message.Message):
+    __slots__ = ("memory",)
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    memory: str
+    def __init__(self, memory: _Optional[str] = ...) -> None: ...
+
+class SleepResponse(_message.Message):
+    __slots__ = ("queued", "progress", "memory")
+    QUEUED_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    queued: SleepQueued
+    progress: TaskProgress
+    memory: Memory
+    def __init__(self, queued: _Optional[_Union[SleepQueued, _Mapping]] = ..., progress: _Optional[_Union[TaskProgress, _Mapping]] = ..., memory: _Optional[_Union[Memory, _Mapping]] = ...) -> None: ...
+
+class SleepQueued(_message.Message):
+    __slots__ = ("waiting_for", "queue_position", "starts_in_seconds")
+    WAITING_FOR_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_POSITION_FIELD_NUMBER: _ClassVar[int]
+    STARTS_IN_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    waiting_for: str
+    queue_position: int
+    starts_in_seconds: float
+    def __init__(self, waiting_for: _Optional[str] = ..., queue_position: _Optional[int] = ..., starts_in_seconds: _Optional[float] = ...) -> None: ...
+
 class ExportMemoryRequest(_message.Message):
     __slots__ = ("memory",)
     MEMORY_FIELD_NUMBER: _ClassVar[int]

@@ -84,6 +84,11 @@ class MemoryServiceStub(object):
                 request_serializer=memory__api_dot_v1_dot_memory__pb2.ForgetTaskRequest.SerializeToString,
                 response_deserializer=memory__api_dot_v1_dot_memory__pb2.Memory.FromString,
                 _registered_method=True)
+        self.Sleep = channel.unary_stream(
+                '/memory_api.v1.MemoryService/Sleep',
+                request_serializer=memory__api_dot_v1_dot_memory__pb2.SleepRequest.SerializeToString,
+                response_deserializer=memory__api_dot_v1_dot_memory__pb2.SleepResponse.FromString,
+                _registered_method=True)
         self.ExportMemory = channel.unary_stream(
                 '/memory_api.v1.MemoryService/ExportMemory',
                 request_serializer=memory__api_dot_v1_dot_memory__pb2.ExportMemoryRequest.SerializeToString,
@@ -208,6 +213,24 @@ class MemoryServiceServicer(object):
         FAILED_PRECONDITION (TASK_UNFINISHED)  it is queued or learning (cancel it), or another task of the memory is learning
         on top of it (wait for that one, or cancel it).
         NOT_FOUND (UNKNOWN_TASK, UNKNOWN_MEMORY).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Sleep(self, request, context):
+        """Has a memory consolidate the tasks that it still holds apart, and follows that: what is replayed to the generator that they
+        then share is generated, no data is needed. Messages: `queued` while it waits, `progress` while it sleeps, each repeated as a
+        heartbeat, and last `memory`, as it is then. A memory that is to sleep, or sleeps, already is joined: there is one sleep at a
+        time. It begins behind the tasks of the memory that wait, and tasks that come later wait for it; sampling and Classify go on,
+        with what was before until the revision of the sleep is committed. Revisions before that are gone then: streams that are pinned
+        to one end with NOT_FOUND (UNKNOWN_REVISION). The sleep goes on if the caller goes away, and begins anew if a task is forgotten
+        meanwhile. Memories of these kinds sleep by themselves, too, when they hold enough (see their options), and
+        if so configured when the server has nothing to learn; a sleep that fails leaves all as it was and is in no task's way.
+        FAILED_PRECONDITION (CANNOT_SLEEP)  a memory of this kind holds nothing apart (only dual does), or nothing is left to consolidate.
+        INTERNAL (SLEEP_FAILED)             the memory is as it was; the server's log says why.
+        UNAVAILABLE                         the server stops, and the memory is as it was.
+        NOT_FOUND (UNKNOWN_MEMORY)          there is none of that name, or it was deleted meanwhile.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -344,6 +367,11 @@ def add_MemoryServiceServicer_to_server(servicer, server):
                     servicer.ForgetTask,
                     request_deserializer=memory__api_dot_v1_dot_memory__pb2.ForgetTaskRequest.FromString,
                     response_serializer=memory__api_dot_v1_dot_memory__pb2.Memory.SerializeToString,
+            ),
+            'Sleep': grpc.unary_stream_rpc_method_handler(
+                    servicer.Sleep,
+                    request_deserializer=memory__api_dot_v1_dot_memory__pb2.SleepRequest.FromString,
+                    response_serializer=memory__api_dot_v1_dot_memory__pb2.SleepResponse.SerializeToString,
             ),
             'ExportMemory': grpc.unary_stream_rpc_method_handler(
                     servicer.ExportMemory,
@@ -641,6 +669,33 @@ class MemoryService(object):
             '/memory_api.v1.MemoryService/ForgetTask',
             memory__api_dot_v1_dot_memory__pb2.ForgetTaskRequest.SerializeToString,
             memory__api_dot_v1_dot_memory__pb2.Memory.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Sleep(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/memory_api.v1.MemoryService/Sleep',
+            memory__api_dot_v1_dot_memory__pb2.SleepRequest.SerializeToString,
+            memory__api_dot_v1_dot_memory__pb2.SleepResponse.FromString,
             options,
             channel_credentials,
             insecure,

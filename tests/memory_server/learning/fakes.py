@@ -4,12 +4,13 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dgm_core.manifest import ExpertEntry, Learned, Manifest, Shared, TaskEntry
+from dgm_core.memories.dgmw import DGMw
 from dgm_core.memory import Progress, Terms
 from memory_server.learning.errors import Interrupted
-from memory_server.learning.messages import Job
+from memory_server.learning.messages import Job, Renewal
 from memory_server.learning.queue import TaskQueue
 from memory_server.learning.status import TaskStatus
 from memory_server.store.checkpoints import Slot
@@ -22,7 +23,7 @@ NOTHING = Terms()
 class Teacher:
     """An executor that the test conducts: each task learns until it is told how it ends.
 
-    The retraining of a solver is the lesson "solver of" and the tasks that are left.
+    The retraining of a solver is the lesson "solver of" and the tasks that are left, sleep the lesson "sleep of" them.
     """
 
     started: list[str] = field(default_factory=list)
@@ -30,6 +31,7 @@ class Teacher:
     reports: dict[str, Callable[[Progress], None]] = field(default_factory=dict)
     revisions: dict[str, int] = field(default_factory=dict)
     slots: dict[str, Slot | None] = field(default_factory=dict)
+    entries: tuple[TaskEntry, ...] = ()
 
     async def learn(self, job: Job, data, report) -> Learned:
         assert os.fstat(data.x_fd).st_size == job.count * 64
@@ -44,9 +46,11 @@ class Teacher:
         for lesson in self.lessons.values():
             lesson.set_exception(Interrupted())
 
-    async def restore(self, manifest: Manifest, report) -> Shared:
-        name = " ".join(["solver of", *(entry.task for entry in manifest.tasks)])
+    async def renew(self, how: Renewal, manifest: Manifest, report) -> Shared:
+        what = {Renewal.SOLVER: "solver of", Renewal.SLEEP: "sleep of"}[how]
+        name = " ".join([what, *(entry.task for entry in manifest.tasks)])
         self.reports[name] = report
+        self.entries = manifest.tasks
         self.lessons[name] = asyncio.get_running_loop().create_future()
         self.started.append(name)
         return await self.lessons[name]
@@ -56,6 +60,16 @@ class Teacher:
         await self.teaches(name)
         digest = hashlib.sha256(name.encode()).hexdigest()
         self.lessons.pop(name).set_result(Shared({"solver": digest}, {digest: name.encode()}))
+
+    async def sleeps(self, *tasks: str) -> None:
+        """Consolidates tasks into one blob, beside a new solver."""
+        name = " ".join(["sleep of", *tasks])
+        await self.teaches(name)
+        content = {"solver": f"solver after {name}".encode(), "long": name.encode()}
+        digests = {role: hashlib.sha256(content[role]).hexdigest() for role in content}
+        revised = tuple(replace(entry, blob=digests["long"], consolidated=True) for entry in self.entries)
+        blobs = {digests[role]: content[role] for role in content}
+        self.lessons.pop(name).set_result(Shared({"solver": digests["solver"]}, blobs, revised))
 
     async def teaches(self, task: str) -> None:
         async with asyncio.timeout(10):
@@ -69,6 +83,17 @@ class Teacher:
     async def fail(self, task: str, error: Exception) -> None:
         await self.teaches(task)
         self.lessons.pop(task).set_exception(error)
+
+
+class Drowsy(DGMw):
+    """Holds tasks apart, and has to sleep once it holds two."""
+
+    kind = "drowsy"
+    sleeps = True
+
+    @classmethod
+    def drowsy(cls, manifest: Manifest) -> bool:
+        return sum(not entry.consolidated for entry in manifest.tasks) >= 2
 
 
 @dataclass

@@ -23,7 +23,7 @@ from memory_server.learning.errors import (
     WorkerTooLarge,
 )
 from memory_server.learning.executor import LocalProcessExecutor
-from memory_server.learning.messages import Job
+from memory_server.learning.messages import Job, Renewal
 from memory_server.learning.watchdog import Bounds
 
 ENDLESS = Terms(steps=10_000_000)
@@ -68,7 +68,7 @@ async def test_a_worker_makes_the_solver_anew_from_the_blobs_alone(executor, man
     incomplete = manifest.commit(replace(learned, shared={}))
     store.blobs.put(learned.blobs[learned.entry.blob])
     phases = []
-    shared = await executor.restore(incomplete, lambda p: phases.append(p.phase))
+    shared = await executor.renew(Renewal.SOLVER, incomplete, lambda p: phases.append(p.phase))
     assert workers() == []
     assert set(phases) == {"solver"}
     solver = load_memory(incomplete.restored(shared), shared.blobs | dict(store.blobs)).solver()
@@ -79,7 +79,7 @@ async def test_a_worker_that_cannot_restore_a_memory_says_why(executor, manifest
     with rows() as buffer:
         learned = await executor.learn(job(manifest, Terms(steps=10)), buffer, lambda _: None)
     with pytest.raises(LearningFailed, match="KeyError"):
-        await executor.restore(manifest.commit(learned), lambda _: None)
+        await executor.renew(Renewal.SOLVER, manifest.commit(learned), lambda _: None)
     assert workers() == []
 
 

@@ -1,6 +1,8 @@
+from dataclasses import replace
+
 import pytest
 
-from dgm_core.errors import CannotLearn, QualityTooLow, TrainingDiverged
+from dgm_core.errors import CannotLearn, CannotSleep, QualityTooLow, TrainingDiverged
 from dgm_core.manifest import ExpertEntry, Learned, Shared, TaskEntry
 from dgm_core.memory import Progress, Terms
 from memory_server.learning.errors import LearningFailed, OutOfMemory, WorkerDied
@@ -8,6 +10,7 @@ from memory_server.learning.messages import (
     Inherited,
     Job,
     Place,
+    Renewal,
     error_frame,
     job_frame,
     learned_frame,
@@ -16,10 +19,10 @@ from memory_server.learning.messages import (
     read_job,
     read_learned,
     read_progress,
-    read_restored,
-    read_restoring,
-    restored_frame,
-    restoring_frame,
+    read_renewed,
+    read_renewing,
+    renewed_frame,
+    renewing_frame,
 )
 
 
@@ -29,11 +32,16 @@ def test_a_job_arrives_as_it_was_sent(manifest):
     assert read_job(job_frame(job, place, data)) == (job, place, data)
 
 
-def test_a_memory_to_restore_and_what_was_made_anew_arrive_as_they_were_sent(manifest):
+@pytest.mark.parametrize("how", Renewal)
+def test_a_memory_to_renew_and_what_was_made_anew_arrive_as_they_were_sent(manifest, how):
     place = Place("/data/blobs", "cpu", 1, 7, 0.5)
-    assert read_restoring(restoring_frame(manifest, place)) == (manifest, place)
-    shared = Shared({"solver": "b" * 64, "other": "a" * 64}, {"a" * 64: b"weights", "b" * 64: b""})
-    assert read_restored(restored_frame(shared)) == shared
+    frame = renewing_frame(how, manifest, place)
+    assert (Renewal(frame.kind), read_renewing(frame)) == (how, (manifest, place))
+    experts = (ExpertEntry("e" * 64, ("cat",), (5,)),)
+    revised = tuple(TaskEntry(f"t{i}", "a" * 64, experts, None, 10, 1.5, consolidated=True) for i in range(2))
+    blobs = {"a" * 64: b"weights", "b" * 64: b""}
+    for shared in (Shared({"solver": "b" * 64}, blobs), Shared({"solver": "b" * 64}, blobs, revised)):
+        assert read_renewed(renewed_frame(shared)) == shared
 
 
 @pytest.mark.parametrize("seconds_left", [None, 3.5])
@@ -42,12 +50,14 @@ def test_progress_arrives_as_it_was_sent(seconds_left):
     assert read_progress(progress_frame(progress)) == progress
 
 
+@pytest.mark.parametrize("retrained", [False, True])
 @pytest.mark.parametrize("classes", [(3, 1), ("cat", "dog")])
-def test_what_was_learned_arrives_as_it_was_sent(manifest, classes):
+def test_what_was_learned_arrives_as_it_was_sent(manifest, classes, retrained):
     entry = TaskEntry(
-        "t1", "a" * 64, (ExpertEntry("e" * 64, classes, (5, 6)),), 0.75, 10, 1.5, True, ("t0",), {"used": [1, 2]}
+        "t1", "a" * 64, (ExpertEntry("e" * 64, classes, (5, 6)),), 0.75, 10, 1.5, True, False, ("t0",), {"used": [1, 2]}
     )
-    learned = Learned(entry, {"solver": "b" * 64}, {"a" * 64: b"weights", "b" * 64: b""}, 0)
+    revised = (replace(entry, task="t0", consolidated=True, reuses=()),) if retrained else ()
+    learned = Learned(entry, {"solver": "b" * 64}, {"a" * 64: b"weights", "b" * 64: b""}, 0, revised)
     later = manifest.commit(Learned(TaskEntry("t0", "c" * 64, (), 1.0, 1, 1.0), {"other": "d" * 64}, {}, 0))
     assert read_learned(learned_frame(later, learned)) == learned
 
@@ -57,6 +67,7 @@ def test_what_was_learned_arrives_as_it_was_sent(manifest, classes):
     [
         (QualityTooLow("0.2 < 0.5"), QualityTooLow),
         (TrainingDiverged("loss is nan"), TrainingDiverged),
+        (CannotSleep("nothing to consolidate"), CannotSleep),
         (MemoryError(), OutOfMemory),
         (KeyError("weights"), LearningFailed),
     ],

@@ -324,9 +324,9 @@ class Watchful(Teacher):
         with self.noted(job.task):
             return await super().learn(job, data, report)
 
-    async def restore(self, manifest, report):
+    async def renew(self, how, manifest, report):
         with self.noted(" ".join(["solver of", *names(manifest)])):
-            return await super().restore(manifest, report)
+            return await super().renew(how, manifest, report)
 
     @contextmanager
     def noted(self, name):

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from dgm_core.memory import Progress
+from memory_server.learning.messages import Renewal
 from memory_server.learning.status import TaskStatus
 from memory_server.store.records import TaskRecord, TaskState
 from memory_server.watching.activity import Activity
@@ -54,10 +55,10 @@ def test_a_run_is_silent_until_its_step_or_its_phase_changes(watched):
 
 def test_of_several_runs_the_stillest_counts_and_a_place_that_becomes_free_is_taken_again(watched):
     watched.after(0, at(TaskState.LEARNING, "t0"))
-    watched.activity.retraining("letters", None)
+    watched.activity.renewing(Renewal.SOLVER, "letters", None)
     watched.after(2, at(TaskState.LEARNING, "t0", step=1))
     assert watched.activity.silence == 2
-    watched.activity.retrained("letters", TaskState.LEARNED)
+    watched.activity.renewed(Renewal.SOLVER, "letters", TaskState.LEARNED, 0)
     watched.after(0, at(TaskState.LEARNING, "t2", step=7))
     assert [(run.place, run.progress.step) for run in watched.activity.runs] == [(0, 1), (1, 7)]
     assert watched.activity.silence == 0

@@ -6,6 +6,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dgm_core.memory import Progress
+from memory_server.learning.messages import Renewal
 from memory_server.store.records import TaskState
 from memory_server.watching.curves import Curves
 from tests.memory_server.watching.test_activity import at
@@ -41,11 +42,12 @@ def test_each_task_has_a_run_of_its_own_with_what_was_reported_by_step(curves, t
     assert drawn(tmp_path / "curves/digits/t1")["generator/fraction"] == [(5, 0.05)]
 
 
-def test_retrainings_are_a_run_of_their_memory(curves, tmp_path):
-    curves.retraining("digits", None)
-    curves.retraining("digits", Progress("solver", 3, 100, 0.03))
-    curves.retrained("digits", TaskState.LEARNED)
-    assert drawn(tmp_path / "curves/digits/_solver") == {"solver/fraction": [(3, 0.03)]}
+@pytest.mark.parametrize(("how", "run"), [(Renewal.SOLVER, "_solver"), (Renewal.SLEEP, "_sleep")])
+def test_retrainings_and_sleeps_are_runs_of_their_memory(curves, tmp_path, how, run):
+    curves.renewing(how, "digits", None)
+    curves.renewing(how, "digits", Progress("solver", 3, 100, 0.03))
+    curves.renewed(how, "digits", TaskState.LEARNED, 0)
+    assert drawn(tmp_path / "curves/digits" / run) == {"solver/fraction": [(3, 0.03)]}
 
 
 @pytest.mark.parametrize("evil", ["../../escaped", "/escaped", "..", "a/../../escaped", "_solver"])

@@ -4,6 +4,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from dgm_core.memory import Progress
+from memory_server.learning.messages import Renewal
 from memory_server.store.records import TaskState
 from memory_server.watching.learning import LearningCounters
 from tests.memory_server.watching.test_activity import at
@@ -65,10 +66,19 @@ def test_a_task_that_fails_while_it_is_committed_is_a_commit_that_failed(counted
 
 
 def test_retrainings_are_counted_by_how_they_end(counted):
-    counted.counters.retraining("digits", None)
-    counted.counters.retraining("digits", Progress("solver", 3, 100, 0.03))
+    counted.counters.renewing(Renewal.SOLVER, "digits", None)
+    counted.counters.renewing(Renewal.SOLVER, "digits", Progress("solver", 3, 100, 0.03))
     counted.now = 4.0
-    counted.counters.retraining("digits", Progress("solver", 5, 100, 0.05))
-    counted.counters.retrained("digits", TaskState.FAILED)
+    counted.counters.renewing(Renewal.SOLVER, "digits", Progress("solver", 5, 100, 0.05))
+    counted.counters.renewed(Renewal.SOLVER, "digits", TaskState.FAILED, 0)
     assert counted.value("training_steps_total", phase="solver") == 2
     assert counted.value("retrainings_total", state="FAILED") == 1
+
+
+def test_sleeps_are_counted_and_timed_with_what_they_consolidated(counted):
+    counted.counters.renewing(Renewal.SLEEP, "digits", None)
+    counted.now += 7
+    counted.counters.renewed(Renewal.SLEEP, "digits", TaskState.LEARNED, 3)
+    assert counted.value("sleeps_total", state="LEARNED") == 1
+    assert counted.value("sleep_seconds_sum") == 7
+    assert counted.value("consolidated_tasks_total") == 3

@@ -21,11 +21,12 @@ from memory_client.aio._reading import Reading
 from memory_client.aio._streaming import batches, collect
 from memory_client.aio.channel import Connection, Silent
 from memory_client.aio.learning import TaskHandle, Upload
+from memory_client.aio.sleeping import follow_sleep
 from memory_client.channel import Patience
 from memory_client.credentials import PEM, Credentials
 from memory_client.errors import ServerUnavailable, TaskInterrupted, UnknownMemory
 from memory_client.interpolation import Ends
-from memory_client.progress import ProgressListener, TransferListener, listener
+from memory_client.progress import ProgressListener, SleepListener, TransferListener, listener
 from memory_client.sampling import Batch, Rebatcher
 from memory_client.types import Label, Layout, MemoryInfo, Task
 
@@ -268,6 +269,17 @@ class Memory:
         """Erases one task for good and gives the memory as it is then, see `memory_client.Memory.forget`."""
         request = pb.ForgetTaskRequest(memory=self.name, task=task)
         return _decode.memory(await self._connection.unary("ForgetTask", request))
+
+    async def sleep(self, *, progress: bool | SleepListener | None = None) -> MemoryInfo:
+        """Has the memory consolidate the tasks that it still holds apart, see `memory_client.Memory.sleep`.
+
+        Cancelling whoever waits leaves it asleep.
+        """
+        shown = listener(progress)
+        try:
+            return await follow_sleep(self._connection, self.name, shown)
+        finally:
+            shown.close()
 
     async def delete(self) -> None:
         """Deletes the memory with all that it learned, cancels its tasks and ends its streams."""

@@ -1,17 +1,19 @@
-"""`memoryctl memories | describe | classes | delete`: what a server holds."""
+"""`memoryctl memories | describe | classes | sleep | delete`: what a server holds."""
 
 from typing import Annotated
 
 import typer
 
+from memory_client.cli.progress import Bars
 from memory_client.cli.session import Session, table
+from memory_client.progress import Quiet
 from memory_client.quantities import quantity
 from memory_client.types import MemoryInfo
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (memories, describe, classes, delete):
+    for command in (memories, describe, classes, sleep, delete):
         app.command()(command)
 
 
@@ -40,6 +42,19 @@ def classes(context: typer.Context) -> None:
     session = Session.of(context)
     found = session.open().classes
     session.show(list(found), "\n".join(map(str, found)) if found else "nothing has been learned yet")
+
+
+def sleep(context: typer.Context) -> None:
+    """Have a memory consolidate the tasks that it holds apart, and wait until it has; leaving does not wake it.
+
+    Example:
+
+        memoryctl sleep -m digits
+    """
+    session = Session.of(context)
+    memory = session.open()
+    left = memory.sleep(progress=Bars(session.notes) if session.notes.is_terminal else Quiet())
+    session.show(left.to_dict(), f"memory {left.name} has slept: revision {left.revision}")
 
 
 def delete(

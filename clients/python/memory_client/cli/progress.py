@@ -3,8 +3,8 @@
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from memory_client.progress import describe
-from memory_client.types import Task, TaskState
+from memory_client.progress import describe, describe_sleep
+from memory_client.types import Sleep, Task, TaskState
 
 
 class Bars:
@@ -29,6 +29,14 @@ class Bars:
             self._bars.start()
             self._learning = self._bars.add_task("", total=1.0)
         self._bars.update(self._learning, description=describe(task), completed=_fraction(task))
+
+    def sleep(self, sleep: Sleep) -> None:
+        """Shows how far a memory is with its sleep."""
+        if self._learning is None:
+            self._bars.start()
+            self._learning = self._bars.add_task("", total=1.0)
+        fraction = sleep.progress.fraction if sleep.progress else 0.0
+        self._bars.update(self._learning, description=describe_sleep(sleep), completed=fraction)
 
     def moved(self, nbytes: int, total: int) -> None:
         """Shows how much of a file has been moved."""
