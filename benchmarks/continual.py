@@ -30,7 +30,7 @@ from harness import data, lines, tables
 from harness.classifier import SETTINGS, Setting
 from harness.folder import NotThisRun, OutOfTime, RunFolder
 from harness.judge import Judge
-from harness.learning import teach
+from harness.learning import slept, teach
 from harness.measures import ClassMeasures, moved
 from harness.space import network_of
 from harness.tables import JOINT, MEMORY, NEWEST_ONLY, WITH_NEWEST
@@ -135,6 +135,8 @@ class Run:
             partial(teach, self.memory, real, f"t{index}", self.wish.steps, self.wish.seconds),
         )
         self._line("learning", index, new_classes=list(classes), examples=len(real.x), **learned)
+        if sleep := self.folder.once(f"sleep/t{index}", partial(slept, self.memory)):
+            self._line("sleep", index, **sleep)
 
     # What samples are worth to a learner
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 from memory_api.v1 import memory_pb2 as pb
 
+from dgm_core.memories import kind_of
 from dgm_core.memory import Progress
 from memory_server.codec.analysis import task_analysis
 from memory_server.codec.formats import layout_code
@@ -30,6 +31,7 @@ def memory(record: MemoryRecord) -> pb.Memory:
         bytes=record.bytes,
         tasks=len(manifest.tasks),
         complete=manifest.complete,
+        drowsy=kind_of(manifest.kind).drowsy(manifest),
     )
 
 

@@ -21,9 +21,10 @@ DISTANCES = {0: [0.1, 0.3, 0.2], 1: [0.1, 0.1], 2: [0.0]}
 def told(**other):
     about = {**ABOUT, **other}
     learned = [
-        {**about, "what": "learning", "learn_seconds": 30.0 + 30 * task, "quality": 0.9 + 0.05 * task, "bytes": size}
-        for task, size in enumerate((100, 160, 240))
+        {**about, "what": "learning", "learn_seconds": 30.0 * task, "quality": 0.9 + 0.05 * task, "bytes": size}
+        for task, size in enumerate((100, 160, 200))
     ]
+    learned.append({**about, "what": "sleep", "sleep_seconds": 90.0, "bytes": 240})
     scores = [
         {**about, "what": "accuracy", "row": row, "classes": n, "accuracy": score}
         for row, n, score in (("memory", 5, 0.99), ("memory", 10, 0.968), ("joint", 10, 0.995))

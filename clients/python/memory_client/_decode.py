@@ -51,6 +51,7 @@ def memory(message: pb.Memory) -> MemoryInfo:
         bytes=message.bytes,
         tasks=message.tasks,
         complete=message.complete,
+        drowsy=message.drowsy,
         analysis=tuple(map(_analysis, message.analysis)),
     )
 

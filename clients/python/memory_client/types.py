@@ -137,6 +137,7 @@ class MemoryInfo:
         bytes: size of everything that the newest revision needs.
         tasks: number of learned tasks.
         complete: False while the task solver is trained anew, because a task was forgotten.
+        drowsy: whether it sleeps before it learns more.
         analysis: how each learned task uses the generator, in the order of commits; from `Memory.describe` alone.
     """
 
@@ -150,6 +151,7 @@ class MemoryInfo:
     bytes: int
     tasks: int
     complete: bool
+    drowsy: bool = False
     analysis: tuple[TaskAnalysis, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:

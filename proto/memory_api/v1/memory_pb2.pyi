@@ -120,7 +120,7 @@ class DeleteMemoryResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class Memory(_message.Message):
-    __slots__ = ("name", "kind", "options", "spec", "revision", "classes", "bytes", "tasks", "complete", "analysis")
+    __slots__ = ("name", "kind", "options", "spec", "revision", "classes", "bytes", "tasks", "complete", "analysis", "drowsy")
     class OptionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -138,6 +138,7 @@ class Memory(_message.Message):
     TASKS_FIELD_NUMBER: _ClassVar[int]
     COMPLETE_FIELD_NUMBER: _ClassVar[int]
     ANALYSIS_FIELD_NUMBER: _ClassVar[int]
+    DROWSY_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: str
     options: _containers.ScalarMap[str, str]
@@ -148,7 +149,8 @@ class Memory(_message.Message):
     tasks: int
     complete: bool
     analysis: _containers.RepeatedCompositeFieldContainer[TaskAnalysis]
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ..., spec: _Optional[_Union[DataSpec, _Mapping]] = ..., revision: _Optional[int] = ..., classes: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ..., bytes: _Optional[int] = ..., tasks: _Optional[int] = ..., complete: bool = ..., analysis: _Optional[_Iterable[_Union[TaskAnalysis, _Mapping]]] = ...) -> None: ...
+    drowsy: bool
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ..., spec: _Optional[_Union[DataSpec, _Mapping]] = ..., revision: _Optional[int] = ..., classes: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ..., bytes: _Optional[int] = ..., tasks: _Optional[int] = ..., complete: bool = ..., analysis: _Optional[_Iterable[_Union[TaskAnalysis, _Mapping]]] = ..., drowsy: bool = ...) -> None: ...
 
 class TaskAnalysis(_message.Message):
     __slots__ = ("task", "gate", "layers", "trajectory", "parameters", "worst_case", "weight_bytes", "mask_bytes", "own_bytes", "erasable", "reuses")
