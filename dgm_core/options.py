@@ -1,4 +1,4 @@
-"""Options of a memory kind: a dataclass of ints and strings, read from text and written as text."""
+"""Options of a memory kind: a dataclass of numbers and strings, read from text and written as text."""
 
 import re
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ from dgm_core.errors import CannotLearn
 
 _LARGEST_SEED = 2**63 - 1
 _WHOLE = re.compile(r"-?[0-9]{1,19}")
+_DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,15})?(e-[0-9]{1,2})?")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Options:
                 raise CannotLearn(f"options.{name}", f"there is no option {name!r}; the options are {', '.join(types)}")
             if types[name] is int and not _WHOLE.fullmatch(text):
                 raise CannotLearn(f"options.{name}", f"{name} must be a whole number, not {text!r}")
+            if types[name] is float and not _DECIMAL.fullmatch(text):
+                raise CannotLearn(f"options.{name}", f"{name} must be a number such as 0.05, not {text!r}")
         options = cls(**{name: types[name](text) for name, text in given.items()})
         options.require_range("seed", 0, _LARGEST_SEED)
         options.validate()
@@ -40,7 +43,7 @@ class Options:
     def validate(self) -> None:
         """Looks at the values of a kind's own fields. Raises CannotLearn."""
 
-    def require_range(self, name: str, low: int, high: int) -> None:
+    def require_range(self, name: str, low: float, high: float) -> None:
         """Looks at a number. Raises CannotLearn."""
         if not low <= getattr(self, name) <= high:
             raise CannotLearn(f"options.{name}", f"{name} is {getattr(self, name)}; it must be {low} to {high}")

@@ -33,7 +33,7 @@ class LearnerRecipe:
             classes: length of its head.
             go_on: asked before every step, by its number; False ends training early.
         """
-        steps = self.steps(len(seen.y))
+        steps = self.steps(len(seen.y)) if classes > 1 else 1  # there is no telling one class from itself
         if not self.hidden:
             return train_classifier(spec, classes, [seen], steps, go_on)
         network = Classifier(spec, classes, self.hidden).to(seen.x.device)

@@ -41,7 +41,7 @@ class DeepGenerativeMemory(Solver):
     Arguments:
         model: the generator.
         learner: has one output for each class of the generator, in their order.
-        tasks: the dictionary, by task.
+        tasks: the dictionary, by task, in the order in which they were learned.
         spec: of one example.
     """
 
@@ -83,7 +83,7 @@ class DeepGenerativeMemory(Solver):
     def pack(self) -> bytes:
         """The blob of this memory."""
         learner = {name: tensor.cpu() for name, tensor in self.learner.network.state_dict().items()}
-        tasks = {task: {"known_as": held.known_as, "classes": list(held.classes)} for task, held in self.tasks.items()}
+        tasks = [[task, held.known_as, list(held.classes)] for task, held in self.tasks.items()]
         about = {"model": dict(self.model.about()), "tasks": tasks, "hidden": list(self.learner.network.hidden)}
         return pack(under("model", self.model.tensors()) | under("learner", learner), about)
 
@@ -96,10 +96,11 @@ class DeepGenerativeMemory(Solver):
             spec: of one example.
         """
         tensors, about = unpack(blob)
-        model = maker.load(part("model", tensors), about["model"])
-        learner = Classifier(spec, len(model.classes), about["hidden"])
+        with torch.random.fork_rng(devices=[]):  # networks draw weights before they are given any
+            model = maker.load(part("model", tensors), about["model"])
+            learner = Classifier(spec, len(model.classes), about["hidden"])
         learner.load_state_dict(part("learner", tensors))
-        tasks = {task: Held(held["known_as"], tuple(held["classes"])) for task, held in about["tasks"].items()}
+        tasks = {task: Held(known_as, tuple(classes)) for task, known_as, classes in about["tasks"]}
         return cls(model, learner, tasks, spec)
 
     @staticmethod

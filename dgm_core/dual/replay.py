@@ -118,7 +118,7 @@ class Replay:
 
         def go_on(step: int) -> bool:
             clock.tick("learner", step, wanted)
-            return not step or not clock.over("learner")
+            return step == 0 or not clock.over("learner")
 
         learner = self.learner.train(self.spec, len(model.classes), seen, go_on)
         tasks = {} if memory is None else dict(memory.tasks)

@@ -21,7 +21,7 @@ from dgm_core.options import Options
 from dgm_core.replay import Load
 from dgm_core.solvers import ClassifierSolver, Restricted
 from dgm_core.training.batches import split
-from dgm_core.training.clock import Clock, limit_of
+from dgm_core.training.clock import SHARES, Clock, limit_of
 from dgm_core.training.recipes import Recipe
 from dgm_core.training.running import Trained
 
@@ -34,11 +34,13 @@ class TaughtMemory(GenerativeMemory):
 
     Attributes:
         recipes: how a task is trained, by name.
+        shares: of the time of a task that its phases take.
         chosen: the memory's options.
         recipe: the one of `recipes` that was chosen.
     """
 
     recipes: ClassVar[Mapping[str, Recipe]]
+    shares: ClassVar[Mapping[str, float]] = SHARES
     chosen: Options
     recipe: Recipe
 
@@ -103,7 +105,7 @@ class TaughtMemory(GenerativeMemory):
     ) -> Learned:
         """Trains on one task and returns what must be kept of it."""
         self._check(data, terms)
-        clock = Clock(report, limit_of(terms.seconds, self.recipe.seconds))
+        clock = Clock(report, limit_of(terms.seconds, self.recipe.seconds), self.shares)
         data = TaskData(data.x.to(device), data.y.to(device), data.classes)
         seed = self.seed_of(task)
         with torch.random.fork_rng():
@@ -140,12 +142,16 @@ class TaughtMemory(GenerativeMemory):
         """Trains the solver anew, on samples of every task that is left."""
         seed = mix(self.chosen.seed, self.manifest.revision, "restoring")
         clock = Clock(report, self.recipe.seconds, {"solver": 1.0})
-        steps = self.recipe.classifier_steps
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            lesson = self._lesson(self.manifest.classes, lambda e: self.expert(e.digest), steps, seed, clock, device)
-            solver = lesson.solver([each for _, each in self.manifest.experts()]).pack()
+            solver = self.solver_anew(seed, clock, device)
         return Shared({"solver": digest_of(solver)}, {digest_of(solver): solver})
+
+    def solver_anew(self, seed: int, clock: Clock, device: torch.device) -> bytes:
+        """The blob of a solver that is trained on samples of every task of this revision."""
+        steps = self.recipe.classifier_steps
+        lesson = self._lesson(self.manifest.classes, lambda e: self.expert(e.digest), steps, seed, clock, device)
+        return lesson.solver([each for _, each in self.manifest.experts()]).pack()
 
     @classmethod
     def recipe_of(cls, name: str) -> Recipe:

@@ -111,3 +111,22 @@ STYLE_PAPER = replace(
     lr_e=1e-4,
 )
 """The setting of Cong et al. 2020 for images of 256 × 256  [GANM app. A]."""
+
+
+def _dual_steps(examples: int, classes: int) -> int:
+    plenty = min(3.0, max(1.0, math.sqrt(examples / 300)))
+    return round((400 + 100 * min(classes, 10)) * plenty)
+
+
+DUAL = replace(FAST, steps=_dual_steps, noise=16)
+"""For dual memories: an autoencoder needs fewer steps than a game, and fewer dimensions of noise than it has units."""
+
+DUAL_PAPER = replace(
+    DUAL,
+    steps=lambda examples, classes: 25 * max(1, examples // 128),  # noqa: ARG005 - 25 epochs, whatever the classes
+    seconds=None,
+    width=64,
+    noise=32,
+    batch=128,
+)
+"""The setting of Kamra et al. 2018, with the noise of their Digits  [DGDMN app. B]."""

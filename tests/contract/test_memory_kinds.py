@@ -31,12 +31,14 @@ class Variant:
         options: that make it small and quick, or choose a form.
         specs: what it can hold.
         builds_on: whether a later task stands on earlier ones.
+        side_by_side: whether tasks may be learned at one time.
     """
 
     kind: str
     options: dict[str, str] = field(default_factory=dict)
     specs: tuple[DataSpec, ...] = (IMAGE, VECTOR)
     builds_on: bool = True
+    side_by_side: bool = False
 
     def empty(self, spec=IMAGE, seed=0, **options):
         """The manifest of a new memory, and the blobs that it needs from the start."""
@@ -47,8 +49,11 @@ class Variant:
 VARIANTS = {
     "dgmw": Variant("dgmw", SMALL),
     "dgma": Variant("dgma", SMALL),
-    "gan_memory": Variant("gan_memory", specs=(IMAGE,), builds_on=False),
-    "gan_memory in low rank": Variant("gan_memory", {"styles": "lowrank"}, (IMAGE,), builds_on=False),
+    "dual": Variant("dual", {**SMALL, "noise": "8", "learner": "8"}, builds_on=False),
+    "gan_memory": Variant("gan_memory", specs=(IMAGE,), builds_on=False, side_by_side=True),
+    "gan_memory in low rank": Variant(
+        "gan_memory", {"styles": "lowrank"}, (IMAGE,), builds_on=False, side_by_side=True
+    ),
     "gan_memory sharing knowledge": Variant("gan_memory", {"styles": "shared"}, (IMAGE,)),
 }
 variants = pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
@@ -60,6 +65,11 @@ with_specs = pytest.mark.parametrize(
         for spec in variant.specs
     ],
 )
+
+
+@variants
+def test_a_kind_says_whether_its_tasks_may_be_learned_side_by_side(variant):
+    assert KINDS[variant.kind].side_by_side(variant.empty()[0].options) == variant.side_by_side
 
 
 def test_no_kind_escapes_the_contract():
@@ -307,6 +317,10 @@ def test_options_that_make_no_sense_are_refused_by_name(variant, name, value):
         ("dgmw", "width", "wide"),
         ("dgma", "noise", "-1"),
         ("dgmw", "network", "transformer"),
+        ("dual", "generator", "transformer"),
+        ("dual", "kappa", "much"),
+        ("dual", "kappa", "0.5"),
+        ("dual", "learner", "24x24"),
         ("gan_memory", "base", "nowhere"),
         ("gan_memory", "styles", "baroque"),
         ("gan_memory", "start", "furthest"),
@@ -334,11 +348,10 @@ def test_an_unknown_kind_is_refused_with_the_known_ones():
         new_manifest("mixture", {}, IMAGE, seed=0)
 
 
-@pytest.mark.parametrize("variant", [v for v in VARIANTS.values() if not v.builds_on], ids=lambda v: str(v.options))
+@pytest.mark.parametrize("variant", [v for v in VARIANTS.values() if v.side_by_side], ids=lambda v: str(v.options))
 def test_tasks_that_stand_on_the_base_alone_are_the_same_in_any_company(variant):
     """So they may be learned side by side and in any order, and one that was forgotten has left no trace."""
     manifest, blobs = variant.empty()
-    assert KINDS[variant.kind].side_by_side(manifest.options)
     alone, _ = learn(manifest, blobs, examples(IMAGE, [2]), "t2")
     for index in range(2):
         manifest, blobs = learn(manifest, blobs, examples(IMAGE, [index]), f"t{index}")

@@ -1,0 +1,80 @@
+"""What may be chosen about a dual memory, its generators among it: they are put in from here, by name."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from dgm_core.errors import CannotLearn
+from dgm_core.generative.model import Maker
+from dgm_core.generative.vae import VaeMaker
+from dgm_core.manifest import DataSpec
+from dgm_core.networks import AUTOMATIC
+from dgm_core.options import Options
+from dgm_core.training.recipes import Recipe
+from dgm_core.training.variational import VAE, VAE_PAPER
+
+
+@dataclass(frozen=True)
+class DualOptions(Options):
+    """Options of a dual memory.
+
+    Arguments:
+        generator: what generates, by name.
+        network: name of an architecture; "auto" is dcgan for images and a chain of linear layers for vectors.
+        width: f of the widths of the long-term generator; 0 takes the recipe's.
+        short_width: f of the widths of short-term generators; 0: half of `width`.
+        noise: length of z; 0 takes the recipe's.
+        learner: widths of the layers of learners, such as "24-24"; empty: the network that solvers are made of.
+        short_term: n_STM, tasks in short-term memory after which the memory sleeps  [DGDMN sec. 5.3].
+        capacity: N_max, the most examples that the long-term memory is trained on.
+        kappa: κ, the least share of them that a new task has.
+    """
+
+    generator: str = "vae"
+    network: str = AUTOMATIC
+    width: int = 0
+    short_width: int = 0
+    noise: int = 0
+    learner: str = ""
+    short_term: int = 5
+    capacity: int = 20_000
+    kappa: float = 0.05
+
+    def validate(self) -> None:
+        """See `Options.validate`."""
+        self.require_one_of("generator", tuple(GENERATORS))
+        self.require_range("width", 0, 512)
+        self.require_range("short_width", 0, 512)
+        self.require_range("noise", 0, 1024)
+        self.require_range("short_term", 1, 1000)
+        self.require_range("capacity", 1000, 10_000_000)
+        self.require_range("kappa", 0, 1)
+        if self.kappa * self.short_term > 1:
+            raise CannotLearn(
+                "options.kappa",
+                f"{self.short_term} tasks with {self.kappa} of the memory each are more than all of it; "
+                "0.25 / short_term leaves room for what it holds",
+            )
+        if not all(width.isdecimal() and 1 <= int(width) <= 4096 for width in self.hidden_as_text):
+            raise CannotLearn(
+                "options.learner", f"learner is {self.learner!r}; it must be widths of layers, such as 24-24"
+            )
+
+    @property
+    def hidden_as_text(self) -> list[str]:
+        """Widths of a learner's layers."""
+        return self.learner.split("-") if self.learner else []
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """Widths of a learner's layers; none: the network that solvers are made of."""
+        return tuple(int(width) for width in self.hidden_as_text)
+
+
+def _vae(spec: DataSpec, chosen: DualOptions, recipe: Recipe, width: int) -> Maker:
+    how = replace(VAE_PAPER if chosen.recipe == "paper" else VAE, batch=recipe.batch)
+    return VaeMaker(spec, how, chosen.network, width, chosen.noise)
+
+
+GENERATORS: Mapping[str, Callable[[DataSpec, DualOptions, Recipe, int], Maker]] = MappingProxyType({"vae": _vae})
+"""Name -> what makes such generators, by a memory's recipe and of some width."""

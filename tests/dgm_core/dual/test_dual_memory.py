@@ -1,0 +1,147 @@
+"""The kind `dual`: short-term memories at once, long-term memory after sleep, revision of what is known."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dgm_core.errors import CannotForget, CannotLearn, CannotSleep
+from dgm_core.generative.vae import VaeMaker
+from dgm_core.memories import KINDS, load_memory
+from dgm_core.memories.dual import DualMemory
+from dgm_core.memory import Terms
+from tests.contract.test_memory_kinds import CPU, IMAGE, VARIANTS, bytes_of, examples, learn
+
+pytestmark = pytest.mark.usefixtures("small_batches")
+
+DUAL = replace(VARIANTS["dual"], options={"width": "4", "noise": "8"})
+TERMS = Terms(steps=30)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    """What sleeps take from the recipe is enough for 8 × 8 pixels."""
+    recipe = replace(DualMemory.recipes["fast"], steps=lambda examples, classes: 40, classifier_steps=20, replay=60)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DualMemory, "recipes", {"fast": recipe})
+        yield
+
+
+def taught(manifest, blobs, *lessons, terms=TERMS):
+    for task, labels in lessons:
+        manifest, blobs = learn(manifest, blobs, examples(IMAGE, labels), task, terms)
+    return manifest, blobs
+
+
+def slept(manifest, blobs, report=lambda progress: None):
+    shared = load_memory(manifest, blobs).sleep(report=report, device=CPU)
+    return manifest.restored(shared), {**blobs, **shared.blobs}
+
+
+@pytest.fixture(scope="module")
+def lived():
+    """A memory that slept over two tasks and learned a third one."""
+    seen = []
+    awake = taught(*DUAL.empty(short_term="2"), ("t0", (0, 1)), ("t1", (2,)))
+    asleep = slept(*awake, seen.append)
+    return awake, asleep, taught(*asleep, ("t2", (3,))), seen
+
+
+def test_it_is_drowsy_once_short_term_memory_is_full(lived):
+    drowsy = KINDS["dual"].drowsy
+    awake, asleep, after, _ = lived
+    assert drowsy(awake[0]) and not drowsy(asleep[0]) and not drowsy(after[0])
+
+
+def test_sleep_moves_all_tasks_into_one_blob_and_keeps_their_classes(lived):
+    awake, (manifest, blobs), _, seen = lived
+    assert [entry.consolidated for entry in manifest.tasks] == [True, True]
+    assert manifest.tasks[0].blob == manifest.tasks[1].blob != awake[0].tasks[0].blob
+    assert [e.classes for _, e in manifest.experts()] == [e.classes for _, e in awake[0].experts()]
+    assert bytes_of(manifest, blobs, "t0") != bytes_of(*awake, "t0")
+    assert load_memory(manifest, blobs).solver().classes == (0, 1, 2)
+    assert [p.phase for p in seen if p.step == p.steps][-1] == "solver" and seen[-1].fraction == 1
+    assert {p.phase for p in seen} == {"generator", "learner", "solver"}
+    with pytest.raises(CannotForget, match="consolidated"):
+        manifest.without("t1")
+    with pytest.raises(CannotSleep, match="already"):
+        slept(manifest, blobs)
+
+
+def test_sleep_is_a_function_of_the_memory(lived):
+    awake, asleep, _, _ = lived
+    assert slept(*awake)[0] == asleep[0]
+
+
+def test_what_is_learned_after_sleep_leaves_long_term_memory_as_it_is(lived):
+    _, asleep, after, _ = lived
+    assert bytes_of(*after, "t0") == bytes_of(*asleep, "t0")
+    assert not after[0].tasks[2].consolidated and after[0].without("t2").classes == (0, 1, 2)
+
+
+def test_the_holder_of_a_task_answers_for_it(lived):
+    _, _, (manifest, blobs), _ = lived
+    memory = load_memory(manifest, blobs)
+    x = examples(IMAGE, [0, 1], n=8)
+    solver = memory.solver("t0")
+    assert solver.classes == (0, 1) and memory.solver("t2").classes == (3,)
+    known = memory._long_term.probabilities(x.x)[:, :2]
+    assert torch.allclose(solver.probabilities(x.x), known / known.sum(dim=1, keepdim=True))
+    with pytest.raises(KeyError):
+        memory.solver("t9")
+
+
+def test_a_task_that_repeats_one_in_long_term_memory_has_its_help(lived, monkeypatch):
+    _, _, after, _ = lived
+    sizes = []
+    fit = VaeMaker.fit
+    monkeypatch.setattr(VaeMaker, "fit", lambda self, data, *rest: (sizes.append(len(data)), fit(self, data, *rest))[1])
+    manifest, blobs = taught(*after, ("again", (0, 1)), terms=replace(TERMS, revises="t0"))
+    assert sizes == [2 * 44], "its own examples, and as many reconstructed ones"
+    memory = load_memory(manifest, blobs)
+    assert memory.solver("t0").probabilities(examples(IMAGE, [0]).x).shape[1] == 2
+    assert manifest.tasks[-1].reuses == ()
+    manifest, blobs = slept(manifest, blobs)
+    held = load_memory(manifest, blobs)._long_term
+    assert held.times == {"t0": 2, "t1": 1, "t2": 1}
+
+
+def test_a_task_that_repeats_one_in_short_term_memory_goes_on_from_it():
+    manifest, blobs = taught(*DUAL.empty(), ("t0", (0, 1)))
+    before = bytes_of(manifest, blobs, "t0")
+    manifest, blobs = taught(manifest, blobs, ("again", (1,)), terms=replace(TERMS, revises="t0"))
+    assert manifest.tasks[1].reuses == ("t0",) and bytes_of(manifest, blobs, "t0") == before
+    with pytest.raises(CannotForget, match="again"):
+        manifest.without("t0")
+    assert manifest.without("again").classes == (0, 1)
+    manifest, blobs = slept(manifest, blobs)
+    assert load_memory(manifest, blobs)._long_term.times == {"t0": 2}
+
+
+def test_what_has_to_stay_erasable_stays_in_short_term_memory():
+    erasable = replace(TERMS, erasable=True)
+    manifest, blobs = taught(*DUAL.empty(short_term="1"), ("secret", (7,)), terms=erasable)
+    assert not KINDS["dual"].drowsy(manifest)
+    with pytest.raises(CannotSleep, match="erasable"):
+        slept(manifest, blobs)
+    before = bytes_of(manifest, blobs, "secret")
+    manifest, blobs = slept(*taught(manifest, blobs, ("t1", (2,))))
+    assert [entry.consolidated for entry in manifest.tasks] == [False, True]
+    assert bytes_of(manifest, blobs, "secret") == before and manifest.without("secret").classes == (2,)
+
+
+@pytest.mark.parametrize(
+    ("terms", "labels", "field"),
+    [
+        (Terms(revises="t9"), (0,), "terms.revises"),
+        (Terms(revises="secret"), (2,), "terms.revises"),
+        (Terms(revises="t0"), (5,), "terms.revises"),
+        (Terms(revises="t0", erasable=True), (0,), "terms.erasable"),
+    ],
+)
+def test_what_is_no_repetition_is_refused_by_field(lived, terms, labels, field):
+    manifest, blobs = lived[0]
+    secret = replace(manifest.tasks[1], task="secret", erasable=True)
+    with pytest.raises(CannotLearn) as refused:
+        taught(replace(manifest, tasks=(*manifest.tasks, secret)), blobs, ("again", labels), terms=terms)
+    assert refused.value.field == field
