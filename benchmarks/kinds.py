@@ -41,7 +41,7 @@ from dgm_core.memories import KINDS
 
 SCRIPT = Path(__file__).with_name("continual.py")
 ON_A_CPU = ("--measured", "500", "--classifier-steps", "400")
-SECONDS = 60.0
+SECONDS = 50.0
 WRONG, UNFINISHED = 1, 3
 
 

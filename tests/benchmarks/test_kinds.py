@@ -40,7 +40,7 @@ def test_every_registered_kind_is_taught_in_a_folder_of_its_own_and_measured_in_
     assert [after(command, "--kind") for command in commands] == list(KINDS)
     assert [after(command, "--state") for command in commands] == [str(tmp_path / "state" / kind) for kind in KINDS]
     assert {after(command, "--features") for command in commands} == {str(tmp_path / "state")}
-    assert all("--every-task" in command and after(command, "--seconds") == "60.0" for command in commands)
+    assert all("--every-task" in command and after(command, "--seconds") == "50.0" for command in commands)
 
 
 def test_what_a_cpu_is_spared_a_gpu_computes_and_the_command_line_has_the_last_word(run):
