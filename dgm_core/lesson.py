@@ -52,8 +52,8 @@ class Lesson:
             QualityTooLow: it is below `least`.
         """
         go_on = self._go_on("quality")
-        pools = self._replayed(experts)
-        quality = reverse_accuracy(self.spec, len(self.heads), pools, self._pool(held_out), self.steps, go_on)
+        pools = self.replayed(experts)
+        quality = reverse_accuracy(self.spec, len(self.heads), pools, self.pool(held_out), self.steps, go_on)
         if least is not None and quality < least:
             raise QualityTooLow(
                 f"the task reached a reverse accuracy of {quality:.3f}, below the required {least:.3f}; "
@@ -63,16 +63,21 @@ class Lesson:
 
     def solver(self, experts: Sequence[ExpertEntry], real: TaskData | None = None) -> ClassifierSolver:
         """The task solver: trained on samples of `experts` and on the real data of a task that is being learned."""
-        pools = [*([] if real is None else [self._pool(real)]), *self._replayed(experts)]
-        network = train_classifier(self.spec, len(self.heads), pools, self.steps, self._go_on("solver"))
+        return self.solver_on([*([] if real is None else [self.pool(real)]), *self.replayed(experts)])
+
+    def solver_on(self, pools: Sequence[Pool], share: float | None = None) -> ClassifierSolver:
+        """A task solver trained on some examples; `share`, if it is given, of each batch is from the first pool."""
+        network = train_classifier(self.spec, len(self.heads), pools, self.steps, self._go_on("solver"), share)
         self.clock.tick("solver", self.steps, self.steps)
         return ClassifierSolver(self.spec, network.cpu(), self.heads)
 
-    def _replayed(self, experts: Sequence[ExpertEntry]) -> list[Pool]:
+    def replayed(self, experts: Sequence[ExpertEntry]) -> list[Pool]:
+        """Samples of experts, labelled by their conditions."""
         source = torch.Generator().manual_seed(self.seed)
         return replay_pools(experts, self.load, self.heads, self.replay, self.spec, self.device, source)
 
-    def _pool(self, data: TaskData) -> Pool:
+    def pool(self, data: TaskData) -> Pool:
+        """Real examples, labelled by the head."""
         heads = torch.tensor([self.heads.index(label) for label in data.classes], device=data.y.device)
         return Pool(data.x, heads[data.y])
 

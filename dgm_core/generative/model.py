@@ -59,11 +59,12 @@ class Maker(Protocol):
         device: torch.device,
         checkpoints: Checkpoints,
     ) -> tuple[Model, Trained]:
-        """A model of all classes of `data`, from `steps` training steps on it.
+        """A model of all classes of `start` and of `data`, in this order, from `steps` training steps on the data.
 
         Arguments:
             data: on `device`, real and replayed examples together.
-            start: the model to start from, of some of these classes; None: from nothing.
+            start: the model to start from; None: from nothing. A class of its that the data does not show may get lost,
+                unless this maker says that it holds them.
 
         Raises:
             TrainingDiverged: a loss became NaN or infinite.

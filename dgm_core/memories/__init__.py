@@ -4,12 +4,16 @@ from dgm_core.errors import CannotLearn
 from dgm_core.manifest import Blobs, DataSpec, Manifest
 from dgm_core.memories.dgma import DGMa
 from dgm_core.memories.dgmw import DGMw
+from dgm_core.memories.dgr import Dgr
 from dgm_core.memories.dual import DualMemory
 from dgm_core.memories.gan_memory import GanMemory
+from dgm_core.memories.mergan import Mergan
 from dgm_core.memory import Bases, GenerativeMemory
 from dgm_core.style.library import SHIPPED
 
-KINDS: dict[str, type[GenerativeMemory]] = {kind.kind: kind for kind in (DGMw, DGMa, GanMemory, DualMemory)}
+KINDS: dict[str, type[GenerativeMemory]] = {
+    kind.kind: kind for kind in (DGMw, DGMa, GanMemory, DualMemory, Dgr, Mergan)
+}
 """Registered name -> kind. A new kind is one file and one line here."""
 
 DEFAULT_KIND = DGMw.kind

@@ -5,7 +5,7 @@ that there is only one way to the bytes that are sampled. What differs is how a 
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
@@ -35,12 +35,14 @@ class TaughtMemory(GenerativeMemory):
     Attributes:
         recipes: how a task is trained, by name.
         shares: of the time of a task that its phases take.
+        consolidated: whether the blob of a task is that of all tasks, from its first revision on.
         chosen: the memory's options.
         recipe: the one of `recipes` that was chosen.
     """
 
     recipes: ClassVar[Mapping[str, Recipe]]
     shares: ClassVar[Mapping[str, float]] = SHARES
+    consolidated: ClassVar[bool] = False
     chosen: Options
     recipe: Recipe
 
@@ -80,6 +82,22 @@ class TaughtMemory(GenerativeMemory):
     def analysis(self, trained: Trained, blob: bytes) -> dict[str, Any]:
         """What was measured of the newest task."""
 
+    def revised(self, blob: str) -> tuple[TaskEntry, ...]:  # noqa: ARG002 - for the kinds that retrain
+        """The entries of the manifest's tasks, all of them, once the newest blob holds them, too; none: it does not.
+
+        Arguments:
+            blob: its digest.
+        """
+        return ()
+
+    def taught_solver(self, lesson: Lesson, real: TaskData) -> ClassifierSolver:
+        """The task solver after a task: trained on its real examples and on replay of what was learned before it."""
+        return lesson.solver([each for _, each in self.manifest.experts()], real)
+
+    def entry_of(self, index: int, classes: tuple[Label, ...], examples: tuple[int, ...]) -> ExpertEntry:
+        """The entry of the expert of one task."""
+        return ExpertEntry(self.materialised(index, classes).digest, classes, examples)
+
     def expert(self, digest: str) -> Expert:
         """Materialises one expert of the manifest, on the CPU."""
         for index, task in enumerate(self.manifest.tasks):
@@ -114,16 +132,14 @@ class TaughtMemory(GenerativeMemory):
             steps = terms.steps or self.recipe.steps(len(data), len(data.classes))
             blob, trained = self.trained(real, task, terms, steps, clock, device, checkpoints)
             successor = self._successor(blob, task)
-            expert = successor.materialised(len(self.manifest.tasks), data.classes)
             counts = tuple(torch.bincount(real.y, minlength=len(real.classes)).tolist())
-            entry = ExpertEntry(expert.digest, data.classes, counts)
-            earlier = [each for _, each in self.manifest.experts()]
+            entry = successor.entry_of(len(self.manifest.tasks), data.classes, counts)
+            revised = successor.revised(digest_of(blob))
             heads = tuple(dict.fromkeys([*self.manifest.classes, *data.classes]))
-            lesson = self._lesson(
-                heads, lambda e: expert if e is entry else self.expert(e.digest), steps, seed, clock, device
-            )
-            quality = lesson.quality([*earlier, entry], held_out, terms.min_quality)
-            solver = lesson.solver(earlier, real).pack()
+            lesson = self._lesson(heads, self._loader(successor, entry, revised), steps, seed, clock, device)
+            held = [each for known in revised or self.manifest.tasks for each in known.experts]
+            quality = lesson.quality([*held, entry], held_out, terms.min_quality)
+            solver = self.taught_solver(lesson, real).pack()
         learned = TaskEntry(
             task=task,
             blob=digest_of(blob),
@@ -132,11 +148,12 @@ class TaughtMemory(GenerativeMemory):
             steps=trained.steps,
             seconds=round(clock.seconds, 3),
             erasable=terms.erasable,
+            consolidated=self.consolidated,
             reuses=successor.reuses(),
             analysis=successor.analysis(trained, blob),
         )
         blobs = {digest_of(blob): blob, digest_of(solver): solver}
-        return Learned(learned, {"solver": digest_of(solver)}, blobs, self.manifest.revision)
+        return Learned(learned, {"solver": digest_of(solver)}, blobs, self.manifest.revision, revised)
 
     def restore(self, *, report: Report, device: torch.device) -> Shared:
         """Trains the solver anew, on samples of every task that is left."""
@@ -174,6 +191,12 @@ class TaughtMemory(GenerativeMemory):
         memory = type(self)(self.manifest, self.blobs)
         memory.append(blob, task)
         return memory
+
+    def _loader(self, successor: Self, entry: ExpertEntry, revised: Sequence[TaskEntry]) -> Load:
+        """Materialises the experts of this manifest, and those that the newest blob has brought."""
+        new = {each.digest: index for index, known in enumerate(revised) for each in known.experts}
+        new[entry.digest] = len(self.manifest.tasks)
+        return lambda e: successor.materialised(new[e.digest], e.classes) if e.digest in new else self.expert(e.digest)
 
     def _check(self, data: TaskData, terms: Terms) -> None:
         spec = self.manifest.spec

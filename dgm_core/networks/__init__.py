@@ -4,10 +4,16 @@ from dgm_core.errors import CannotLearn
 from dgm_core.manifest import DataSpec
 from dgm_core.networks.architecture import Architecture
 from dgm_core.networks.chains import Dcgan, Mlp
+from dgm_core.networks.dense import Dense
 from dgm_core.networks.gpgan import Gpgan
 from dgm_core.networks.residual import Residual
 
-ARCHITECTURES: dict[str, type[Architecture]] = {"dcgan": Dcgan, "residual": Residual, "gpgan": Gpgan}
+ARCHITECTURES: dict[str, type[Architecture]] = {
+    "dcgan": Dcgan,
+    "residual": Residual,
+    "gpgan": Gpgan,
+    "dense": Dense,
+}
 """Name -> generators of images. A new one is one file and one line here."""
 
 AUTOMATIC = "auto"

@@ -58,6 +58,9 @@ class Generator(nn.Module, ABC):
     def rescale(self, scale: Float[Tensor, " f"], shift: Float[Tensor, " f"]) -> None:
         """From here on vectors come out as x·scale + shift; images have one scale and ignore it."""
 
+    def absorb_scale(self) -> None:
+        """Has the head put out what `rescale` asked for, so that there is nothing to rescale; the same function."""
+
 
 class Architecture(ABC):
     """A family of generators that differ in their widths, with the discriminator that suits them.

@@ -105,6 +105,15 @@ class ChainGenerator(Generator):
             self.out.set(scale, shift)
 
     @torch.no_grad()
+    def absorb_scale(self) -> None:
+        """See `Generator.absorb_scale`."""
+        if isinstance(self.out, Rescale) and isinstance(self.head, nn.Linear):
+            scale, shift = self.out.scale, self.out.shift
+            self.head.weight.mul_(scale[:, None])
+            self.head.bias.mul_(scale).add_(shift)
+            self.out.set(torch.ones_like(scale), torch.zeros_like(shift))
+
+    @torch.no_grad()
     def folded(self) -> "ChainGenerator":
         """See `Generator.folded`."""
         return self._of([fused(*each) for each in zip(self.body, self.norms, strict=True)], self.head)

@@ -5,6 +5,7 @@ Two ways to use the class:
     auxiliary    D(x) = w·φ(x), and logits over the task's classes  Odena et al. 2017 (AC-GAN)
 """
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -72,9 +73,9 @@ def conv_discriminator(spec: DataSpec, widths: Sequence[int], classes: int, kern
 
 
 def mlp_discriminator(spec: DataSpec, widths: Sequence[int], classes: int) -> Discriminator:
-    """Linear layers for feature vectors."""
-    layers: list[nn.Module] = []
-    for inputs, outputs in pairwise([*spec.shape, *widths]):
+    """Linear layers, for feature vectors and for images as if they were such."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    for inputs, outputs in pairwise([math.prod(spec.shape), *widths]):
         layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(SLOPE)]
     return Discriminator(nn.Sequential(*layers), widths[-1], classes)
 

@@ -13,7 +13,9 @@ Units = Int[Tensor, " _"]
 
 
 def fused(layer: nn.Module, norm: nn.Module) -> nn.Module:
-    """A layer with the norm behind it folded in, in double precision."""
+    """A layer with the norm behind it folded in, in double precision; as it is where there is none."""
+    if isinstance(norm, nn.Identity):
+        return deepcopy(layer)
     assert isinstance(norm, _BatchNorm)
     wide, norm = deepcopy(layer).double().eval(), deepcopy(norm).double().eval()
     if isinstance(wide, nn.Linear):

@@ -50,12 +50,12 @@ class EvenBatches:
 
 
 class BalancedBatches:
-    """Draws examples with replacement, every class equally often.
+    """Draws examples with replacement, every class that occurs equally often.
 
     Arguments:
         x: uint8 (n, C, H, W) or float32 (n, F), on the device.
         y: class indices.
-        classes: how many there are; each must occur.
+        classes: how many there are.
     """
 
     def __init__(self, x: Tensor, y: Int[Tensor, " n"], classes: int) -> None:
@@ -63,13 +63,32 @@ class BalancedBatches:
         self.order = torch.argsort(y, stable=True)
         self.counts = torch.bincount(y, minlength=classes)
         self.starts = self.counts.cumsum(0) - self.counts
+        self.occurring = self.counts.nonzero().squeeze(1)
 
     def draw(self, n: int) -> tuple[Float[Tensor, "n *shape"], Int[Tensor, " n"]]:
         """n examples in the network's range, and their classes."""
         device = self.counts.device
-        c = torch.randint(len(self.counts), (n,), device=device)
+        c = self.occurring[torch.randint(len(self.occurring), (n,), device=device)]
         within = (torch.rand(n, device=device, dtype=torch.float64) * self.counts[c]).long()
         return to_range(self.x[self.order[self.starts[c] + within]]), c
+
+
+class MixedBatches:
+    """Draws a share of every batch from one source and the rest from another.
+
+    Arguments:
+        first, second: of examples of the same shape, with indices into the same classes.
+        share: of the first, in [0, 1]; what is no whole number of examples comes out right over many batches.
+    """
+
+    def __init__(self, first: BalancedBatches, second: BalancedBatches, share: float) -> None:
+        self.first, self.second, self.share = first, second, share
+
+    def draw(self, n: int) -> tuple[Float[Tensor, "n *shape"], Int[Tensor, " n"]]:
+        """n examples in the network's range, and their classes."""
+        size = int(n * self.share + float(torch.rand(())))
+        (x, c), (x_second, c_second) = self.first.draw(size), self.second.draw(n - size)
+        return torch.cat([x, x_second]), torch.cat([c, c_second])
 
 
 def split(data: TaskData, held_out: float, generator: torch.Generator) -> tuple[TaskData, TaskData]:

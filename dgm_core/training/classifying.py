@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from dgm_core.experts import at_once
 from dgm_core.manifest import DataSpec
 from dgm_core.networks.classifiers import Classifier
-from dgm_core.training.batches import BalancedBatches, to_range
+from dgm_core.training.batches import BalancedBatches, MixedBatches, to_range
 from dgm_core.training.devices import autocast, placed
 
 BATCH = 128
@@ -31,7 +31,12 @@ class Pool:
 
 
 def train_classifier(
-    spec: DataSpec, classes: int, pools: Sequence[Pool], steps: int, go_on: Callable[[int], bool]
+    spec: DataSpec,
+    classes: int,
+    pools: Sequence[Pool],
+    steps: int,
+    go_on: Callable[[int], bool],
+    share: float | None = None,
 ) -> Classifier:
     """A classifier trained on all pools together, every class equally often.
 
@@ -41,18 +46,18 @@ def train_classifier(
         pools: where examples come from; together they cover every class.
         steps: of `BATCH` examples.
         go_on: asked before every step, by its number; False ends training early.
+        share: of every batch that comes from the first pool; None: what its classes make of it.
     """
-    x, y = torch.cat([pool.x for pool in pools]), torch.cat([pool.y for pool in pools])
-    batches = BalancedBatches(x, y, classes)
+    batches = _batches(pools, classes) if share is None else _mixed(pools, classes, share)
     network = Classifier(spec, classes).train()
-    placed(network, x.device)
+    placed(network, pools[0].x.device)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=4e-3, total_steps=max(steps, 2))
     for step in range(steps):
         if not go_on(step):
             break
         examples, labels = batches.draw(BATCH)
-        with autocast(x.device, half=True):
+        with autocast(examples.device, half=True):
             guess = network(examples)
         loss = F.cross_entropy(guess.float(), labels)
         optimiser.zero_grad(set_to_none=True)
@@ -71,3 +76,11 @@ def logits(network: Classifier, x: Tensor) -> Float[Tensor, "n classes"]:
 def accuracy(network: Classifier, pool: Pool) -> float:
     """Share of the pool that is labelled correctly, in [0, 1]."""
     return float((logits(network, pool.x).argmax(dim=1) == pool.y).float().mean())
+
+
+def _batches(pools: Sequence[Pool], classes: int) -> BalancedBatches:
+    return BalancedBatches(torch.cat([pool.x for pool in pools]), torch.cat([pool.y for pool in pools]), classes)
+
+
+def _mixed(pools: Sequence[Pool], classes: int, share: float) -> MixedBatches:
+    return MixedBatches(_batches(pools[:1], classes), _batches(pools[1:], classes), share)

@@ -32,6 +32,7 @@ class Recipe:
         reservation: λ_RU, the weight of the reservation cost  [DGM eq. 6].
         hard_at: share of the steps after which masks are hard, or low ranks fixed.
         rank_penalty: r, the weight of the nuclear norm  [GANM alg. 1].
+        alignment: weight of replay alignment, on the squared distance summed over an example  [MeRGAN sec. 4.2].
         ema: decay of the averaged weights; 0 switches averaging off.
         classifier_steps: training steps of the task solver, and of the judge of reverse accuracy, on batches of 128.
         replay: samples per class that both are trained on.
@@ -54,6 +55,7 @@ class Recipe:
     reservation: float = 0.08
     hard_at: float = 0.6
     rank_penalty: float = 0.002
+    alignment: float = 1e-3
     ema: float = 0.999
     classifier_steps: int = 300
     replay: int = 1000
@@ -62,6 +64,10 @@ class Recipe:
 def _fast_steps(examples: int, classes: int) -> int:
     plenty = min(3.0, max(1.0, math.sqrt(examples / 300)))  # more to learn from takes longer to exhaust
     return round((750 + 250 * min(classes, 10)) * plenty)
+
+
+def _retrained_steps(examples: int, classes: int) -> int:
+    return round(1.5 * _fast_steps(examples, classes))  # what was learned before has to be learned again
 
 
 def _paper_steps(examples: int, classes: int) -> int:  # noqa: ARG001 - 101 epochs, whatever the classes
@@ -130,3 +136,17 @@ DUAL_PAPER = replace(
     batch=128,
 )
 """The setting of Kamra et al. 2018, with the noise of their Digits  [DGDMN app. B]."""
+
+RETRAINED = replace(FAST, steps=_retrained_steps, width=24)
+"""For generators that are retrained for every task: wider, since they never grow."""
+
+RETRAINED_PAPER = replace(
+    PAPER,
+    steps=lambda examples, classes: 4_000,  # noqa: ARG005 - whatever the task
+    width=64,
+    critic_steps=5,
+    lr_g=1e-4,
+    lr_d=1e-4,
+    betas=(0.0, 0.9),
+)
+"""The setting of Wu et al. 2018 for MNIST; that of Shin et al. 2017 is WGAN-GP as well."""

@@ -43,7 +43,7 @@ def test_a_network_for_images_is_refused_for_vectors_and_an_unknown_one_for_all(
 
 
 @settings(max_examples=15, deadline=None)
-@given(sides, sides, st.sampled_from([1, 3]), st.sampled_from(["dcgan", "residual", "gpgan"]))
+@given(sides, sides, st.sampled_from([1, 3]), st.sampled_from(["dcgan", "residual", "gpgan", "dense"]))
 def test_images_of_any_admitted_size_come_out_in_the_learned_shape_and_go_into_the_discriminator(
     height, width, channels, network
 ):
@@ -62,6 +62,7 @@ def test_images_of_any_admitted_size_come_out_in_the_learned_shape_and_go_into_t
         (DataSpec((1, 8, 8), "uint8"), "dcgan"),
         (DataSpec((3, 30, 17), "uint8"), "dcgan"),
         (DataSpec((3, 30, 17), "uint8"), "residual"),
+        (DataSpec((3, 9, 8), "uint8"), "dense"),
         (DataSpec((12,), "float32"), "auto"),
     ],
 )

@@ -7,7 +7,7 @@ from torch import nn
 from dgm_core.manifest import DataSpec
 from dgm_core.memory import Progress, TaskData
 from dgm_core.training.averaging import Average
-from dgm_core.training.batches import BalancedBatches, split, standardisation, to_range
+from dgm_core.training.batches import BalancedBatches, MixedBatches, split, standardisation, to_range
 from dgm_core.training.classifying import Pool, accuracy, train_classifier
 from dgm_core.training.clock import Clock, limit_of
 
@@ -51,6 +51,20 @@ def test_batches_draw_every_class_equally_often_whatever_its_share():
     assert torch.equal(x[:, 0].long(), c)
 
 
+def test_a_class_without_examples_is_never_drawn():
+    _, c = BalancedBatches(torch.zeros(20, 1), torch.tensor([0, 2] * 10), 4).draw(200)
+    assert set(c.tolist()) == {0, 2}
+
+
+@pytest.mark.parametrize("share", [0.0, 1 / 30, 0.5, 1.0])
+def test_a_mixture_has_the_share_that_was_asked_for_however_small_its_batches(share):
+    torch.manual_seed(0)
+    first, second = (BalancedBatches(torch.zeros(10, 1), torch.full((10,), c), 2) for c in (0, 1))
+    batches = MixedBatches(first, second, share)
+    drawn = torch.cat([batches.draw(7)[1] for _ in range(300)])
+    assert len(drawn) == 2100 and abs(float((drawn == 0).float().mean()) - share) < 0.01
+
+
 def test_images_are_scaled_to_minus_one_and_one_and_vectors_left_alone():
     assert to_range(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [-1, 1]
     assert to_range(torch.tensor([7.5])).tolist() == [7.5]
@@ -67,6 +81,16 @@ def test_a_classifier_learns_what_can_be_told_apart_from_unbalanced_pools():
     y = torch.tensor([0] * 300 + [1] * 30)
     network = train_classifier(SPEC, 2, [Pool(x[:300], y[:300]), Pool(x[300:], y[300:])], 60, lambda step: True)
     assert accuracy(network, Pool(x, y)) > 0.98
+
+
+def test_a_classifier_gives_the_first_pool_the_share_that_it_is_told():
+    """Where two pools contradict each other, the larger share is believed."""
+    x = torch.randn(400, 2)
+    pools = [Pool(x, torch.zeros(400, dtype=torch.int64)), Pool(x, torch.ones(400, dtype=torch.int64))]
+    for share, believed in ((0.2, 1), (0.8, 0)):
+        torch.manual_seed(0)
+        network = train_classifier(SPEC, 2, pools, 60, lambda step: True, share)
+        assert accuracy(network, pools[believed]) > 0.95
 
 
 def test_a_classifier_stops_when_it_is_told_to():

@@ -1,0 +1,137 @@
+"""A conditional GAN of several tasks: it is retrained from its own weights, against a new discriminator every time."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from dgm_core.checkpoints import Checkpoints
+from dgm_core.experts import FrozenExpert
+from dgm_core.generative.aligned import Aligned
+from dgm_core.generative.model import Model
+from dgm_core.manifest import Label
+from dgm_core.memory import TaskData
+from dgm_core.networks.architecture import Architecture, Generator
+from dgm_core.training.adversarial import train_generator
+from dgm_core.training.batches import BalancedBatches, standardisation
+from dgm_core.training.clock import Clock
+from dgm_core.training.devices import placed
+from dgm_core.training.recipes import Recipe
+from dgm_core.training.running import Trained
+
+
+class Gan(Model):
+    """A generator of one of our architectures.
+
+    Arguments:
+        network: in evaluation mode, on the CPU.
+        classes: in the order of its embedding.
+        noise_dim: length of z.
+    """
+
+    def __init__(self, network: Generator, classes: tuple[Label, ...], noise_dim: int) -> None:
+        self.network, self.classes, self.noise_dim = network, classes, noise_dim
+
+    def expert(self, classes: tuple[Label, ...]) -> FrozenExpert:
+        """See `Model.expert`: the same network with the rows of these classes alone in its embedding."""
+        view = deepcopy(self.network)
+        rows = [self.classes.index(label) for label in classes]
+        view.embedding = nn.Embedding.from_pretrained(self.network.embedding.weight[rows])
+        return FrozenExpert(view.folded(), classes, self.noise_dim)
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """x itself: a GAN infers nothing."""
+        return x
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See `Model.tensors`."""
+        return dict(self.network.state_dict())
+
+    def about(self) -> Mapping[str, Any]:
+        """See `Model.about`."""
+        return {"classes": list(self.classes)}
+
+
+@dataclass(frozen=True)
+class GanMaker:
+    """Makes conditional GANs.
+
+    Classes that the model to start from knows and the data does not show are held where they are by replay alignment,
+    with the recipe's weight  [MeRGAN sec. 4.2].
+
+    Arguments:
+        architecture: of generator and discriminator; knows the shape of the data.
+        width: f of the generator's widths, which never grow.
+        recipe: how it is trained.
+    """
+
+    architecture: Architecture
+    width: int
+    recipe: Recipe
+
+    def fit(
+        self,
+        data: TaskData,
+        start: Model | None,
+        steps: int,
+        clock: Clock,
+        device: torch.device,
+        checkpoints: Checkpoints,
+    ) -> tuple[Gan, Trained]:
+        """See `Maker.fit`."""
+        known = () if start is None else start.classes
+        classes = tuple(dict.fromkeys([*known, *data.classes]))
+        network = self._network(len(classes))
+        if start is not None:
+            network.load_state_dict(_grown(start.tensors(), network.embedding.weight.detach()))
+        placed(network, device)
+        x = data.x
+        if not self.architecture.spec.is_image:
+            mean, deviation = standardisation(x)
+            x = (x - mean) / deviation
+            if start is not None:
+                _standardise(network, mean, deviation)
+        g = Aligned(network, *_rows(classes, data.classes, device), self.recipe.alignment)
+        d = self.architecture.discriminator(len(data.classes), self.recipe.kernel)
+        placed(d, device)
+        batches = BalancedBatches(x, data.y, len(data.classes))
+        noise = self.architecture.noise_dim
+        trained = train_generator(g, d, batches, self.recipe, noise, steps, clock, checkpoints)
+        if not self.architecture.spec.is_image:
+            network.rescale(deviation, mean)
+        return Gan(network.cpu(), classes, noise), trained
+
+    def load(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> Gan:
+        """See `Maker.load`."""
+        network = self._network(len(about["classes"]))
+        network.load_state_dict(tensors)
+        return Gan(network.eval(), tuple(about["classes"]), self.architecture.noise_dim)
+
+    def _network(self, classes: int) -> Generator:
+        return self.architecture.generator(self.architecture.initial_widths(self.width), classes)
+
+
+def _grown(tensors: Mapping[str, Tensor], fresh: Tensor) -> dict[str, Tensor]:
+    """A generator's tensors with an embedding as long as `fresh`, whose last rows are those of the new classes."""
+    known = tensors["embedding.weight"]
+    return {**tensors, "embedding.weight": torch.cat([known, fresh[len(known) :]])}
+
+
+def _standardise(network: Generator, mean: Tensor, deviation: Tensor) -> None:
+    """Has what a generator of vectors knows come out as it will be shown to the discriminator."""
+    network.absorb_scale()
+    network.rescale(1 / deviation, -mean / deviation)
+    network.absorb_scale()
+
+
+def _rows(
+    classes: tuple[Label, ...], shown: tuple[Label, ...], device: torch.device
+) -> tuple[Int[Tensor, " learned"], Int[Tensor, " held"]]:
+    """Rows of the embedding: of the classes of the data, in its order, and of all others."""
+    learned = [classes.index(label) for label in shown]
+    held = [row for row in range(len(classes)) if row not in learned]
+    return torch.tensor(learned, device=device), torch.tensor(held, dtype=torch.int64, device=device)

@@ -1,0 +1,70 @@
+"""`dgr`: deep generative replay (Shin et al. 2017).
+
+A scholar is a generator and a solver. For every task both are retrained on its examples and on what the scholar before
+replays: its generator's samples, with the labels that its solver gives them  [DGR sec. 3]. The solver weighs the two:
+r·E[loss on the new task] + (1 − r)·E[loss on replay]. Errors of generator and solver are handed on from scholar to
+scholar.
+
+As published, the generator is unconditional. Here it is told the labels, the solver's for replay, so that it can be
+sampled by class; and it sees every class equally often.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from dgm_core.lesson import Lesson
+from dgm_core.memories.retrained import RetrainedMemory, RetrainedOptions, together
+from dgm_core.memory import TaskData
+from dgm_core.solvers import ClassifierSolver
+from dgm_core.training.classifying import Pool
+
+
+@dataclass(frozen=True)
+class DgrOptions(RetrainedOptions):
+    """Options of deep generative replay.
+
+    Arguments:
+        importance: r in per cent, of the new task for the solver; 0: the share of its classes among all.
+    """
+
+    importance: int = 0
+
+    def validate(self) -> None:
+        """See `Options.validate`."""
+        super().validate()
+        self.require_range("importance", 0, 99)
+
+
+class Dgr(RetrainedMemory):
+    """A scholar: what it replays carries the labels of its own solver."""
+
+    kind = "dgr"
+    parsed = DgrOptions
+    chosen: DgrOptions
+
+    def shown(self, real: TaskData, pulse: Callable[[], None]) -> TaskData:
+        """See `RetrainedMemory.shown`."""
+        replay = self.replay(real.x.device, pulse)
+        return together(replace(replay, y=self._relabelled(replay.x, replay.y)), real)
+
+    def taught_solver(self, lesson: Lesson, real: TaskData) -> ClassifierSolver:
+        """See `TaughtMemory.taught_solver`: on r·new + (1 − r)·replay  [DGR sec. 3]."""
+        if self.model is None:
+            return lesson.solver((), real)
+        drawn = lesson.replayed([each for _, each in self.manifest.experts()])
+        x, y = torch.cat([pool.x for pool in drawn]), torch.cat([pool.y for pool in drawn])
+        share = self.chosen.importance / 100 or len(real.classes) / len(lesson.heads)
+        return lesson.solver_on([lesson.pool(real), Pool(x, self._relabelled(x, y))], share)
+
+    def _relabelled(self, x: Tensor, drawn: Tensor) -> Tensor:
+        """The labels that the solver gives samples; a class that it sees nowhere keeps those that were drawn for it."""
+        solver = ClassifierSolver.unpack(self.manifest.spec, self.blobs[self.manifest.shared["solver"]])
+        solver.network.to(x.device)
+        y = solver.probabilities(x).argmax(dim=1)
+        for label in range(len(solver.classes)):
+            if not (y == label).any():
+                y = torch.where(drawn == label, label, y)
+        return y

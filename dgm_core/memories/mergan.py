@@ -1,0 +1,43 @@
+"""`mergan`: memory replay GANs (Wu et al. 2018).
+
+One conditional GAN of all classes. For every task it goes on from its own weights, against a new discriminator, and
+what it knew is kept in one of two ways. Joint retraining shows what the generator replays as if it were real, beside
+the new task  [MeRGAN sec. 4.1]. Replay alignment shows the new task alone and keeps the generator from moving on the
+classes that it knows: the same noise shall give the same example as before  [MeRGAN sec. 4.2].
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dgm_core.memories.retrained import RetrainedMemory, RetrainedOptions, together
+from dgm_core.memory import TaskData
+
+JOINT, ALIGNMENT = "joint", "alignment"
+
+
+@dataclass(frozen=True)
+class MerganOptions(RetrainedOptions):
+    """Options of a memory replay GAN.
+
+    Arguments:
+        replay: "joint": replayed examples are shown beside real ones; "alignment": they are held in place.
+    """
+
+    replay: str = JOINT
+
+    def validate(self) -> None:
+        """See `Options.validate`."""
+        super().validate()
+        self.require_one_of("replay", (JOINT, ALIGNMENT))
+
+
+class Mergan(RetrainedMemory):
+    """A conditional GAN that replays to itself; labels are the conditions that it replays."""
+
+    kind = "mergan"
+    parsed = MerganOptions
+    chosen: MerganOptions
+
+    def shown(self, real: TaskData, pulse: Callable[[], None]) -> TaskData:
+        """See `RetrainedMemory.shown`; under alignment, the new task alone."""
+        return real if self.chosen.replay == ALIGNMENT else together(self.replay(real.x.device, pulse), real)
