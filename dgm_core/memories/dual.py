@@ -41,6 +41,7 @@ class DualMemory(TaughtMemory):
 
     kind = "dual"
     exact = False
+    sleeps = True
     recipes = MappingProxyType({"fast": DUAL, "paper": DUAL_PAPER})
     shares = MappingProxyType({"generator": 0.74, "learner": 0.06, "quality": 0.08, "solver": 0.12})
     chosen: DualOptions

@@ -82,15 +82,23 @@ def test_a_table_alone_teaches_nothing(run, tmp_path, capsys):
 
 
 @pytest.mark.slow  # like all that need a whole run
-def test_a_kind_that_freezes_what_it_holds_has_its_row_and_its_flat_curve(monkeypatch, tmp_path, capsys):
+def test_a_kind_that_freezes_what_it_holds_has_a_flat_curve_and_one_that_sleeps_may_move_it(
+    monkeypatch, tmp_path, capsys
+):
     tiny = ["--dataset", "digits", "--tasks", "3", "--steps", "10", "--images", "40", "--classifier-steps", "5"]
-    tiny += ["--measured", "20", "--threads", "1", "--kinds", "dgmw:width=4"]
+    tiny += ["--measured", "20", "--threads", "1", "--kinds", "dgmw:width=4", "dual:width=4,short_term=2"]
     places = ["--state", str(tmp_path / "state"), "--out", str(tmp_path / "out.jsonl")]
     monkeypatch.setattr(sys, "argv", ["kinds.py", *tiny, *places])
     assert kinds.main() == 0
     out = capsys.readouterr().out
     assert "| dgmw width=4 | 0 | – | – |" in out and "| yes: 3 of 3 |" in out
+    assert "| dual short_term=2 width=4 | 0 | – | – |" in out and "| no: 1 of 3 |" in out
     known = lines.read(tmp_path / "out.jsonl")
-    distances = {json.dumps(line["now"]) for line in known if line["what"] == "class" and line["label"] == 0}
-    assert len(distances) == 1
+    told = {
+        kind: [json.dumps(line["now"]) for line in known if line["kind"] == kind and line.get("label") == 0]
+        for kind in ("dgmw", "dual")
+    }
+    assert len(told["dgmw"]) == 3 and len(set(told["dgmw"])) == 1
+    assert len(set(told["dual"])) == 2  # it slept once
+    assert [line["task"] for line in known if line["what"] == "sleep"] == ["t1"]
     assert (tmp_path / "out.png").stat().st_size > 10_000
