@@ -28,6 +28,7 @@ Status 1: the bytes of a kind moved that promises that they do not. 3: --stop-af
 
 import argparse
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -142,4 +143,5 @@ def _subject(text: str) -> Subject:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that the run under way is stopped, too
     sys.exit(main())

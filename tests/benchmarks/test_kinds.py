@@ -1,7 +1,10 @@
 """The table of all kinds: which commands it consists of, and what becomes of their statuses."""
 
 import json
+import subprocess
 import sys
+import time
+from itertools import chain, repeat
 
 import kinds
 import pytest
@@ -74,6 +77,28 @@ def test_time_that_is_up_ends_with_a_status_that_asks_for_the_same_command_again
     status, (command,) = run("--kinds", "dgmw", "dgma", "--stop-after-seconds", "100", statuses=(3,))
     assert status == 3 and 0 < float(after(command, "--stop-after-seconds")) <= 100
     assert run("--stop-after-seconds", "0") == (3, [])
+
+
+def test_whoever_is_stopped_lets_its_command_stop_what_that_has_started(tmp_path, monkeypatch):
+    tidy = """if True:
+        import pathlib, signal, sys, time
+        def stop(*_):
+            pathlib.Path(sys.argv[1], "tidy").touch()
+            sys.exit()
+        signal.signal(signal.SIGTERM, stop)
+        pathlib.Path(sys.argv[1], "ready").touch()
+        time.sleep(100)"""
+
+    def interrupted(process):
+        while not (tmp_path / "ready").exists():
+            time.sleep(0.02)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        waits = chain([interrupted], repeat(subprocess.Popen.wait))
+        patched.setattr(kinds.subprocess.Popen, "wait", lambda process, **_: next(waits)(process))
+        kinds.finished([sys.executable, "-c", tidy, str(tmp_path)])
+    assert (tmp_path / "tidy").exists()
 
 
 def test_a_table_alone_teaches_nothing(run, tmp_path, capsys):
