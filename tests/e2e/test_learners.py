@@ -12,7 +12,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from memory_client import ForkedWhileStreaming, Memory, TaskState, UnknownRevision, aio
+from memory_client import Memory, TaskState, UnknownRevision, aio
 from memory_client.torch import ReplayDataset, mixed
 from torch.utils.data import DataLoader
 
@@ -96,15 +96,15 @@ def test_forked_workers_read_after_their_parent_has_streamed(memory):
         same(loader(dataset, 2), wanted)
 
 
-def test_workers_that_are_forked_in_the_middle_of_a_stream_say_so(memory):
-    dataset = ReplayDataset(memory, batch_size=SIZE, seed=5, n=100)
+def test_workers_that_are_forked_in_the_middle_of_a_stream_read_and_so_does_their_parent(memory):
+    asked = {"batch_size": SIZE, "seed": 5, "n": 100}
+    dataset = ReplayDataset(memory, **asked)
+    wanted = list(memory.stream(**asked))
 
-    with memory.stream(batch_size=SIZE) as stream:
-        next(stream)
-        with pytest.raises(ForkedWhileStreaming, match="multiprocessing_context='spawn'"):
-            list(loader(dataset, 2))
-        next(stream)
-    assert len(list(loader(dataset, 2))) == 5
+    with memory.stream(batch_size=SIZE, seed=5) as stream:
+        for want in wanted[:4]:
+            same([next(stream)], [want])
+            same(loader(dataset, 2), wanted)
 
 
 def test_a_worker_says_what_the_server_refuses(memory):

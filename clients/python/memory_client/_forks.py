@@ -1,14 +1,16 @@
-"""Processes that were forked while a stream was read: gRPC may hang or abort in them, so they must not call.
+"""Forks while streams are read: no thread may be inside of gRPC then, so calls are broken off, and opened anew after.
 
-gRPC puts itself in order around a fork, unless a thread is inside of it at that moment: then it leaves the child with
-locks that nobody holds and pollers that nobody wakes. Streams that were closed a moment ago are waited for; of one that
-is open, the child says so in words.
+gRPC starts threads of its own in a forked child, which end what the parent had open. For a call that some thread waited
+on, they write to the stack that this thread had, and so hang or abort the child before it does anything at all. There
+is no mending that afterwards: the process is quiet before it is forked, or its child must not use gRPC.
 """
 
 import os
+import threading
 import time
 import weakref
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 from memory_client.errors import ForkedWhileStreaming
 
@@ -16,52 +18,71 @@ _LEAVING_SECONDS = 1.0
 _POLL_SECONDS = 0.001
 
 
-class Reader(Protocol):
-    """A thread that reads a stream."""
+class Call(Protocol):
+    """What a stream is read by."""
 
     @property
-    def closed(self) -> bool:
-        """Whether it has been told to end."""
+    def open(self) -> bool:
+        """Whether threads may be inside of gRPC for it."""
 
-    @property
-    def running(self) -> bool:
-        """Whether it has not ended yet."""
+    def interrupt(self) -> bool:
+        """Breaks it off if its reader can go on with another one; says whether it is about to end."""
+
+
+C = TypeVar("C", bound=Call)
 
 
 class _Forks:
-    """What the readers of this process did when it was forked."""
+    """The calls of this process, and whether any was open when it was forked."""
 
     def __init__(self) -> None:
-        self._readers: weakref.WeakSet[Reader] = weakref.WeakSet()
+        self._calls: weakref.WeakSet[Call] = weakref.WeakSet()
+        self._gate = threading.Condition()
+        self._forking = 0  # threads that are at it
         self._interrupted = False
-        os.register_at_fork(before=self._before, after_in_child=self._in_child)
+        os.register_at_fork(before=self._before, after_in_parent=self._in_parent, after_in_child=self._in_child)
 
-    def watch(self, reader: Reader) -> None:
-        self._readers.add(reader)
+    def opened(self, make: Callable[[], C]) -> C:
+        with self._gate:
+            self._gate.wait_for(lambda: not self._forking)
+            call = make()
+            self._calls.add(call)
+            return call
 
     def check(self) -> None:
         if self._interrupted:
             raise ForkedWhileStreaming(
-                "this process was forked while its parent read a stream, which gRPC does not bear. Close the stream "
-                "before you fork, or start the process by spawn: DataLoader(..., multiprocessing_context='spawn')"
+                "this process was forked while its parent was in a call that could not be broken off, which gRPC does "
+                "not bear. Wait for its end before you fork, or start the process by spawn: "
+                "DataLoader(..., multiprocessing_context='spawn')"
             )
 
     def _before(self) -> None:
+        with self._gate:
+            self._forking += 1
+            calls = list(self._calls)
+        ending = [call for call in calls if call.interrupt()]
         deadline = time.monotonic() + _LEAVING_SECONDS
-        while any(reader.closed and reader.running for reader in self._readers) and time.monotonic() < deadline:
+        while any(call.open for call in ending) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
 
+    def _in_parent(self) -> None:
+        with self._gate:
+            self._forking -= 1
+            self._gate.notify_all()
+
     def _in_child(self) -> None:
-        self._interrupted |= any(reader.running for reader in self._readers)
-        self._readers.clear()
+        self._interrupted |= any(call.open for call in self._calls)
+        self._calls.clear()
+        self._gate, self._forking = threading.Condition(), 0  # whose threads are the parent's
 
 
 _FORKS = _Forks()
 
 
-def watch(reader: Reader) -> None:
-    """Has forks know of a reader of this process; it is not kept alive."""
-    _FORKS.watch(reader)
+def opened(make: Callable[[], C]) -> C:
+    """The call that `make` opens, once no fork is under way; forks know of it then, and do not keep it alive."""
+    return _FORKS.opened(make)
 
 
 def check() -> None:

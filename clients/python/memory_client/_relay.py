@@ -29,6 +29,56 @@ class Closed(Exception):
     """The caller wants no more; ends the reading thread."""
 
 
+class Interrupted(Exception):
+    """The call was broken off, so that this process could be forked."""
+
+
+class _Call:
+    """An open call, and whether threads are inside of gRPC for it: the reader's, or the one gRPC has for its events.
+
+    Arguments:
+        resumes: whether the reader goes on with another call when this one is broken off.
+    """
+
+    def __init__(self, call: Any, resumes: bool) -> None:
+        self._call = call
+        self._resumes = resumes
+        self._asking = False
+        self._cancelled = False
+        self._done = False
+        self.interrupted = False
+        call.add_done_callback(self._end)  # by gRPC's thread, with the last event of a call that reads nothing
+
+    def __iter__(self) -> Iterator[Any]:
+        messages = iter(self._call)
+        while True:
+            self._asking = True
+            try:
+                message = next(messages)
+            except StopIteration:
+                return
+            finally:
+                self._asking = False
+            yield message
+
+    @property
+    def open(self) -> bool:
+        return self._asking or not self._done
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        self._call.cancel()
+
+    def interrupt(self) -> bool:
+        if self._resumes:
+            self.interrupted = True
+            self.cancel()
+        return self._cancelled
+
+    def _end(self, _: Any) -> None:
+        self._done = True
+
+
 class Relay(Generic[T]):
     """A bounded queue with a heart: items and the end or failure of their source on one way, closing on the other.
 
@@ -47,7 +97,7 @@ class Relay(Generic[T]):
         self._failure: BaseException | None = None
         self._closed = False
         self._process = os.getpid()
-        self._call: Any = None
+        self._call: _Call | None = None
 
     def run(self, source: Source[T]) -> None:
         """Feeds the items of a source until it ends, fails or is no longer wanted; the body of the thread."""
@@ -88,16 +138,6 @@ class Relay(Generic[T]):
         if call is not None:  # outside our lock: a garbage collector may call us while gRPC holds its own
             call.cancel()
 
-    @property
-    def closed(self) -> bool:
-        """Whether the caller wants no more."""
-        return self._closed
-
-    @property
-    def running(self) -> bool:
-        """Whether the source has not ended yet."""
-        return not self._ended
-
     def beat(self) -> None:
         """Notes a sign of life. Raises Closed once the caller wants no more."""
         with self._changed:
@@ -112,9 +152,13 @@ class Relay(Generic[T]):
             self._changed.wait_for(lambda: self._closed, seconds)
         self.beat()
 
-    def messages(self, call: Any, target: str) -> Iterator[Any]:
-        """The messages of a call, which closing the relay cancels. Raises the error that a failed call stands for."""
-        self._call = call
+    def messages(self, open_call: Callable[[], Any], target: str, resumes: bool = False) -> Iterator[Any]:
+        """The messages of a call, which closing the relay cancels. Raises the error that a failed call stands for.
+
+        Arguments:
+            resumes: whether a fork may break the call off, by Interrupted.
+        """
+        call = self._call = _forks.opened(lambda: _Call(open_call(), resumes))
         try:
             self.beat()
             for message in call:
@@ -122,6 +166,8 @@ class Relay(Generic[T]):
                 yield message
         except grpc.RpcError as error:
             self.beat()
+            if call.interrupted:
+                raise Interrupted from None
             raise from_rpc(error, target) from None
         finally:
             call.cancel()
@@ -150,7 +196,6 @@ class Reading(Generic[T]):
 
     def __init__(self, connection: Connection, source: Source[T], depth: int) -> None:
         self._relay: Relay[T] = Relay(depth, connection)
-        _forks.watch(self._relay)
         connection.register(self._relay)
         # The thread must not hold this iterator: a reader who drops it is how most streams end.
         self._finalizer = weakref.finalize(self, self._relay.close)
@@ -187,20 +232,25 @@ class Reading(Generic[T]):
 
 
 def persistent(
-    relay: Relay[Any], connection: Connection, open_call: Callable[[], tuple[Any, Callable[[Any], Iterator[T]]]]
+    relay: Relay[Any],
+    connection: Connection,
+    open_call: Callable[[], Any],
+    decode: Callable[[Any], Iterator[T]],
 ) -> Iterator[T]:
     """Items of a server stream that is reopened where it broke, for `reconnect` seconds after the last message.
 
     Arguments:
-        open_call: opens the stream at the present position; gives the call and what decodes one message into items.
+        open_call: opens the stream at the present position.
+        decode: the items of one message.
     """
     patience = Patience(connection.reconnect)
     while True:
-        call, decode = open_call()
         try:
-            for message in relay.messages(call, connection.target):
+            for message in relay.messages(open_call, connection.target, resumes=True):
                 patience.renew()
                 yield from decode(message)
             return
+        except Interrupted:
+            continue
         except ServerUnavailable as error:
             relay.pause(patience.next_pause(error))

@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from memory_api.v1 import memory_pb2 as pb
@@ -42,12 +42,11 @@ def collect(connection: Connection, reader: RowReader, total: int) -> Batch:
 def _rows(relay: Relay[Any], connection: Connection, reader: RowReader) -> Iterator[Rows]:
     """All rows of a stream, whose calls are opened anew where they break."""
 
-    def open_call() -> tuple[Any, Callable[[Any], Iterator[Rows]]]:
-        request = reader.opening(connection.shares_memory)
-        return getattr(connection.stub, reader.method)(request), reader.rows
+    def open_call() -> Any:
+        return getattr(connection.stub, reader.method)(reader.opening(connection.shares_memory))
 
     try:
-        yield from persistent(relay, connection, open_call)
+        yield from persistent(relay, connection, open_call, reader.rows)
     finally:
         reader.close()
     reader.ended()

@@ -15,7 +15,7 @@ MemoryServiceError
 ├── ServerUnavailable, DeadlineExceeded   nobody answers, or not in time
 │   ├── SolverRetraining                  not yet: a task was forgotten a moment ago
 │   └── AuditFailed                       not until the server's operator has mended its audit log
-├── ForkedWhileStreaming                  spawn this process, or close the stream before the fork
+├── ForkedWhileStreaming                  spawn this process, or end the parent's call before the fork
 └── InternalError                         the server, or this client, is at fault
     └── SleepFailed                       the memory is as it was
 """
@@ -211,7 +211,7 @@ class NotAllowed(MemoryServiceError):
 
 
 class ForkedWhileStreaming(MemoryServiceError):
-    """This process was forked while its parent read a stream: gRPC cannot be used in it."""
+    """This process was forked in a call of its parent that could not be broken off: gRPC cannot be used in it."""
 
 
 class InternalError(MemoryServiceError):

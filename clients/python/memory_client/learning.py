@@ -82,7 +82,7 @@ class TaskHandle:
         connection, request = self._connection, pb.WatchTaskRequest(memory=self.memory, task=self.name)
 
         def source(relay: Relay[Any]) -> Iterator[Task]:
-            return persistent(relay, connection, lambda: (connection.stub.WatchTask(request), _decoded))
+            return persistent(relay, connection, lambda: connection.stub.WatchTask(request), _decoded)
 
         return Reading(connection, source, 2)
 

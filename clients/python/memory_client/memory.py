@@ -521,7 +521,7 @@ class Memory:
         connection, request = self._connection, pb.ExportMemoryRequest(memory=self.name)
 
         def source(relay: Relay[pb.ExportMemoryResponse]) -> Iterator[pb.ExportMemoryResponse]:
-            return relay.messages(connection.stub.ExportMemory(request), connection.target)
+            return relay.messages(lambda: connection.stub.ExportMemory(request), connection.target)
 
         with Reading(connection, source, _AHEAD) as messages, Download(path, shown) as download:
             for message in messages:

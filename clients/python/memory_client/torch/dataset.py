@@ -27,8 +27,8 @@ class ReplayDataset(IterableDataset[tuple[Tensor, Tensor]]):
     Workers, forked or spawned, each have a connection of their own. With a seed they share one stream: whatever k is,
     the loader gives the batches of `memory.stream(seed=...)` in their order, each once, and every pass over it gives
     the same ones. Without a seed every worker samples on its own and every pass is new; with n, there are n rows
-    between the workers. Batches are balanced over the classes to ±1. Workers that are forked while this process
-    has a stream open raise ForkedWhileStreaming.
+    between the workers. Batches are balanced over the classes to ±1. Workers that are forked during an export, which
+    cannot be broken off and begun anew as streams are, raise ForkedWhileStreaming.
 
     Making one asks the server once: classes, shape and, with a seed, the revision are fixed from then on. What is
     learned later is for another data set.
