@@ -18,6 +18,7 @@ how far the first class has drifted. The columns:
                       linear discriminant of samples alone: 0 where samples stay as they are. The first class, which no
                       other could be mistaken for, is left out
     reverse accuracy  mean over the tasks of the quality that the server measured when each was learned
+    steps a task      of the generator: mean over the tasks
     minutes           that the server took to learn all tasks, sleep included
     bytes a task      of all that the newest revision needs on disk, over the number of tasks
     growth            those bytes after the last task over those after the first

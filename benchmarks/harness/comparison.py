@@ -8,8 +8,8 @@ from harness.tables import JOINT, MEMORY, NONE
 
 HALF, ALL = 5, 10
 HEADER = (
-    "memory", "seed", "A5 %", "A10 %", "forgetting, points", "of samples, points", "reverse accuracy %", "minutes",
-    "bytes a task", "growth", "bit-exact",
+    "memory", "seed", "A5 %", "A10 %", "forgetting, points", "of samples, points", "reverse accuracy %",
+    "steps a task", "minutes", "bytes a task", "growth", "bit-exact",
 )  # fmt: skip
 
 
@@ -78,6 +78,7 @@ def _row(lines: list[Line]) -> list[str]:
         _percent(forgetting(lines, lambda line: line["solver"])),
         _percent(forgetting(lines, lambda line: line["now"]["reverse_accuracy"], fewest=2)),
         _percent(sum(line["quality"] for line in learned) / len(learned)),
+        f"{sum(line['steps_taken'] for line in learned) / len(learned):.0f}",
         f"{minutes:.1f}",
         f"{size / len(learned):.0f}",
         f"{size / learned[0]['bytes']:.2f}",
