@@ -25,7 +25,7 @@ def follow_sleep(connection: Connection, memory: str, shown: SleepListener) -> M
 
     def source(relay: Relay[Any]) -> Iterator[Sleep | MemoryInfo]:
         request = pb.SleepRequest(memory=memory)
-        return persistent(relay, connection, lambda: (connection.stub.Sleep(request), _decode.sleep))
+        return persistent(relay, connection, lambda: connection.stub.Sleep(request), _decode.sleep)
 
     try:
         with Reading(connection, source, _AHEAD) as seen:
