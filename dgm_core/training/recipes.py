@@ -124,11 +124,11 @@ STYLE_PAPER = replace(
 
 def _dual_steps(examples: int, classes: int) -> int:
     plenty = min(3.0, max(1.0, math.sqrt(examples / 300)))
-    return round((400 + 100 * min(classes, 10)) * plenty)
+    return round((1000 + 100 * min(classes, 10)) * plenty)
 
 
-DUAL = replace(FAST, steps=_dual_steps, noise=16)
-"""For dual memories: an autoencoder needs fewer steps than a game, and fewer dimensions of noise than it has units."""
+DUAL = replace(FAST, steps=_dual_steps, width=32, noise=16)
+"""For dual memories: what is left over of an autoencoder's noise is learned by nobody, so that it has little of it."""
 
 DUAL_PAPER = replace(
     DUAL,
