@@ -59,8 +59,8 @@ VARIANTS = {
     ),
     "gan_memory sharing knowledge": Variant("gan_memory", {"styles": "shared"}, (IMAGE,)),
     "dgr": Variant("dgr", SMALL, by_default=False),
-    "mergan": Variant("mergan", SMALL, by_default=False),
-    "mergan with alignment": Variant("mergan", {**SMALL, "replay": "alignment"}),
+    "mergan": Variant("mergan", SMALL),
+    "mergan retrained jointly": Variant("mergan", {**SMALL, "replay": "joint"}, by_default=False),
 }
 EXACT = {name: variant for name, variant in VARIANTS.items() if KINDS[variant.kind].exact}
 RETRAINED = {name: variant for name, variant in VARIANTS.items() if KINDS[variant.kind].consolidated}
