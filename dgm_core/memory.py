@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from dgm_core.checkpoints import NONE, Checkpoints
 from dgm_core.errors import CannotBlend, CannotSleep
-from dgm_core.manifest import Blobs, DataSpec, Label, Learned, Manifest, Shared
+from dgm_core.manifest import Blobs, DataSpec, Label, Learned, Manifest, Shared, TaskEntry
 
 
 @dataclass(frozen=True)
@@ -176,6 +176,8 @@ class GenerativeMemory(ABC):
     """Whether what is sampled of a learned task never changes by a bit: not so where a generator is retrained."""
     sleeps: ClassVar[bool] = False
     """Whether it holds new tasks apart until it sleeps, and `consolidated` ones no longer."""
+    repeats: ClassVar[bool] = False
+    """Whether a task may repeat a learned one; see `Terms.revises`."""
 
     @classmethod
     @abstractmethod
@@ -197,6 +199,11 @@ class GenerativeMemory(ABC):
     def drowsy(cls, manifest: Manifest) -> bool:  # noqa: ARG003 - most kinds never sleep
         """Whether a memory should sleep before it learns another task."""
         return False
+
+    @classmethod
+    def awake(cls, manifest: Manifest) -> tuple[TaskEntry, ...]:
+        """The tasks that sleep would consolidate: all that a kind which sleeps holds apart, but for erasable ones."""
+        return tuple(task for task in manifest.tasks if cls.sleeps and not (task.consolidated or task.erasable))
 
     @abstractmethod
     def __init__(self, manifest: Manifest, blobs: Blobs) -> None:

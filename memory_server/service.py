@@ -133,7 +133,7 @@ class MemoryService(MemoryServiceServicer):
 
     async def WatchTask(self, request: pb.WatchTaskRequest, _: Context) -> AsyncIterator[pb.Task]:
         """See memory.proto."""
-        async for status in self._queue.watch(request.memory, request.task):
+        async for status in self._queue.watch(request.memory, request.task, request.until_consolidated):
             yield answers.task(status)
 
     async def CancelTask(self, request: pb.CancelTaskRequest, _: Context) -> pb.Task:
@@ -247,12 +247,13 @@ class MemoryService(MemoryServiceServicer):
         """The memory that a task makes, None if it is there and as the header expects; and the classes known to it."""
         present = self._present(header.memory)
         if present is None:
-            header.check_repeated([])
-            return header.manifest(self._bases), []
+            made = header.manifest(self._bases)
+            header.check_repeated(made.kind, [])
+            return made, []
         tasks = [task for task in self._catalog.tasks(header.memory) if not task.state.retryable]
         known = [label for task in tasks for label in task.classes]
         header.check(present, known, self._bases_of(present) if header.options else self._bases)
-        header.check_repeated([task.task for task in tasks])
+        header.check_repeated(present.kind, [task.task for task in tasks])
         return None, known
 
     def _imported(self, name: str, arrival: Arrival) -> MemoryRecord:

@@ -41,6 +41,8 @@ class DualMemory(TaughtMemory):
 
     kind = "dual"
     exact = False
+    sleeps = True
+    repeats = True
     recipes = MappingProxyType({"fast": DUAL, "paper": DUAL_PAPER})
     shares = MappingProxyType({"generator": 0.74, "learner": 0.06, "quality": 0.08, "solver": 0.12})
     chosen: DualOptions
@@ -63,15 +65,15 @@ class DualMemory(TaughtMemory):
     @classmethod
     def drowsy(cls, manifest: Manifest) -> bool:
         """Whether short-term memory is full."""
-        return len(_awake(manifest)) >= DualOptions.parse(manifest.options).short_term
+        return len(cls.awake(manifest)) >= DualOptions.parse(manifest.options).short_term
 
     def __init__(self, manifest: Manifest, blobs: Blobs) -> None:
         super().__init__(manifest, blobs)
         self.chosen = DualOptions.parse(manifest.options)
-        self.recipe = self.recipe_of(self.chosen.recipe)
-        make = GENERATORS[self.chosen.generator]
-        self.short = make(manifest.spec, self.chosen, self.recipe, self.chosen.short_width)
-        self.long = make(manifest.spec, self.chosen, self.recipe, self.chosen.width)
+        sort = GENERATORS[self.chosen.generator]
+        self.recipe = sort.recipe(self.chosen, self.recipe_of(self.chosen.recipe))
+        self.short = sort.make(manifest.spec, self.chosen, self.recipe, self.chosen.short_width)
+        self.long = sort.make(manifest.spec, self.chosen, self.recipe, self.chosen.width)
         self._loaded: dict[str, DeepGenerativeMemory] = {}
         self._newest = b""
 
@@ -130,7 +132,7 @@ class DualMemory(TaughtMemory):
 
         Tasks that must stay erasable stay in short-term memory.
         """
-        awake = _awake(self.manifest)
+        awake = self.awake(self.manifest)
         if not awake:
             raise CannotSleep(
                 "nothing is in short-term memory that sleep could consolidate: every task is consolidated already, or "
@@ -207,7 +209,7 @@ class DualMemory(TaughtMemory):
         return Replay(self.manifest.spec, maker, learner, budget, steps)
 
     def _check(self, data: TaskData, terms: Terms) -> None:
-        super()._check(data, replace(terms, revises=""))
+        super()._check(data, terms)
         if not terms.revises:
             return
         if terms.erasable:
@@ -233,11 +235,6 @@ class DualMemory(TaughtMemory):
                 "terms.revises",
                 f"task {revised.task} has none of these classes, so that this is no repetition; leave revises empty",
             )
-
-
-def _awake(manifest: Manifest) -> tuple[TaskEntry, ...]:
-    """The tasks in short-term memory that sleep is to consolidate."""
-    return tuple(entry for entry in manifest.tasks if not entry.consolidated and not entry.erasable)
 
 
 def _consolidated(entry: TaskEntry, memory: DeepGenerativeMemory, blob: str) -> TaskEntry:

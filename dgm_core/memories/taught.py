@@ -200,7 +200,7 @@ class TaughtMemory(GenerativeMemory):
 
     def _check(self, data: TaskData, terms: Terms) -> None:
         spec = self.manifest.spec
-        if terms.revises:
+        if terms.revises and not self.repeats:
             raise CannotLearn(
                 "terms.revises",
                 f"a memory of kind {self.kind} does not repeat tasks, so revises={terms.revises!r} has no meaning; "

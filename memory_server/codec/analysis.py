@@ -11,7 +11,13 @@ from dgm_core.manifest import TaskEntry
 def task_analysis(entry: TaskEntry) -> pb.TaskAnalysis:
     """One task of a manifest. A kind without masks measures nothing: then only what forgetting depends on is set."""
     measured = _measured(entry.analysis) if entry.analysis else {}
-    return pb.TaskAnalysis(task=entry.task, erasable=entry.erasable, reuses=entry.reuses, **measured)
+    return pb.TaskAnalysis(
+        task=entry.task,
+        erasable=entry.erasable,
+        consolidated=entry.consolidated,
+        reuses=entry.reuses,
+        **measured,
+    )
 
 
 def _measured(analysis: Mapping[str, Any]) -> dict[str, Any]:

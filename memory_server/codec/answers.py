@@ -30,6 +30,7 @@ def memory(record: MemoryRecord) -> pb.Memory:
         bytes=record.bytes,
         tasks=len(manifest.tasks),
         complete=manifest.complete,
+        consolidated=sum(entry.consolidated for entry in manifest.tasks),
     )
 
 
@@ -56,6 +57,7 @@ def task(status: TaskStatus) -> pb.Task:
         error=record.error,
         error_reason=record.error_reason,
         revision=record.revision,
+        consolidated=record.consolidated,
         quality=record.quality,
         steps=record.steps,
         learn_seconds=record.learn_seconds,

@@ -11,7 +11,7 @@ from memory_api.v1 import memory_pb2 as pb
 from numpy import ndarray
 
 from dgm_core.manifest import Blobs, DataSpec, Label, Manifest
-from dgm_core.memories import DEFAULT_KIND, new_manifest
+from dgm_core.memories import DEFAULT_KIND, kind_of, new_manifest
 from dgm_core.memory import Bases, Terms
 from memory_server.codec import values
 from memory_server.errors import BadRequest, MemoryMismatch, UnknownTask
@@ -88,14 +88,25 @@ class Header:
             )
         _check_type(self.classes, known, "header.classes")
 
-    def check_repeated(self, tasks: Sequence[str]) -> None:
-        """Raises UnknownTask unless the task that this one repeats, if it does, is another one of `tasks`.
+    def check_repeated(self, kind: str, tasks: Sequence[str]) -> None:
+        """Checks that this task may repeat the one that it says it does, if any.
 
         Arguments:
+            kind: of the memory.
             tasks: of the memory, queued ones included.
+
+        Raises:
+            BadRequest: the kind does not repeat tasks.
+            UnknownTask: there is no such other task.
         """
-        others = [task for task in tasks if task != self.task]
-        if self.terms.revises and self.terms.revises not in others:
+        if not self.terms.revises:
+            return
+        if not kind_of(kind).repeats:
+            raise BadRequest(
+                "header.revises",
+                f"a memory of kind {kind} does not repeat tasks; leave it empty, not {self.terms.revises!r}",
+            )
+        if self.terms.revises not in (others := [task for task in tasks if task != self.task]):
             raise UnknownTask(self.memory, self.terms.revises, others)
 
 

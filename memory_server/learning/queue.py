@@ -32,7 +32,7 @@ from memory_server.learning.renewals import Setting
 from memory_server.learning.schedule import Schedule
 from memory_server.learning.sleeps import Sleeps, sleepers
 from memory_server.learning.solvers import Solvers
-from memory_server.learning.status import LiveStatus, SleepState, SleepStatus, TaskStatus
+from memory_server.learning.status import LiveStatus, SleepState, SleepStatus, TaskStatus, Turn
 from memory_server.learning.work import Key, Lesson, Retraining, Sleep, Work
 from memory_server.store.checkpoints import CHECKPOINTS, CheckpointStore
 from memory_server.store.datadir import DataDir
@@ -81,6 +81,7 @@ class TaskQueue:
         self._solvers = Solvers(setting)
         self._sleeps = Sleeps(setting)
         self._running: list[Work] = []  # in the order in which they started
+        self._turns = LiveStatus(Turn(0))
         self._held: set[str] = set()  # memories of which nothing may start now
         self._changing = asyncio.Lock()  # one admission, cancellation, forgetting or deletion at a time
         self._closing = False
@@ -203,18 +204,35 @@ class TaskQueue:
             for record, entry in zip(records, entries, strict=True)
         ]
 
-    async def watch(self, memory: str, task: str) -> AsyncIterator[TaskStatus]:
+    async def watch(self, memory: str, task: str, until_consolidated: bool = False) -> AsyncIterator[TaskStatus]:
         """The present status at once, then every change, with heartbeats; ends after a final state.
 
-        A slow reader gets the newest status only. Raises UnknownMemory, UnknownTask.
+        A slow reader gets the newest status only.
+
+        Arguments:
+            until_consolidated: of a LEARNED task, ends only once that is consolidated.
+
+        Raises:
+            UnknownMemory, UnknownTask: it is not there, or no longer.
+            CannotSleep: it will never be consolidated.
+            ShuttingDown: it is not consolidated yet.
         """
         async with self._changing:  # a task may be in the catalog and about to enter the queue
             entry = self._entries.get((memory, task))
-        if entry is None:
-            yield await self.status(memory, task)
-            return
-        async for status in entry.live.watch(self._heartbeat):
-            yield status
+        if entry is not None:
+            async for status in entry.live.watch(self._heartbeat):
+                yield status
+            if not until_consolidated or status.record.state is not TaskState.LEARNED:
+                return
+        async for _ in self._turns.watch(self._heartbeat):
+            status = await self.status(memory, task)
+            if until_consolidated and status.record.state is TaskState.LEARNED and not status.record.consolidated:
+                self._check_open("watch the task there")
+                self._sleeps.check(memory, await asyncio.to_thread(self._store.catalog.manifest, memory), task)
+                yield status
+            else:
+                yield status
+                return
 
     async def close(self, grace: float = 0.0) -> None:
         """Admits nothing more, stops the workers, wipes all data, fails what was not learned; a commit is finished.
@@ -231,6 +249,7 @@ class TaskQueue:
             await self._stop_all(list(self._entries.values()), SERVER_STOPPED)
             await self._solvers.drop_all()
             await self._sleeps.drop_all()
+            self._announce()
         await asyncio.gather(*self._unfinished, return_exceptions=True)
 
     # Changes that callers make, one at a time
@@ -470,9 +489,10 @@ class TaskQueue:
         return report
 
     def _announce(self) -> None:
-        """Tells every waiting task what it waits for now."""
+        """Tells every waiting task what it waits for now, and watchers that something has changed."""
         explain(self._running, self._schedule.order(), self._parallel)
         self._forecast()
+        self._turns.set(Turn(self._turns.value.number + 1))
 
     def _forecast(self) -> None:
         forecast(self._running, self._schedule.order(), self._parallel, self._typical_seconds)

@@ -39,6 +39,16 @@ class Sleeps(Renewals[Sleep]):
                 self._setting.schedule.remove(memory, waiting)
             self._next(waiting or Sleep(memory))
 
+    def check(self, memory: str, newest: Manifest, task: str | None = None) -> None:
+        """Raises CannotSleep if there is nothing to consolidate, or not that task."""
+        awake = [entry.task for entry in kind_of(newest.kind).awake(newest)]
+        if not awake or task not in (None, *awake):
+            what = "nothing" if task is None else f"no task {task!r}"
+            raise CannotSleep(
+                f"memory {memory!r}, of kind {newest.kind}, has {what} to consolidate: those of kind "
+                f"{' or '.join(sleepers())} sleep, once they have learned something new that need not stay erasable"
+            )
+
     def ask(self, memory: str, newest: Manifest) -> LiveStatus[SleepStatus]:
         """Has a memory sleep behind the tasks of it that wait, or joins the sleep that is to come or goes on.
 
@@ -46,11 +56,7 @@ class Sleeps(Renewals[Sleep]):
             CannotSleep: there is nothing to consolidate.
         """
         if memory not in self._works:
-            if not self._needed(newest):
-                raise CannotSleep(
-                    f"memory {memory!r}, of kind {newest.kind}, has nothing to consolidate: of kind "
-                    f"{' or '.join(sleepers())} are those that sleep, once they have learned something new"
-                )
+            self.check(memory, newest)
             self._works[memory] = Sleep(memory)
             self._setting.schedule.add(memory, self._works[memory])
         return self._works[memory].live
@@ -80,7 +86,7 @@ class Sleeps(Renewals[Sleep]):
 
     def _needed(self, manifest: Manifest) -> bool:
         """See `Renewals._needed`."""
-        return kind_of(manifest.kind).sleeps and any(not entry.consolidated for entry in manifest.tasks)
+        return bool(kind_of(manifest.kind).awake(manifest))
 
     def _over(self, work: Sleep, ended: TaskState, error: str) -> None:
         """See `Renewals._over`."""

@@ -69,6 +69,14 @@ class SleepStatus:
         return self.state in (SleepState.ENDED, SleepState.FAILED, SleepState.STOPPED)
 
 
+@dataclass(frozen=True)
+class Turn:
+    """How often what runs and what waits has changed."""
+
+    number: int
+    final: bool = False
+
+
 class Status(Protocol):
     """Where something stands that comes to an end."""
 

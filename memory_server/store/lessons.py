@@ -8,12 +8,17 @@ from sqlalchemy.engine import RowMapping
 from dgm_core.manifest import TaskEntry
 from memory_server.errors import UnknownTask
 from memory_server.store.records import TaskRecord, TaskState
-from memory_server.store.schema import tasks
+from memory_server.store.schema import entries, tasks
+
+_RECORDS = select(tasks, func.json_extract(entries.c.entry, "$.consolidated").label("consolidated")).outerjoin(
+    entries, (entries.c.memory == tasks.c.memory) & (entries.c.task == tasks.c.task)
+)
+"""The records, with what the entries of those that are learned say of them."""
 
 
 def find(db: Connection, memory: str, task: str) -> TaskRecord | None:
     """One task, None if there is no such one."""
-    row = db.execute(select(tasks).where(_is(memory, task))).mappings().one_or_none()
+    row = db.execute(_RECORDS.where(_is(memory, task))).mappings().one_or_none()
     return None if row is None else _record(row)
 
 
@@ -28,7 +33,7 @@ def existing(db: Connection, memory: str, task: str) -> TaskRecord:
 
 def of_memory(db: Connection, memory: str) -> list[TaskRecord]:
     """The tasks of a memory in the order of admission."""
-    query = select(tasks).where(tasks.c.memory == memory).order_by(tasks.c.position)
+    query = _RECORDS.where(tasks.c.memory == memory).order_by(tasks.c.position)
     return [_record(row) for row in db.execute(query).mappings()]
 
 
@@ -36,7 +41,8 @@ def add(db: Connection, record: TaskRecord) -> None:
     """Enters a task behind the others of its memory, in place of one of the same name."""
     remove(db, record.memory, record.task)
     last = db.scalar(select(func.max(tasks.c.position)).where(tasks.c.memory == record.memory))
-    db.execute(insert(tasks).values(asdict(record) | {"position": (last or 0) + 1}))
+    row = {key: value for key, value in asdict(record).items() if key in tasks.c}
+    db.execute(insert(tasks).values(row | {"position": (last or 0) + 1}))
 
 
 def change(db: Connection, memory: str, task: str, **columns: object) -> TaskRecord:
@@ -76,4 +82,5 @@ def _is(memory: str, task: str) -> ColumnElement[bool]:
 
 def _record(row: RowMapping) -> TaskRecord:
     columns = {key: value for key, value in row.items() if key != "position"}
-    return TaskRecord(**{**columns, "state": TaskState(row["state"]), "classes": tuple(row["classes"])})
+    known = {"state": TaskState(row["state"]), "classes": tuple(row["classes"])}
+    return TaskRecord(**{**columns, **known, "consolidated": bool(row["consolidated"])})

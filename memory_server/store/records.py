@@ -52,6 +52,7 @@ class TaskRecord:
         quality: reverse accuracy in [0, 1] once learned.
         steps, learn_seconds: what learning took.
         revision: the first revision that holds it, 0 while none does.
+        consolidated: whether it is in a generator that tasks share, and which is retrained with them.
         created_unix_ms, finished_unix_ms: admission, and entry into a final state (0 before).
     """
 
@@ -67,6 +68,7 @@ class TaskRecord:
     steps: int = 0
     learn_seconds: float = 0.0
     revision: int = 0
+    consolidated: bool = False
     created_unix_ms: int = 0
     finished_unix_ms: int = 0
 

@@ -256,6 +256,17 @@ def test_a_silent_server_is_given_up_and_the_thread_ends(taught, service):
     wait_until_no_thread_reads()
 
 
+def test_a_reader_may_pause_for_longer_than_a_server_may_be_silent(taught):
+    taught._connection.silence = 0.3
+    batches = taught.stream(seed=1, batch_size=4)
+    for _ in range(3):
+        next(batches)
+        time.sleep(0.5)
+        for _ in range(20):  # more than what was read ahead
+            next(batches)
+    batches.close()
+
+
 def test_leaving_the_loop_ends_the_thread_and_the_call(taught, service):
     for _ in taught.stream(batch_size=4):
         break

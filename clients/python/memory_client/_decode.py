@@ -51,6 +51,7 @@ def memory(message: pb.Memory) -> MemoryInfo:
         bytes=message.bytes,
         tasks=message.tasks,
         complete=message.complete,
+        consolidated=message.consolidated,
         analysis=tuple(map(_analysis, message.analysis)),
     )
 
@@ -71,6 +72,7 @@ def task(message: pb.Task) -> Task:
         error_reason=message.error_reason,
         revision=message.revision or None,
         quality=message.quality if message.HasField("quality") else None,
+        consolidated=message.consolidated,
         steps=message.steps,
         learn_seconds=message.learn_seconds,
         created=_time(message.created_unix_ms),
@@ -121,6 +123,7 @@ def _analysis(message: pb.TaskAnalysis) -> TaskAnalysis:
         mask_bytes=message.mask_bytes,
         own_bytes=message.own_bytes,
         erasable=message.erasable,
+        consolidated=message.consolidated,
         reuses=tuple(message.reuses),
     )
 

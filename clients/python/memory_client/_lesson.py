@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 from memory_api.v1 import memory_pb2 as pb
 
@@ -21,7 +21,7 @@ from memory_client.errors import (
     TaskInterrupted,
 )
 from memory_client.progress import ProgressListener
-from memory_client.types import Task, TaskState
+from memory_client.types import Task, TaskState, Until
 
 _MOST_INTERRUPTIONS = 5
 
@@ -103,6 +103,13 @@ class Interruptions:
         if not self._left:
             raise error
         self._left -= 1
+
+
+def watching(memory: str, task: str, until: Until) -> pb.WatchTaskRequest:
+    """What a task is followed by. Raises InvalidInput for an end that there is not."""
+    if until not in get_args(Until):
+        raise InvalidInput(f"until is {until!r}: pass 'final' or 'consolidated'")
+    return pb.WatchTaskRequest(memory=memory, task=task, until_consolidated=until == "consolidated")
 
 
 def learned(task: Task) -> Task:

@@ -124,6 +124,7 @@ class Relay(Generic[T]):
                 self._check(deadline)
                 self._changed.wait(min(deadline, self._heard + self._endpoint.silence) - time.monotonic())
             self._changed.notify_all()
+            self._heard = time.monotonic()  # until now the thread may have waited for the reader, not for the server
             return self._items.popleft()
 
     def close(self) -> None:

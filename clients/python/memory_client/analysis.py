@@ -65,6 +65,7 @@ class TaskAnalysis:
         mask_bytes: on disk: the masks.
         own_bytes: on disk: norms, output layer, class embedding; of a style: its biases; and the file's own header.
         erasable: no later task may reuse what it reserved.
+        consolidated: it is in a generator that tasks share and are retrained with: it cannot be forgotten alone.
         reuses: the earlier tasks whose weights or units it uses; none of them can be forgotten before it.
     """
 
@@ -78,6 +79,7 @@ class TaskAnalysis:
     mask_bytes: int = 0
     own_bytes: int = 0
     erasable: bool = False
+    consolidated: bool = False
     reuses: tuple[str, ...] = ()
 
     @property

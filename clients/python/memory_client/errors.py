@@ -131,7 +131,7 @@ class TaskUnfinished(MemoryServiceError):
 
 
 class TaskInUse(MemoryServiceError):
-    """The task cannot be forgotten before the later tasks that reuse what it reserved; the message names them."""
+    """The task cannot be forgotten: later ones reuse what it reserved, or it is consolidated; see its message."""
 
 
 class CannotInterpolate(MemoryServiceError):

@@ -8,13 +8,13 @@ from typing import Any
 from memory_api.v1 import memory_pb2 as pb
 
 from memory_client import _decode
-from memory_client._lesson import Lesson, Resending, goes_on, learned, not_in_time, not_reported
+from memory_client._lesson import Lesson, Resending, goes_on, learned, not_in_time, not_reported, watching
 from memory_client._outbox import Outbox
 from memory_client._relay import Reading, Relay, persistent
 from memory_client.channel import Connection
 from memory_client.errors import InvalidInput, ServerBusy, ServerUnavailable, UnknownMemory, as_rejection
 from memory_client.progress import ProgressListener, Quiet
-from memory_client.types import Task, TaskState
+from memory_client.types import Task, TaskState, Until
 
 
 class TaskHandle:
@@ -42,14 +42,18 @@ class TaskHandle:
         """Where the task stands now."""
         return self.task.state
 
-    def watch(self) -> Iterator[Task]:
+    def watch(self, *, until: Until = "final") -> Iterator[Task]:
         """The task now, then whenever it changes or makes progress, until its final state has been given.
+
+        Arguments:
+            until: "consolidated" goes on after LEARNED, until sleep has consolidated the task.
 
         Raises:
             UnknownTask, UnknownMemory: it is not there, or was deleted while being watched.
+            CannotSleep: the memory is of a kind that never consolidates it.
             ServerUnavailable: the server stayed away for `reconnect` seconds.
         """
-        return self._reading()
+        return self._reading(watching(self.memory, self.name, until))
 
     def result(self, timeout: float | None = None) -> Task:
         """Waits until the task is learned.
@@ -78,8 +82,8 @@ class TaskHandle:
         finally:
             listener.close()
 
-    def _reading(self) -> Reading[Task]:
-        connection, request = self._connection, pb.WatchTaskRequest(memory=self.memory, task=self.name)
+    def _reading(self, request: pb.WatchTaskRequest) -> Reading[Task]:
+        connection = self._connection
 
         def source(relay: Relay[Any]) -> Iterator[Task]:
             return persistent(relay, connection, lambda: connection.stub.WatchTask(request), _decoded)
@@ -88,7 +92,7 @@ class TaskHandle:
 
     def _follow(self, seen: Callable[[Task], None], timeout: float | None) -> Task:
         deadline = None if timeout is None else time.monotonic() + timeout
-        with self._reading() as snapshots:
+        with self._reading(watching(self.memory, self.name, "final")) as snapshots:
             for task in snapshots.until(deadline):
                 seen(task)
                 if task.state.final:

@@ -163,7 +163,7 @@ class Memory:
             min_quality: reverse accuracy in [0, 1] below which the task fails instead of being kept.
             erasable: no later task may reuse what this one reserves, so that `forget` can always take it alone.
             revises: name of the task that this one repeats, with more or other data of it; None: it repeats none. For
-                memories of kind "dual": in one of another kind such a task fails.
+                memories of kind "dual" alone.
             classes: an expectation: exactly these classes occur, or the task is rejected.
             wait: whether to wait until the task is learned. An interrupt while waiting leaves it running on the server.
             progress: True shows a line of progress on the error stream, False nothing, None only on a terminal.
@@ -393,7 +393,7 @@ class Memory:
             The memory as it is then.
 
         Raises:
-            TaskInUse: later tasks reuse what it reserved; the message names them.
+            TaskInUse: later tasks reuse what it reserved, and the message names them; or it is consolidated.
             TaskUnfinished: it, or a task that builds on it, is not learned yet: wait, or cancel that one.
             UnknownTask: there is no such task, or it was forgotten before.
         """

@@ -18,6 +18,10 @@ DTypeName = Literal["uint8", "float32"]
 """Element type of x: uint8 or float32 in [-1, 1] for images, float32 for vectors."""
 
 
+Until = Literal["final", "consolidated"]
+"""How long a task is watched: until its final state, or, once LEARNED, until it is consolidated."""
+
+
 class TaskState(StrEnum):
     """Where a task stands. LEARNED, FAILED and CANCELLED are final."""
 
@@ -76,6 +80,8 @@ class Task:
         error_reason: the machine-readable why, such as "QUALITY_TOO_LOW"; may be empty.
         revision: first revision of the memory that holds it; None unless LEARNED.
         quality: reverse accuracy in [0, 1] on the held-out tenth of its data; None unless measured.
+        consolidated: whether it is in a generator that tasks share and that is retrained with them, so that its samples
+            may drift and it cannot be forgotten alone: at once for kinds dgr and mergan, after sleep for dual.
         steps: training steps of the generator, once LEARNED.
         learn_seconds: wall-clock seconds, once LEARNED.
         created: when it was admitted, in UTC.
@@ -95,6 +101,7 @@ class Task:
     error_reason: str = ""
     revision: int | None = None
     quality: float | None = None
+    consolidated: bool = False
     steps: int = 0
     learn_seconds: float = 0.0
     created: datetime | None = None
@@ -136,6 +143,7 @@ class MemoryInfo:
         classes: all classes, in the order in which they were first learned.
         bytes: size of everything that the newest revision needs.
         tasks: number of learned tasks.
+        consolidated: number of these that are in a generator which tasks share; see `Task`.
         complete: False while the task solver is trained anew, because a task was forgotten.
         analysis: how each learned task uses the generator, in the order of commits; from `Memory.describe` alone.
     """
@@ -150,6 +158,7 @@ class MemoryInfo:
     bytes: int
     tasks: int
     complete: bool
+    consolidated: int = 0
     analysis: tuple[TaskAnalysis, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:

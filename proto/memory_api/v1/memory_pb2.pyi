@@ -120,7 +120,7 @@ class DeleteMemoryResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class Memory(_message.Message):
-    __slots__ = ("name", "kind", "options", "spec", "revision", "classes", "bytes", "tasks", "complete", "analysis")
+    __slots__ = ("name", "kind", "options", "spec", "revision", "classes", "bytes", "tasks", "complete", "consolidated", "analysis")
     class OptionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -137,6 +137,7 @@ class Memory(_message.Message):
     BYTES_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
     COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    CONSOLIDATED_FIELD_NUMBER: _ClassVar[int]
     ANALYSIS_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: str
@@ -147,11 +148,12 @@ class Memory(_message.Message):
     bytes: int
     tasks: int
     complete: bool
+    consolidated: int
     analysis: _containers.RepeatedCompositeFieldContainer[TaskAnalysis]
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ..., spec: _Optional[_Union[DataSpec, _Mapping]] = ..., revision: _Optional[int] = ..., classes: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ..., bytes: _Optional[int] = ..., tasks: _Optional[int] = ..., complete: bool = ..., analysis: _Optional[_Iterable[_Union[TaskAnalysis, _Mapping]]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ..., spec: _Optional[_Union[DataSpec, _Mapping]] = ..., revision: _Optional[int] = ..., classes: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ..., bytes: _Optional[int] = ..., tasks: _Optional[int] = ..., complete: bool = ..., consolidated: _Optional[int] = ..., analysis: _Optional[_Iterable[_Union[TaskAnalysis, _Mapping]]] = ...) -> None: ...
 
 class TaskAnalysis(_message.Message):
-    __slots__ = ("task", "gate", "layers", "trajectory", "parameters", "worst_case", "weight_bytes", "mask_bytes", "own_bytes", "erasable", "reuses")
+    __slots__ = ("task", "gate", "layers", "trajectory", "parameters", "worst_case", "weight_bytes", "mask_bytes", "own_bytes", "erasable", "reuses", "consolidated")
     TASK_FIELD_NUMBER: _ClassVar[int]
     GATE_FIELD_NUMBER: _ClassVar[int]
     LAYERS_FIELD_NUMBER: _ClassVar[int]
@@ -163,6 +165,7 @@ class TaskAnalysis(_message.Message):
     OWN_BYTES_FIELD_NUMBER: _ClassVar[int]
     ERASABLE_FIELD_NUMBER: _ClassVar[int]
     REUSES_FIELD_NUMBER: _ClassVar[int]
+    CONSOLIDATED_FIELD_NUMBER: _ClassVar[int]
     task: str
     gate: str
     layers: _containers.RepeatedCompositeFieldContainer[LayerUsage]
@@ -174,7 +177,8 @@ class TaskAnalysis(_message.Message):
     own_bytes: int
     erasable: bool
     reuses: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, task: _Optional[str] = ..., gate: _Optional[str] = ..., layers: _Optional[_Iterable[_Union[LayerUsage, _Mapping]]] = ..., trajectory: _Optional[_Iterable[_Union[MaskPoint, _Mapping]]] = ..., parameters: _Optional[int] = ..., worst_case: _Optional[int] = ..., weight_bytes: _Optional[int] = ..., mask_bytes: _Optional[int] = ..., own_bytes: _Optional[int] = ..., erasable: bool = ..., reuses: _Optional[_Iterable[str]] = ...) -> None: ...
+    consolidated: bool
+    def __init__(self, task: _Optional[str] = ..., gate: _Optional[str] = ..., layers: _Optional[_Iterable[_Union[LayerUsage, _Mapping]]] = ..., trajectory: _Optional[_Iterable[_Union[MaskPoint, _Mapping]]] = ..., parameters: _Optional[int] = ..., worst_case: _Optional[int] = ..., weight_bytes: _Optional[int] = ..., mask_bytes: _Optional[int] = ..., own_bytes: _Optional[int] = ..., erasable: bool = ..., reuses: _Optional[_Iterable[str]] = ..., consolidated: bool = ...) -> None: ...
 
 class LayerUsage(_message.Message):
     __slots__ = ("layer", "size", "reserved", "reused", "free")
@@ -273,7 +277,7 @@ class LearnTaskFinish(_message.Message):
     def __init__(self, count: _Optional[int] = ..., digest: _Optional[bytes] = ..., padding: _Optional[bytes] = ...) -> None: ...
 
 class Task(_message.Message):
-    __slots__ = ("memory", "task", "state", "classes", "count", "waiting_for", "progress", "error", "revision", "quality", "steps", "learn_seconds", "created_unix_ms", "finished_unix_ms", "error_reason", "queue_position", "starts_in_seconds")
+    __slots__ = ("memory", "task", "state", "classes", "count", "waiting_for", "progress", "error", "revision", "quality", "steps", "learn_seconds", "created_unix_ms", "finished_unix_ms", "error_reason", "queue_position", "starts_in_seconds", "consolidated")
     MEMORY_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -291,6 +295,7 @@ class Task(_message.Message):
     ERROR_REASON_FIELD_NUMBER: _ClassVar[int]
     QUEUE_POSITION_FIELD_NUMBER: _ClassVar[int]
     STARTS_IN_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    CONSOLIDATED_FIELD_NUMBER: _ClassVar[int]
     memory: str
     task: str
     state: TaskState
@@ -308,7 +313,8 @@ class Task(_message.Message):
     error_reason: str
     queue_position: int
     starts_in_seconds: float
-    def __init__(self, memory: _Optional[str] = ..., task: _Optional[str] = ..., state: _Optional[_Union[TaskState, str]] = ..., classes: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ..., count: _Optional[int] = ..., waiting_for: _Optional[str] = ..., progress: _Optional[_Union[TaskProgress, _Mapping]] = ..., error: _Optional[str] = ..., revision: _Optional[int] = ..., quality: _Optional[float] = ..., steps: _Optional[int] = ..., learn_seconds: _Optional[float] = ..., created_unix_ms: _Optional[int] = ..., finished_unix_ms: _Optional[int] = ..., error_reason: _Optional[str] = ..., queue_position: _Optional[int] = ..., starts_in_seconds: _Optional[float] = ...) -> None: ...
+    consolidated: bool
+    def __init__(self, memory: _Optional[str] = ..., task: _Optional[str] = ..., state: _Optional[_Union[TaskState, str]] = ..., classes: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ..., count: _Optional[int] = ..., waiting_for: _Optional[str] = ..., progress: _Optional[_Union[TaskProgress, _Mapping]] = ..., error: _Optional[str] = ..., revision: _Optional[int] = ..., quality: _Optional[float] = ..., steps: _Optional[int] = ..., learn_seconds: _Optional[float] = ..., created_unix_ms: _Optional[int] = ..., finished_unix_ms: _Optional[int] = ..., error_reason: _Optional[str] = ..., queue_position: _Optional[int] = ..., starts_in_seconds: _Optional[float] = ..., consolidated: bool = ...) -> None: ...
 
 class TaskProgress(_message.Message):
     __slots__ = ("phase", "step", "steps", "fraction", "seconds_left", "metrics", "resumed_from_step")
@@ -356,12 +362,14 @@ class ListTasksResponse(_message.Message):
     def __init__(self, tasks: _Optional[_Iterable[_Union[Task, _Mapping]]] = ...) -> None: ...
 
 class WatchTaskRequest(_message.Message):
-    __slots__ = ("memory", "task")
+    __slots__ = ("memory", "task", "until_consolidated")
     MEMORY_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_CONSOLIDATED_FIELD_NUMBER: _ClassVar[int]
     memory: str
     task: str
-    def __init__(self, memory: _Optional[str] = ..., task: _Optional[str] = ...) -> None: ...
+    until_consolidated: bool
+    def __init__(self, memory: _Optional[str] = ..., task: _Optional[str] = ..., until_consolidated: bool = ...) -> None: ...
 
 class CancelTaskRequest(_message.Message):
     __slots__ = ("memory", "task")

@@ -161,7 +161,8 @@ class MemoryServiceServicer(object):
         that is there, unless that one FAILED or was CANCELLED, in which case the task is queued anew. A server that keeps
         checkpoints then goes on where a crash, or its own end, broke the task off, if its terms and the memory are the same.
         INVALID_ARGUMENT (BAD_REQUEST)      wrong order, dtype, shape, range (NaN, or floats outside [-1, 1] for images),
-        labels outside the declared classes, or other counts or digest than declared.
+        labels outside the declared classes, or other counts or digest than declared; `revises`
+        in a memory of a kind that repeats no tasks.
         ALREADY_EXISTS (TASK_EXISTS)        the memory holds a task of this name that learned other data.
         NOT_FOUND (UNKNOWN_TASK)            `revises` names no task that the memory has learned, or is to learn before this one.
         FAILED_PRECONDITION (MEMORY_MISMATCH)  the memory exists with another kind or other options.
@@ -189,7 +190,10 @@ class MemoryServiceServicer(object):
 
     def WatchTask(self, request, context):
         """Follows one task: its present state at once, then every change of state and, while it is learning, its progress.
-        The unchanged task is repeated as a heartbeat. The stream ends after a final state (LEARNED, FAILED, CANCELLED).
+        The unchanged task is repeated as a heartbeat. The stream ends after a final state (LEARNED, FAILED, CANCELLED), or, with
+        `until_consolidated`, goes on after LEARNED until the task is `consolidated`, which is when sleep has moved it.
+        FAILED_PRECONDITION (CANNOT_SLEEP)  that will never be: the memory is of a kind that neither sleeps nor consolidates.
+        NOT_FOUND (UNKNOWN_TASK, UNKNOWN_MEMORY)  also when it goes while it is watched.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -208,8 +212,9 @@ class MemoryServiceServicer(object):
         it, and its record. Streams that are pinned to such a revision end with NOT_FOUND (UNKNOWN_REVISION). What remains keeps its
         bits. The task solver, which was trained on samples of the task, is dropped at once and trained anew from what remains
         (see Memory.complete). Forgetting a FAILED or CANCELLED task removes its record. Answers with the memory as it is then.
-        FAILED_PRECONDITION (TASK_IN_USE)   later tasks reuse what it reserved; the message names them. A task learned with
-        `erasable` is never in use.
+        FAILED_PRECONDITION (TASK_IN_USE)   later tasks reuse what it reserved, and the message names them; or it is `consolidated`, so
+        that nothing of it can be taken out, and the message says what can be done. A task learned
+        with `erasable` is never in use. A memory that sleeps begins anew without the task.
         FAILED_PRECONDITION (TASK_UNFINISHED)  it is queued or learning (cancel it), or another task of the memory is learning
         on top of it (wait for that one, or cancel it).
         NOT_FOUND (UNKNOWN_TASK, UNKNOWN_MEMORY).

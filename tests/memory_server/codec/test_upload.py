@@ -71,19 +71,25 @@ def test_a_budget_that_is_not_given_is_left_to_the_recipe():
 def test_a_task_may_repeat_another_one_of_its_memory():
     repeating = header(revises="t0")
     assert repeating.terms == Terms(revises="t0")
-    repeating.check_repeated(["t0", "t"])
-    header().check_repeated([])
+    repeating.check_repeated("dual", ["t0", "t"])
+    header().check_repeated("dgmw", [])
 
 
 @pytest.mark.parametrize("tasks", [[], ["t1"]])
 def test_a_task_that_repeats_one_that_is_not_there_is_refused_and_those_that_are_named(tasks):
     with pytest.raises(UnknownTask, match=f"no task 't0'; {'the tasks are' if tasks else 'it has no tasks'}"):
-        header(revises="t0").check_repeated(tasks)
+        header(revises="t0").check_repeated("dual", tasks)
 
 
 def test_a_task_does_not_repeat_itself():
     with pytest.raises(UnknownTask):
-        header(revises="t").check_repeated(["t"])
+        header(revises="t").check_repeated("dual", ["t"])
+
+
+@pytest.mark.parametrize("kind", ["dgmw", "gan_memory", "dgr", "mergan"])
+def test_most_kinds_do_not_repeat_tasks_and_say_so_before_any_data_comes(kind):
+    with pytest.raises(BadRequest, match=rf"header\.revises: a memory of kind {kind} does not repeat tasks"):
+        header(revises="t0").check_repeated(kind, ["t0"])
 
 
 def test_the_name_of_a_repeated_task_is_a_name():

@@ -6,7 +6,7 @@ import pytest
 from dgm_core.errors import CannotForget, CannotSleep, TrainingDiverged
 from dgm_core.memories import KINDS, new_manifest
 from dgm_core.memory import Progress
-from memory_server.errors import ShuttingDown, SleepFailed, UnknownMemory
+from memory_server.errors import ShuttingDown, SleepFailed, UnknownMemory, UnknownTask
 from memory_server.learning.idle import sleep_when_idle
 from memory_server.learning.messages import Renewal
 from memory_server.learning.observer import Observer
@@ -197,7 +197,7 @@ async def test_a_kind_that_does_not_sleep_says_which_do(queue, manifest, store, 
     store.create_memory("plain", new_manifest("dgmw", {"width": "4", "noise": "8"}, spec, seed=7), {})
     error = await gone_wrong(queue, "plain")
     assert isinstance(error, CannotSleep)
-    assert "'plain', of kind dgmw, has nothing to consolidate" in str(error) and "drowsy" in str(error)
+    assert "'plain', of kind dgmw, has nothing to consolidate: " in str(error) and "drowsy" in str(error)
 
 
 async def test_who_asked_hears_that_it_failed_and_may_ask_again(queue, teacher, teach):
@@ -209,6 +209,64 @@ async def test_who_asked_hears_that_it_failed_and_may_ask_again(queue, teacher, 
     heard = asyncio.create_task(followed(queue))
     await teacher.sleeps("t0")
     assert (await heard)[-1].state is SleepState.ENDED
+
+
+# Who watches a task
+
+
+async def watched(queue, task, until_consolidated=True):
+    """What is seen of a task, as it comes, once there is something, and the task that ends with it."""
+    seen = []
+
+    async def follow():
+        async with asyncio.timeout(10):
+            async for status in queue.watch("digits", task, until_consolidated):
+                seen.append(status)
+
+    following = asyncio.create_task(follow())
+    await until(lambda: seen)
+    return seen, following
+
+
+async def test_a_watch_goes_on_until_sleep_has_consolidated_the_task(queue, teacher, teach, submit):
+    await submit(queue, "t0")
+    seen, following = await watched(queue, "t0")
+    await teacher.succeed("t0")
+    await until(lambda: seen[-1].record.state is TaskState.LEARNED)
+    await asyncio.sleep(0.12)  # two heartbeats
+    assert not (following.done() or seen[-1].record.consolidated)
+    later, following_later = await watched(queue, "t0")
+    await teach("t1")
+    await teacher.sleeps("t0", "t1")
+    await asyncio.gather(following, following_later)
+    assert seen[-1].record.consolidated and later[-1].record.consolidated
+    (status,), _ = await watched(queue, "t0")
+    assert status.record.consolidated
+    assert [status.record.consolidated for status in await queue.tasks("digits")] == [True, True]
+
+
+async def test_without_being_asked_to_a_watch_ends_with_the_task(queue, teacher, teach):
+    await teach("t0")
+    seen, following = await watched(queue, "t0", until_consolidated=False)
+    await following
+    assert [status.record.consolidated for status in seen] == [False]
+
+
+async def test_a_watch_for_what_will_never_be_is_refused(queue, teach, monkeypatch):
+    monkeypatch.setattr(Drowsy, "sleeps", False)
+    await teach("t0")
+    with pytest.raises(CannotSleep, match="no task 't0' to consolidate"):
+        _ = [status async for status in queue.watch("digits", "t0", until_consolidated=True)]
+
+
+@pytest.mark.parametrize("ends", ["forget", "delete", "close"])
+async def test_a_watch_for_consolidation_ends_with_the_task_the_memory_or_the_server(queue, teacher, teach, ends):
+    await teach("t0")
+    _, following = await watched(queue, "t0")
+    change = {"forget": lambda: queue.forget("digits", "t0"), "delete": lambda: queue.delete("digits")}
+    await change.get(ends, queue.close)()
+    with pytest.raises({"forget": UnknownTask, "delete": UnknownMemory, "close": ShuttingDown}[ends]):
+        await following
 
 
 # What comes in between

@@ -1,10 +1,12 @@
 import asyncio
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from dgm_core.manifest import Shared
 from memory_server.errors import (
     EmptyMemory,
     ShuttingDown,
@@ -464,3 +466,56 @@ async def test_who_knows_the_task_has_its_classes_alone_to_choose_from(engine):
 async def test_classifying_by_a_task_that_was_not_learned_names_those_that_were(engine):
     with pytest.raises(UnknownTask, match="no task 't9'; the tasks are 't0', 't1'"):
         await engine.classify("m", torch.zeros(1, 1, 8, 8, dtype=torch.uint8), "t9")
+
+
+# Retraining
+
+
+@pytest.fixture
+def retrain(engine, forgetting):
+    """Has the engine hear that one generator holds all tasks of m from now on: here, the expert of t0 does."""
+
+    async def retrain():
+        before = forgetting.present
+        first, second = before.tasks
+        revised = (replace(first, consolidated=True), replace(second, experts=first.experts, consolidated=True))
+        forgetting.present = after = before.restored(Shared(before.shared, {}, revised))
+        gone = frozenset(expert.digest for expert in second.experts)
+        await engine.forgotten("m", Forgotten(after, (after.revision,), frozenset(), gone))
+        return after
+
+    return retrain
+
+
+@pytest.mark.parametrize("query", [{"seed": 1}, {"revision": 1, "n": 10_000}, {"revision": 2}])
+async def test_a_stream_that_is_pinned_to_what_a_generator_was_before_it_was_retrained_ends(engine, retrain, query):
+    async with engine.open(SampleQuery("m", **query)) as stream:
+        reader = aiter(stream)
+        assert [type(await anext(reader)) for _ in range(3)] == [Opening, Rows, Rows]
+        await retrain()
+        with pytest.raises(UnknownRevision, match=r"no revision [12]; the revisions are 3"):
+            await collect(reader)
+
+
+async def test_a_stream_that_follows_goes_on_with_the_retrained_generator(engine, retrain, forgetting):
+    (second,) = (expert.digest for expert in forgetting.present.tasks[1].experts)
+    async with engine.open(SampleQuery("m", n=5000, batch_size=64)) as stream:
+        reader = aiter(stream)
+        answers = [await anext(reader) for _ in range(3)]
+        after = await retrain()
+        answers += await collect(reader)
+    openings = [answer for answer in answers if isinstance(answer, Opening)]
+    assert [opening.revision for opening in openings] == [2, after.revision]
+    assert sum(len(rows.y) // 4 for rows in answers if isinstance(rows, Rows)) == 5000
+    with pytest.raises(Superseded):
+        forgetting.expert("m", second)
+
+
+async def test_what_is_asked_for_after_it_is_sampled_and_classified_by_the_retrained_generator(engine, retrain):
+    x = torch.zeros(3, 1, 8, 8, dtype=torch.uint8)
+    assert (await engine.classify("m", x)).revision == 2
+    after = await retrain()
+    assert (await engine.classify("m", x)).revision == after.revision
+    async with engine.open(SampleQuery("m", n=10, seed=1)) as stream:
+        opening, *_ = await collect(stream)
+    assert opening.revision == after.revision

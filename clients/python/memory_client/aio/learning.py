@@ -9,7 +9,7 @@ from typing import Any
 from memory_api.v1 import memory_pb2 as pb
 
 from memory_client import _decode
-from memory_client._lesson import Lesson, Resending, goes_on, learned, not_in_time, not_reported
+from memory_client._lesson import Lesson, Resending, goes_on, learned, not_in_time, not_reported, watching
 from memory_client.aio._outbox import Outbox
 from memory_client.aio._reading import Reading, persistent
 from memory_client.aio.channel import Connection
@@ -21,7 +21,7 @@ from memory_client.errors import (
     as_rejection,
 )
 from memory_client.progress import ProgressListener, Quiet
-from memory_client.types import Task, TaskState
+from memory_client.types import Task, TaskState, Until
 
 
 class TaskHandle:
@@ -44,9 +44,9 @@ class TaskHandle:
         """Where the task stands now."""
         return (await self.task()).state
 
-    def watch(self) -> Reading[Task]:
+    def watch(self, *, until: Until = "final") -> Reading[Task]:
         """The task now, then whenever it changes, until its final state; see `memory_client.TaskHandle.watch`."""
-        connection, request = self._connection, pb.WatchTaskRequest(memory=self.memory, task=self.name)
+        connection, request = self._connection, watching(self.memory, self.name, until)
         return Reading(
             connection, lambda: persistent(connection, lambda: connection.stub.WatchTask(request), _decoded), 2
         )

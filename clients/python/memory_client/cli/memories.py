@@ -33,7 +33,10 @@ def describe(context: typer.Context) -> None:
     rows["classes"] = ", ".join(map(str, memory.classes))
     rows["options"] = ", ".join(f"{name}={value}" for name, value in sorted(memory.options.items()))
     rows["solver"] = "ready" if rows.pop("complete") else "being trained anew, since a task was forgotten"
-    del rows["bytes"], rows["analysis"]
+    rows["tasks"] = (
+        f"{memory.tasks}, {memory.consolidated} of them consolidated" if memory.consolidated else memory.tasks
+    )
+    del rows["bytes"], rows["analysis"], rows["consolidated"]
     session.show(memory.to_dict(), table(("", ""), rows.items()))
 
 

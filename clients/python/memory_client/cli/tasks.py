@@ -78,4 +78,5 @@ def _row(task: Task) -> tuple[object, ...]:
     quality = None if task.quality is None else f"{task.quality:.3f}"
     seconds = f"{task.learn_seconds:.1f}" if task.learn_seconds else None
     classes = ", ".join(map(str, task.classes))
-    return task.name, task.state, classes, task.count, quality, seconds, task.error or waiting(task) or progress
+    note = task.error or waiting(task) or progress or ("consolidated" if task.consolidated else "")
+    return task.name, task.state, classes, task.count, quality, seconds, note
