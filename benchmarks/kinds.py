@@ -1,7 +1,7 @@
 """All kinds of memory in one table: ten classes of MNIST, one a task, each kind through the real server and client.
 
     GENERATIVE_MEMORY_DATA=DIR make bench-kinds
-    GENERATIVE_MEMORY_DATA=DIR make bench-kinds ARGS="--kinds dgmw mergan mergan:replay=alignment --seconds 30"
+    GENERATIVE_MEMORY_DATA=DIR make bench-kinds ARGS="--kinds dgmw mergan mergan:replay=joint --seconds 30"
 
 Runs `benchmarks/continual.py --every-task` for one kind after the other; what is not named below is passed on to it.
 Each kind has a folder under --state, so that the same command continues what was stopped, and every figure is a line of
@@ -49,7 +49,7 @@ WRONG, UNFINISHED = 1, 3
 
 @dataclass(frozen=True)
 class Subject:
-    """A kind with its options, as "mergan:replay=alignment,seed=1" names it."""
+    """A kind with its options, as "mergan:replay=joint,seed=1" names it."""
 
     text: str
 

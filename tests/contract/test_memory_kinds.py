@@ -62,8 +62,8 @@ VARIANTS = {
     ),
     "gan_memory sharing knowledge": Variant("gan_memory", {"styles": "shared"}, (IMAGE,)),
     "dgr": Variant("dgr", SMALL, by_default=False),
-    "mergan": Variant("mergan", SMALL, by_default=False),
-    "mergan with alignment": Variant("mergan", {**SMALL, "replay": "alignment"}),
+    "mergan": Variant("mergan", SMALL),
+    "mergan retrained jointly": Variant("mergan", {**SMALL, "replay": "joint"}, by_default=False),
 }
 RETRAINED = {name: variant for name, variant in VARIANTS.items() if KINDS[variant.kind].consolidated}
 EXACT = {name: variant for name, variant in VARIANTS.items() if name not in RETRAINED}  # `dual` until it sleeps

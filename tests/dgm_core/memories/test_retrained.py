@@ -46,16 +46,16 @@ def shown(memory):
 
 
 def test_replay_is_in_proportion_to_what_was_seen_or_as_much_as_was_asked_for():
-    assert torch.bincount(shown(memory("mergan")).y).tolist() == [18, 36, 9]
-    assert torch.bincount(shown(memory("mergan", replayed="5")).y).tolist() == [5, 5, 9]
+    assert torch.bincount(shown(memory("mergan", replay="joint")).y).tolist() == [18, 36, 9]
+    assert torch.bincount(shown(memory("mergan", replay="joint", replayed="5")).y).tolist() == [5, 5, 9]
 
 
 def test_alignment_shows_the_new_task_alone():
-    assert shown(memory("mergan", replay="alignment")) is NEW
+    assert shown(memory("mergan")) is NEW
 
 
 def test_a_memory_replay_gan_labels_replay_by_its_conditions_whatever_its_solver_thinks():
-    ours = memory("mergan")
+    ours = memory("mergan", replay="joint")
     assert torch.equal(shown(believing(ours, 1)).y, shown(ours).y)
 
 
