@@ -26,7 +26,7 @@ from dgm_core.generative.model import Maker
 from dgm_core.manifest import Blobs, DataSpec, ExpertEntry, Label, Manifest, Shared, TaskEntry
 from dgm_core.memories.taught import TaughtMemory, mix
 from dgm_core.memory import Bases, Report, Solver, TaskData, Terms
-from dgm_core.networks import architecture_of
+from dgm_core.networks import AUTOMATIC, architecture_of
 from dgm_core.solvers import Restricted
 from dgm_core.training.clock import Clock
 from dgm_core.training.recipes import DUAL, DUAL_PAPER
@@ -53,8 +53,10 @@ class DualMemory(TaughtMemory):
         options = DualOptions.parse(given)
         recipe = cls.recipe_of(options.recipe)
         width = options.width or recipe.width
+        automatic = GENERATORS[options.generator].network(spec)
         complete = replace(
             options,
+            network=automatic if options.network == AUTOMATIC else options.network,
             width=width,
             short_width=options.short_width or max(1, width // 2),
             noise=options.noise or recipe.noise,
@@ -70,10 +72,10 @@ class DualMemory(TaughtMemory):
     def __init__(self, manifest: Manifest, blobs: Blobs) -> None:
         super().__init__(manifest, blobs)
         self.chosen = DualOptions.parse(manifest.options)
-        self.recipe = self.recipe_of(self.chosen.recipe)
-        make = GENERATORS[self.chosen.generator]
-        self.short = make(manifest.spec, self.chosen, self.recipe, self.chosen.short_width)
-        self.long = make(manifest.spec, self.chosen, self.recipe, self.chosen.width)
+        sort = GENERATORS[self.chosen.generator]
+        self.recipe = sort.recipe(self.chosen, self.recipe_of(self.chosen.recipe))
+        self.short = sort.make(manifest.spec, self.chosen, self.recipe, self.chosen.short_width)
+        self.long = sort.make(manifest.spec, self.chosen, self.recipe, self.chosen.width)
         self._loaded: dict[str, DeepGenerativeMemory] = {}
         self._newest = b""
 

@@ -31,7 +31,7 @@ class VariationalRecipe:
         beta: weight of the divergence from the prior.
         batch: examples per step.
         lr: learning rate.
-        published: RMSProp as published, gradients clipped; otherwise Adam, whose rate ends at 0.
+        published: RMSProp as published, gradients clipped  [DGDMN app. B]; otherwise Adam.
         ema: decay of the averaged weights; 0 switches averaging off.
     """
 

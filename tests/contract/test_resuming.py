@@ -50,6 +50,8 @@ def forms(data: TaskData) -> list[bytes]:
         pytest.param("dgmw", VECTOR, 30, marks=pytest.mark.slow),
         pytest.param("dgma", IMAGE, 7, marks=pytest.mark.slow),
         pytest.param("gan_memory", IMAGE, 2, marks=pytest.mark.slow),
+        ("dual", IMAGE, 12),
+        pytest.param("dual", VECTOR, 3, marks=pytest.mark.slow),
         ("gan_memory in low rank", IMAGE, 18),
         pytest.param("gan_memory sharing knowledge", IMAGE, 5, marks=pytest.mark.slow),
         pytest.param("dgr", IMAGE, 3, marks=pytest.mark.slow),

@@ -7,6 +7,7 @@ import torch
 
 from dgm_core.errors import CannotForget, CannotLearn, CannotSleep
 from dgm_core.generative.vae import VaeMaker
+from dgm_core.manifest import DataSpec
 from dgm_core.memories import KINDS, load_memory
 from dgm_core.memories.dual import DualMemory
 from dgm_core.memory import Terms
@@ -145,3 +146,11 @@ def test_what_is_no_repetition_is_refused_by_field(lived, terms, labels, field):
     with pytest.raises(CannotLearn) as refused:
         taught(replace(manifest, tasks=(*manifest.tasks, secret)), blobs, ("again", labels), terms=terms)
     assert refused.value.field == field
+
+
+def test_what_auto_stands_for_suits_the_generator_and_the_data():
+    def network(spec=IMAGE, **options):
+        return DUAL.empty(spec, **options)[0].options["network"]
+
+    assert network() == "dense" and network(generator="gan") == "auto" and network(network="dcgan") == "dcgan"
+    assert network(DataSpec((3, 32, 32), "uint8")) == network(DataSpec((6,), "float32")) == "auto"

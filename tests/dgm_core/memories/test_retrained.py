@@ -68,7 +68,7 @@ def test_a_scholar_labels_replay_by_its_solver_but_loses_no_class_whole():
     assert torch.equal(replayed.y[:54], solver.probabilities(replayed.x[:54]).argmax(dim=1))
 
 
-@pytest.mark.parametrize(("importance", "share"), [("0", 1 / 3), ("70", 0.7)])
+@pytest.mark.parametrize(("importance", "share"), [("0", 1 / 3), ("0.7", 0.7)])
 def test_a_scholar_weighs_the_new_task_for_its_solver(monkeypatch, importance, share):
     ours, shares = memory("dgr", importance=importance), []
     monkeypatch.setattr(Lesson, "solver_on", lambda self, pools, share: shares.append(share))
