@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup proto proto-check format lint test test-slow check demo serve bench-sampling bench-peers-setup bench-kinds audit clean
+.PHONY: help setup proto proto-check format lint test test-slow check demo serve bench-sampling bench-peers-setup bench-kinds bench-dgdmn audit clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -62,6 +62,9 @@ bench-sampling: .venv/.installed ## Measure sampling, each figure beside another
 
 bench-kinds: .venv/.installed ## Teach every kind of memory ten classes of MNIST: one table of all, and how far each drifts
 	@$(BIN)/python benchmarks/kinds.py $(ARGS)
+
+bench-dgdmn: .venv/.installed ## Measure the experiments of the dual memory's paper: tables, lines of JSON, plots
+	@PYTHONPATH=benchmarks $(BIN)/python -m dgdmn $(ARGS)
 
 bench-peers-setup: .venv-peers/.installed ## Make .venv-peers with the servers that bench-sampling compares with
 

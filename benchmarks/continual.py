@@ -17,7 +17,6 @@ The run is in --state with the server's data: the same command continues a run t
 
 import argparse
 import dataclasses
-import os
 import signal
 import sys
 import time
@@ -25,12 +24,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from harness import data, lines, tables
+from harness import data, lines, machine, tables
 from harness.classifier import SETTINGS, Setting
 from harness.folder import NotThisRun, OutOfTime, RunFolder
 from harness.judge import Judge
-from harness.learning import teach
+from harness.learning import slept, teach
 from harness.measures import ClassMeasures, moved
 from harness.space import network_of
 from harness.tables import JOINT, MEMORY, NEWEST_ONLY, WITH_NEWEST
@@ -42,7 +40,6 @@ from dgm_core.evaluation.features import FeatureNetwork
 from dgm_core.memories import kind_of
 from memory_server.demo.datasets import Dataset, tasks_of
 from memory_server.demo.run import server
-from memory_server.settings import Settings
 
 NAME = "continual"
 FEATURE_STEPS = {"digits": 100, "mnist": 400, "cifar10": 3000}
@@ -62,7 +59,7 @@ def main() -> int:
     console = Console(stderr=True)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that the server is stopped, too
     try:
-        _set_up(wish)
+        machine.set_up(wish.device, wish.threads)
         examples = data.load(wish.dataset, wish.seed, wish.images)
         deciding = {name: getattr(wish, name) for name in DECIDING}
         with (
@@ -95,7 +92,7 @@ class Run:
     ) -> None:
         self.wish, self.examples, self.folder, self.memory, self.console = wish, examples, folder, memory, console
         self.tasks = tasks_of(per_task=wish.tasks_of)[: wish.tasks]
-        self.device = _device(wish.device)
+        self.device = machine.device(wish.device)
         self.judge = Judge(memory, examples, _setting(wish), wish.seed, self.device)
         self.measures = self._class_measures()
 
@@ -135,6 +132,8 @@ class Run:
             partial(teach, self.memory, real, f"t{index}", self.wish.steps, self.wish.seconds),
         )
         self._line("learning", index, new_classes=list(classes), examples=len(real.x), **learned)
+        if sleep := self.folder.once(f"sleep/t{index}", partial(slept, self.memory)):
+            self._line("sleep", index, **sleep)
 
     # What samples are worth to a learner
 
@@ -217,18 +216,6 @@ def _again(measures: ClassMeasures, label: int, known: tuple[int, ...], everythi
 def _setting(wish: argparse.Namespace) -> Setting:
     setting = SETTINGS[wish.classifier or wish.dataset]
     return setting if wish.classifier_steps is None else dataclasses.replace(setting, steps=wish.classifier_steps)
-
-
-def _device(name: str) -> torch.device:
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-
-
-def _set_up(wish: argparse.Namespace) -> None:
-    """Threads and device, here and in the server that this process will start."""
-    threads = Settings(learners=1).trainers(cuda=False) if wish.threads is None else wish.threads
-    torch.set_num_threads(threads)
-    torch.backends.cudnn.deterministic = True
-    os.environ |= {"MEMORY_SERVER_DEVICE": wish.device, "MEMORY_SERVER_TRAINING_THREADS": str(threads)}
 
 
 def _option(text: str) -> tuple[str, str]:

@@ -8,8 +8,8 @@ from harness.tables import JOINT, MEMORY, NONE
 
 HALF, ALL = 5, 10
 HEADER = (
-    "memory", "seed", "A5 %", "A10 %", "forgetting, points", "of samples, points", "reverse accuracy %", "minutes",
-    "bytes a task", "growth", "bit-exact",
+    "memory", "seed", "A5 %", "A10 %", "forgetting, points", "of samples, points", "reverse accuracy %",
+    "steps a task", "minutes", "bytes a task", "growth", "bit-exact",
 )  # fmt: skip
 
 
@@ -68,7 +68,9 @@ def unchanged(lines: Sequence[Line]) -> tuple[int, int]:
 
 def _row(lines: list[Line]) -> list[str]:
     learned = [line for line in lines if line["what"] == "learning"]
-    size = learned[-1]["bytes"]
+    asleep = [line for line in lines if line["what"] == "sleep"]
+    minutes = (sum(line["learn_seconds"] for line in learned) + sum(line["sleep_seconds"] for line in asleep)) / 60
+    size = next(line["bytes"] for line in reversed(lines) if "bytes" in line)
     return [
         tables.memory_of(lines[-1]),
         str(lines[-1]["seed"]),
@@ -76,7 +78,8 @@ def _row(lines: list[Line]) -> list[str]:
         _percent(forgetting(lines, lambda line: line["solver"])),
         _percent(forgetting(lines, lambda line: line["now"]["reverse_accuracy"], fewest=2)),
         _percent(sum(line["quality"] for line in learned) / len(learned)),
-        f"{sum(line['learn_seconds'] for line in learned) / 60:.1f}",
+        f"{sum(line['steps_taken'] for line in learned) / len(learned):.0f}",
+        f"{minutes:.1f}",
         f"{size / len(learned):.0f}",
         f"{size / learned[0]['bytes']:.2f}",
         _exact(lines),

@@ -42,6 +42,6 @@ def _figure(runs: Sequence[Sequence[Line]]) -> Figure:
     axes.axhline(0.0, color=INK, linewidth=0.5, linestyle=":")
     axes.set_xticks(sorted({known for own in runs for known, _, _ in points(own)}))
     axes.set_xlabel("classes learned so far")
-    axes.set_ylabel("kernel distance of the first class to its real images")
+    axes.set_ylabel("kernel distance of the first class")
     figure.legend(loc="outside lower center", ncols=3)
     return figure

@@ -31,6 +31,25 @@ def teach(memory: Memory, real: Part, task: str, steps: int | None, seconds: flo
     }
 
 
+def slept(memory: Memory) -> dict[str, Any]:
+    """Waits until a memory that its last task has made drowsy has slept.
+
+    Returns:
+        sleep_seconds: what that took.
+        bytes: of the memory then.
+        Neither, if it was not drowsy.
+    Raises:
+        SleepFailed: the memory is as it was.
+    """
+    started, info = time.monotonic(), memory.describe()
+    if not info.drowsy:
+        return {}
+    while info.drowsy:
+        memory.sleep(progress=False)
+        info = memory.describe()
+    return {"sleep_seconds": round(time.monotonic() - started, 2), "bytes": info.bytes}
+
+
 def watched(handle: TaskHandle) -> dict[str, float]:
     """Seconds from one change of phase to the next, until the task has ended; a very short phase may be missed."""
     split: dict[str, float] = {}

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 
 Line = dict[str, Any]
-PLACES = ("--state", "--out", "--features")
+PLACES = ("--state", "--out", "--features", "--figures")
 
 
 def origin(device: torch.device) -> Line:
     """When, by which command, on what hardware and with which versions."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *_deciding(sys.argv[1:])]),
+        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *deciding(sys.argv[1:])]),
         "hardware": hardware(device),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
     }
@@ -53,7 +53,7 @@ def with_all(path: Path, fields: Mapping[str, Any]) -> Line | None:
     return next((line for line in read(path) if fields.items() <= line.items()), None)
 
 
-def _deciding(arguments: list[str]) -> list[str]:
+def deciding(arguments: list[str]) -> list[str]:
     """A command line without the places where things are kept, which say nothing about a result."""
     pairs = zip(["", *arguments], arguments, strict=False)
     return [word for before, word in pairs if before not in PLACES and word.partition("=")[0] not in PLACES]

@@ -217,12 +217,18 @@ class Book:
 
     def once(self, key: tuple[str, ...], measure: Callable[[], Line]) -> Line:
         """The line of that key, measured now if it was not yet."""
-        about = {"run": self.script, "what": self.script, "key": [*key, *map(str, self.settings.values())]}
-        known = lines.with_all(self.path, about)
+        known = self.known(key)
         if known is None:
-            known = about | self.settings | lines.origin(CPU) | measure()
+            known = self._about(key) | self.settings | lines.origin(CPU) | measure()
             lines.append(self.path, known)
         return known
+
+    def known(self, key: tuple[str, ...]) -> Line | None:
+        """The line of that key; None if it was not measured yet."""
+        return lines.with_all(self.path, self._about(key))
+
+    def _about(self, key: tuple[str, ...]) -> Line:
+        return {"run": self.script, "what": self.script, "key": [*key, *map(str, self.settings.values())]}
 
 
 def footnote(line: Line) -> str:

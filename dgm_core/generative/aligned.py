@@ -20,8 +20,8 @@ class Aligned(Free):
         network: as it was trained before, with one row of its embedding for each class, new ones included.
         learned: the rows that class indices of the data stand for.
         held: the rows of all other classes; none: nothing is held.
-        weight: of the squared distance between an example and what the generator made of the same noise before, summed
-            over the example.
+        weight: of the squared distance between an example and what the generator made of the same noise before: the
+            mean over the example, so that a weight means the same for examples of any size.
     """
 
     def __init__(
@@ -39,14 +39,14 @@ class Aligned(Free):
     def with_cost(
         self, z: Float[Tensor, "batch noise"], c: Int[Tensor, " batch"]
     ) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, ""]]:
-        """Examples, and how far those that are held have moved: weight·E‖G(z, c) − G_before(z, c)‖²."""
+        """Examples, and how far those that are held have moved: weight·E‖G(z, c) − G_before(z, c)‖² / size of x."""
         replay = self._replay(z)
         x, held = self._beside_held(z, c, *replay)
         if self.before is None:
             return x, z.new_zeros(())
         with torch.no_grad():
             wanted = self.before(*replay)
-        return x, self.weight * (held - wanted).float().square().flatten(1).sum(dim=1).mean()
+        return x, self.weight * (held - wanted).float().square().mean()
 
     def _beside_held(self, z: Tensor, c: Tensor, z_held: Tensor, c_held: Tensor) -> tuple[Tensor, Tensor]:
         """One pass over both: examples of the data's classes, and of those that are held."""

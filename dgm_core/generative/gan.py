@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ from dgm_core.training.recipes import Recipe
 from dgm_core.training.running import Trained
 
 
-class Gan(Model):
+class GanModel(Model):
     """A generator of one of our architectures.
 
     Arguments:
@@ -81,7 +81,7 @@ class GanMaker:
         clock: Clock,
         device: torch.device,
         checkpoints: Checkpoints,
-    ) -> tuple[Gan, Trained]:
+    ) -> tuple[GanModel, Trained]:
         """See `Maker.fit`."""
         known = () if start is None else start.classes
         classes = tuple(dict.fromkeys([*known, *data.classes]))
@@ -89,27 +89,29 @@ class GanMaker:
         if start is not None:
             network.load_state_dict(_grown(start.tensors(), network.embedding.weight.detach()))
         placed(network, device)
+        share = 1.0 if start is None else self.recipe.retraining
+        recipe = replace(self.recipe, lr_g=share * self.recipe.lr_g)
         x = data.x
         if not self.architecture.spec.is_image:
             mean, deviation = standardisation(x)
             x = (x - mean) / deviation
             if start is not None:
                 _standardise(network, mean, deviation)
-        g = Aligned(network, *_rows(classes, data.classes, device), self.recipe.alignment)
-        d = self.architecture.discriminator(len(data.classes), self.recipe.kernel)
+        g = Aligned(network, *_rows(classes, data.classes, device), recipe.alignment)
+        d = self.architecture.discriminator(len(data.classes), recipe.kernel)
         placed(d, device)
         batches = BalancedBatches(x, data.y, len(data.classes))
         noise = self.architecture.noise_dim
-        trained = train_generator(g, d, batches, self.recipe, noise, steps, clock, checkpoints)
+        trained = train_generator(g, d, batches, recipe, noise, steps, clock, checkpoints)
         if not self.architecture.spec.is_image:
             network.rescale(deviation, mean)
-        return Gan(network.cpu(), classes, noise), trained
+        return GanModel(network.cpu(), classes, noise), trained
 
-    def load(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> Gan:
+    def load(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> GanModel:
         """See `Maker.load`."""
         network = self._network(len(about["classes"]))
         network.load_state_dict(tensors)
-        return Gan(network.eval(), tuple(about["classes"]), self.architecture.noise_dim)
+        return GanModel(network.eval(), tuple(about["classes"]), self.architecture.noise_dim)
 
     def _network(self, classes: int) -> Generator:
         return self.architecture.generator(self.architecture.initial_widths(self.width), classes)

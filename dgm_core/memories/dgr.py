@@ -27,15 +27,15 @@ class DgrOptions(RetrainedOptions):
     """Options of deep generative replay.
 
     Arguments:
-        importance: r in per cent, of the new task for the solver; 0: the share of its classes among all.
+        importance: r, the weight of the new task for the solver; 0: the share of its classes among all.
     """
 
-    importance: int = 0
+    importance: float = 0.0
 
     def validate(self) -> None:
         """See `Options.validate`."""
         super().validate()
-        self.require_range("importance", 0, 99)
+        self.require_range("importance", 0, 1)
 
 
 class Dgr(RetrainedMemory):
@@ -56,7 +56,7 @@ class Dgr(RetrainedMemory):
             return lesson.solver((), real)
         drawn = lesson.replayed([each for _, each in self.manifest.experts()])
         x, y = torch.cat([pool.x for pool in drawn]), torch.cat([pool.y for pool in drawn])
-        share = self.chosen.importance / 100 or len(real.classes) / len(lesson.heads)
+        share = self.chosen.importance or len(real.classes) / len(lesson.heads)
         return lesson.solver_on([lesson.pool(real), Pool(x, self._relabelled(x, y))], share)
 
     def _relabelled(self, x: Tensor, drawn: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 One conditional GAN of all classes. For every task it goes on from its own weights, against a new discriminator, and
 what it knew is kept in one of two ways. Joint retraining shows what the generator replays as if it were real, beside
 the new task  [MeRGAN sec. 4.1]. Replay alignment shows the new task alone and keeps the generator from moving on the
-classes that it knows: the same noise shall give the same example as before  [MeRGAN sec. 4.2].
+classes that it knows: the same noise shall give the same example as before  [MeRGAN sec. 4.2]. Alignment is the
+default: within few steps a new discriminator learns one class better than all of them, and the generator with it.
 """
 
 from collections.abc import Callable
@@ -20,10 +21,10 @@ class MerganOptions(RetrainedOptions):
     """Options of a memory replay GAN.
 
     Arguments:
-        replay: "joint": replayed examples are shown beside real ones; "alignment": they are held in place.
+        replay: "alignment": replayed examples are held in place; "joint": they are shown beside real ones.
     """
 
-    replay: str = JOINT
+    replay: str = ALIGNMENT
 
     def validate(self) -> None:
         """See `Options.validate`."""

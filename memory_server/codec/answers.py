@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 from memory_api.v1 import memory_pb2 as pb
 
+from dgm_core.memories import kind_of
 from dgm_core.memory import Progress
 from memory_server.codec.analysis import task_analysis
 from memory_server.codec.formats import layout_code
@@ -31,6 +32,7 @@ def memory(record: MemoryRecord) -> pb.Memory:
         tasks=len(manifest.tasks),
         complete=manifest.complete,
         consolidated=sum(entry.consolidated for entry in manifest.tasks),
+        drowsy=kind_of(manifest.kind).drowsy(manifest),
     )
 
 

@@ -21,9 +21,11 @@ DISTANCES = {0: [0.1, 0.3, 0.2], 1: [0.1, 0.1], 2: [0.0]}
 def told(**other):
     about = {**ABOUT, **other}
     learned = [
-        {**about, "what": "learning", "learn_seconds": 30.0 + 30 * task, "quality": 0.9 + 0.05 * task, "bytes": size}
-        for task, size in enumerate((100, 160, 240))
+        {**about, "what": "learning", "learn_seconds": 30.0 * task, "quality": 0.9 + 0.05 * task, "bytes": size}
+        | {"steps_taken": 100 + task}
+        for task, size in enumerate((100, 160, 200))
     ]
+    learned.append({**about, "what": "sleep", "sleep_seconds": 90.0, "bytes": 240})
     scores = [
         {**about, "what": "accuracy", "row": row, "classes": n, "accuracy": score}
         for row, n, score in (("memory", 5, 0.99), ("memory", 10, 0.968), ("joint", 10, 0.995))
@@ -41,7 +43,7 @@ def histories(about, label):
 
 def test_a_row_tells_what_a_kind_is_worth_what_it_forgets_and_what_it_costs():
     text = comparison.markdown(told())
-    row = "| mergan replay=joint | 3 | 99.00 | 96.80 | 10.00 | 20.00 | 95.00 | 3.0 | 80 | 2.40 | no: 2 of 3 |"
+    row = "| mergan replay=joint | 3 | 99.00 | 96.80 | 10.00 | 20.00 | 95.00 | 101 | 3.0 | 80 | 2.40 | no: 2 of 3 |"
     assert row in text
     assert "Joint training on all real data: A5 –, A10 99.50." in text
     assert "- mergan replay=joint: `python benchmarks/continual.py`, 2026-01-02; a core; torch 2" in text

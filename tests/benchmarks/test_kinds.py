@@ -1,7 +1,10 @@
 """The table of all kinds: which commands it consists of, and what becomes of their statuses."""
 
 import json
+import subprocess
 import sys
+import time
+from itertools import chain, repeat
 
 import kinds
 import pytest
@@ -40,7 +43,7 @@ def test_every_registered_kind_is_taught_in_a_folder_of_its_own_and_measured_in_
     assert [after(command, "--kind") for command in commands] == list(KINDS)
     assert [after(command, "--state") for command in commands] == [str(tmp_path / "state" / kind) for kind in KINDS]
     assert {after(command, "--features") for command in commands} == {str(tmp_path / "state")}
-    assert all("--every-task" in command and after(command, "--seconds") == "60.0" for command in commands)
+    assert all("--every-task" in command and after(command, "--seconds") == "50.0" for command in commands)
 
 
 def test_what_a_cpu_is_spared_a_gpu_computes_and_the_command_line_has_the_last_word(run):
@@ -76,21 +79,51 @@ def test_time_that_is_up_ends_with_a_status_that_asks_for_the_same_command_again
     assert run("--stop-after-seconds", "0") == (3, [])
 
 
+def test_whoever_is_stopped_lets_its_command_stop_what_that_has_started(tmp_path, monkeypatch):
+    tidy = """if True:
+        import pathlib, signal, sys, time
+        def stop(*_):
+            pathlib.Path(sys.argv[1], "tidy").touch()
+            sys.exit()
+        signal.signal(signal.SIGTERM, stop)
+        pathlib.Path(sys.argv[1], "ready").touch()
+        time.sleep(100)"""
+
+    def interrupted(process):
+        while not (tmp_path / "ready").exists():
+            time.sleep(0.02)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        waits = chain([interrupted], repeat(subprocess.Popen.wait))
+        patched.setattr(kinds.subprocess.Popen, "wait", lambda process, **_: next(waits)(process))
+        kinds.finished([sys.executable, "-c", tidy, str(tmp_path)])
+    assert (tmp_path / "tidy").exists()
+
+
 def test_a_table_alone_teaches_nothing(run, tmp_path, capsys):
     assert run("--table") == (0, []) and capsys.readouterr().out == ""
     assert not (tmp_path / "out.png").exists()
 
 
 @pytest.mark.slow  # like all that need a whole run
-def test_a_kind_that_freezes_what_it_holds_has_its_row_and_its_flat_curve(monkeypatch, tmp_path, capsys):
+def test_a_kind_that_freezes_what_it_holds_has_a_flat_curve_and_one_that_sleeps_may_move_it(
+    monkeypatch, tmp_path, capsys
+):
     tiny = ["--dataset", "digits", "--tasks", "3", "--steps", "10", "--images", "40", "--classifier-steps", "5"]
-    tiny += ["--measured", "20", "--threads", "1", "--kinds", "dgmw:width=4"]
+    tiny += ["--measured", "20", "--threads", "1", "--kinds", "dgmw:width=4", "dual:width=4,short_term=2"]
     places = ["--state", str(tmp_path / "state"), "--out", str(tmp_path / "out.jsonl")]
     monkeypatch.setattr(sys, "argv", ["kinds.py", *tiny, *places])
     assert kinds.main() == 0
     out = capsys.readouterr().out
     assert "| dgmw width=4 | 0 | – | – |" in out and "| yes: 3 of 3 |" in out
+    assert "| dual short_term=2 width=4 | 0 | – | – |" in out and "| no: 1 of 3 |" in out
     known = lines.read(tmp_path / "out.jsonl")
-    distances = {json.dumps(line["now"]) for line in known if line["what"] == "class" and line["label"] == 0}
-    assert len(distances) == 1
+    told = {
+        kind: [json.dumps(line["now"]) for line in known if line["kind"] == kind and line.get("label") == 0]
+        for kind in ("dgmw", "dual")
+    }
+    assert len(told["dgmw"]) == 3 and len(set(told["dgmw"])) == 1
+    assert len(set(told["dual"])) == 2  # it slept once
+    assert [line["task"] for line in known if line["what"] == "sleep"] == ["t1"]
     assert (tmp_path / "out.png").stat().st_size > 10_000

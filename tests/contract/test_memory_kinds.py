@@ -62,8 +62,8 @@ VARIANTS = {
     ),
     "gan_memory sharing knowledge": Variant("gan_memory", {"styles": "shared"}, (IMAGE,)),
     "dgr": Variant("dgr", SMALL, by_default=False),
-    "mergan": Variant("mergan", SMALL, by_default=False),
-    "mergan with alignment": Variant("mergan", {**SMALL, "replay": "alignment"}),
+    "mergan": Variant("mergan", SMALL),
+    "mergan retrained jointly": Variant("mergan", {**SMALL, "replay": "joint"}, by_default=False),
 }
 RETRAINED = {name: variant for name, variant in VARIANTS.items() if KINDS[variant.kind].consolidated}
 EXACT = {name: variant for name, variant in VARIANTS.items() if name not in RETRAINED}  # `dual` until it sleeps
@@ -358,7 +358,7 @@ def test_options_that_make_no_sense_are_refused_by_name(variant, name, value):
         ("gan_memory", "start", "furthest"),
         ("mergan", "replay", "never"),
         ("mergan", "replayed", "-1"),
-        ("dgr", "importance", "100"),
+        ("dgr", "importance", "1.5"),
     ],
 )
 def test_options_of_one_kind_are_refused_by_name(kind, name, value):

@@ -55,8 +55,8 @@ def forms(data: TaskData) -> list[bytes]:
         ("gan_memory in low rank", IMAGE, 18),
         pytest.param("gan_memory sharing knowledge", IMAGE, 5, marks=pytest.mark.slow),
         pytest.param("dgr", IMAGE, 3, marks=pytest.mark.slow),
-        pytest.param("mergan", VECTOR, 20, marks=pytest.mark.slow),
-        ("mergan with alignment", IMAGE, 9),
+        pytest.param("mergan retrained jointly", VECTOR, 20, marks=pytest.mark.slow),
+        ("mergan", IMAGE, 9),
     ],
 )
 def test_a_training_that_was_broken_off_and_taken_up_gives_the_same_bits(name, spec, after):

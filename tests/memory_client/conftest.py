@@ -274,6 +274,7 @@ class Service(MemoryServiceServicer):
             bytes=4096,
             tasks=len(self.lessons),
             complete=not self.faults.retraining,
+            drowsy=not self.faults.awake,
         )
 
     def _lesson(self, request, context) -> Lesson:

@@ -48,6 +48,12 @@ def test_a_memory_that_cannot_sleep_says_so(taught, service):
         taught.sleep()
 
 
+def test_a_memory_says_whether_it_sleeps_before_it_learns_more(taught, service):
+    assert taught.describe().drowsy
+    service.faults.awake = True
+    assert not taught.describe().drowsy
+
+
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_connection_that_breaks_costs_nothing_even_if_the_sleep_is_over_meanwhile(taught, service, times):
     service.faults.lost_asleep = times

@@ -11,7 +11,7 @@ import pytest
 Make = Callable[..., subprocess.CompletedProcess[str]]
 
 TARGETS = ["help", "setup", "proto", "format", "lint", "test", "test-slow", "check", "demo", "serve", "clean"]
-TARGETS += ["bench-sampling", "bench-peers-setup", "bench-kinds", "audit"]
+TARGETS += ["bench-sampling", "bench-peers-setup", "bench-kinds", "bench-dgdmn", "audit"]
 
 
 def test_help_explains_every_target(make: Make) -> None:
@@ -37,7 +37,7 @@ def test_the_tests_begin_with_every_check(make: Make) -> None:
 
 
 def test_arguments_are_passed_on(make: Make) -> None:
-    for target in ("test", "test-slow", "demo", "serve", "bench-sampling", "bench-kinds"):
+    for target in ("test", "test-slow", "demo", "serve", "bench-sampling", "bench-kinds", "bench-dgdmn"):
         assert "--some-argument" in make("--dry-run", target, "ARGS=--some-argument").stdout, target
 
 

@@ -52,6 +52,7 @@ def memory(message: pb.Memory) -> MemoryInfo:
         tasks=message.tasks,
         complete=message.complete,
         consolidated=message.consolidated,
+        drowsy=message.drowsy,
         analysis=tuple(map(_analysis, message.analysis)),
     )
 

@@ -145,6 +145,7 @@ class MemoryInfo:
         tasks: number of learned tasks.
         consolidated: number of these that are in a generator which tasks share; see `Task`.
         complete: False while the task solver is trained anew, because a task was forgotten.
+        drowsy: whether it sleeps before it learns more.
         analysis: how each learned task uses the generator, in the order of commits; from `Memory.describe` alone.
     """
 
@@ -159,6 +160,7 @@ class MemoryInfo:
     tasks: int
     complete: bool
     consolidated: int = 0
+    drowsy: bool = False
     analysis: tuple[TaskAnalysis, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:

@@ -120,7 +120,7 @@ class DeleteMemoryResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class Memory(_message.Message):
-    __slots__ = ("name", "kind", "options", "spec", "revision", "classes", "bytes", "tasks", "complete", "consolidated", "analysis")
+    __slots__ = ("name", "kind", "options", "spec", "revision", "classes", "bytes", "tasks", "complete", "consolidated", "analysis", "drowsy")
     class OptionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -139,6 +139,7 @@ class Memory(_message.Message):
     COMPLETE_FIELD_NUMBER: _ClassVar[int]
     CONSOLIDATED_FIELD_NUMBER: _ClassVar[int]
     ANALYSIS_FIELD_NUMBER: _ClassVar[int]
+    DROWSY_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: str
     options: _containers.ScalarMap[str, str]
@@ -150,7 +151,8 @@ class Memory(_message.Message):
     complete: bool
     consolidated: int
     analysis: _containers.RepeatedCompositeFieldContainer[TaskAnalysis]
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ..., spec: _Optional[_Union[DataSpec, _Mapping]] = ..., revision: _Optional[int] = ..., classes: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ..., bytes: _Optional[int] = ..., tasks: _Optional[int] = ..., complete: bool = ..., consolidated: _Optional[int] = ..., analysis: _Optional[_Iterable[_Union[TaskAnalysis, _Mapping]]] = ...) -> None: ...
+    drowsy: bool
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ..., spec: _Optional[_Union[DataSpec, _Mapping]] = ..., revision: _Optional[int] = ..., classes: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ..., bytes: _Optional[int] = ..., tasks: _Optional[int] = ..., complete: bool = ..., consolidated: _Optional[int] = ..., analysis: _Optional[_Iterable[_Union[TaskAnalysis, _Mapping]]] = ..., drowsy: bool = ...) -> None: ...
 
 class TaskAnalysis(_message.Message):
     __slots__ = ("task", "gate", "layers", "trajectory", "parameters", "worst_case", "weight_bytes", "mask_bytes", "own_bytes", "erasable", "reuses", "consolidated")

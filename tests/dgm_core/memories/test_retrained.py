@@ -46,16 +46,16 @@ def shown(memory):
 
 
 def test_replay_is_in_proportion_to_what_was_seen_or_as_much_as_was_asked_for():
-    assert torch.bincount(shown(memory("mergan")).y).tolist() == [18, 36, 9]
-    assert torch.bincount(shown(memory("mergan", replayed="5")).y).tolist() == [5, 5, 9]
+    assert torch.bincount(shown(memory("mergan", replay="joint")).y).tolist() == [18, 36, 9]
+    assert torch.bincount(shown(memory("mergan", replay="joint", replayed="5")).y).tolist() == [5, 5, 9]
 
 
 def test_alignment_shows_the_new_task_alone():
-    assert shown(memory("mergan", replay="alignment")) is NEW
+    assert shown(memory("mergan")) is NEW
 
 
 def test_a_memory_replay_gan_labels_replay_by_its_conditions_whatever_its_solver_thinks():
-    ours = memory("mergan")
+    ours = memory("mergan", replay="joint")
     assert torch.equal(shown(believing(ours, 1)).y, shown(ours).y)
 
 
@@ -68,7 +68,7 @@ def test_a_scholar_labels_replay_by_its_solver_but_loses_no_class_whole():
     assert torch.equal(replayed.y[:54], solver.probabilities(replayed.x[:54]).argmax(dim=1))
 
 
-@pytest.mark.parametrize(("importance", "share"), [("0", 1 / 3), ("70", 0.7)])
+@pytest.mark.parametrize(("importance", "share"), [("0", 1 / 3), ("0.7", 0.7)])
 def test_a_scholar_weighs_the_new_task_for_its_solver(monkeypatch, importance, share):
     ours, shares = memory("dgr", importance=importance), []
     monkeypatch.setattr(Lesson, "solver_on", lambda self, pools, share: shares.append(share))

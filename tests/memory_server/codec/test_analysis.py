@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from dgm_core.manifest import DataSpec, ExpertEntry, Manifest, TaskEntry
+from dgm_core.memories import KINDS
 from memory_server.codec import answers
 from memory_server.store.records import MemoryRecord
 
@@ -103,3 +104,11 @@ def test_a_memory_is_complete_unless_its_solver_is_being_made_anew(shared, compl
     known = record(entry())
 
     assert answers.memory(replace(known, manifest=replace(known.manifest, shared=shared))).complete is complete
+
+
+@pytest.mark.parametrize("drowsy", [True, False])
+def test_a_memory_that_sleeps_before_it_learns_more_says_so(drowsy, monkeypatch):
+    known = record(entry())
+    monkeypatch.setattr(KINDS[known.manifest.kind], "drowsy", lambda manifest: drowsy and manifest == known.manifest)
+
+    assert answers.memory(known).drowsy is drowsy
