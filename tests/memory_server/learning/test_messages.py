@@ -53,9 +53,8 @@ def test_progress_arrives_as_it_was_sent(seconds_left):
 @pytest.mark.parametrize("retrained", [False, True])
 @pytest.mark.parametrize("classes", [(3, 1), ("cat", "dog")])
 def test_what_was_learned_arrives_as_it_was_sent(manifest, classes, retrained):
-    entry = TaskEntry(
-        "t1", "a" * 64, (ExpertEntry("e" * 64, classes, (5, 6)),), 0.75, 10, 1.5, True, False, ("t0",), {"used": [1, 2]}
-    )
+    experts = (ExpertEntry("e" * 64, classes, (5, 6)),)
+    entry = TaskEntry("t1", "a" * 64, experts, 0.75, 10, 1.5, True, ("t0",), {"used": [1, 2]})
     revised = (replace(entry, task="t0", consolidated=True, reuses=()),) if retrained else ()
     learned = Learned(entry, {"solver": "b" * 64}, {"a" * 64: b"weights", "b" * 64: b""}, 0, revised)
     later = manifest.commit(Learned(TaskEntry("t0", "c" * 64, (), 1.0, 1, 1.0), {"other": "d" * 64}, {}, 0))
