@@ -225,14 +225,15 @@ class TaskQueue:
             if not until_consolidated or status.record.state is not TaskState.LEARNED:
                 return
         async for _ in self._turns.watch(self._heartbeat):
+            # In this order: a task that is consolidated or forgotten in between has not become one that never sleeps.
+            newest = await asyncio.to_thread(self._store.catalog.manifest, memory) if until_consolidated else None
             status = await self.status(memory, task)
-            if until_consolidated and status.record.state is TaskState.LEARNED and not status.record.consolidated:
-                self._check_open("watch the task there")
-                self._sleeps.check(memory, await asyncio.to_thread(self._store.catalog.manifest, memory), task)
-                yield status
-            else:
+            if newest is None or status.record.state is not TaskState.LEARNED or status.record.consolidated:
                 yield status
                 return
+            self._check_open("watch the task there")
+            self._sleeps.check(memory, newest, task)
+            yield status
 
     async def close(self, grace: float = 0.0) -> None:
         """Admits nothing more, stops the workers, wipes all data, fails what was not learned; a commit is finished.

@@ -73,10 +73,13 @@ def marks(variant):
     return () if variant.by_default else (pytest.mark.slow,)
 
 
-variants = pytest.mark.parametrize(
-    "variant", [pytest.param(variant, id=name, marks=marks(variant)) for name, variant in VARIANTS.items()]
-)
-exact_variants = pytest.mark.parametrize("variant", EXACT.values(), ids=EXACT)
+def each_of(chosen):
+    return pytest.mark.parametrize(
+        "variant", [pytest.param(variant, id=name, marks=marks(variant)) for name, variant in chosen.items()]
+    )
+
+
+variants, exact_variants = each_of(VARIANTS), each_of(EXACT)
 retrained_variants = pytest.mark.parametrize("variant", RETRAINED.values(), ids=RETRAINED)
 with_specs = pytest.mark.parametrize(
     ("variant", "spec"),
