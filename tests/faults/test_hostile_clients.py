@@ -103,6 +103,7 @@ async def test_half_open_and_dripping_uploads_hold_the_queue_until_they_have_bee
     # Now and then gRPC's client loses the status of a call that ends while it is still sending.
     assert reasons["UPLOAD_STALLED"] + reasons["SERVER_BUSY"] >= 0.99 * count, reasons
     stalled = server.metric('memory_server_requests_total{code="DEADLINE_EXCEEDED",method="LearnTask"}')
-    assert stalled >= reasons["UPLOAD_STALLED"] + 5 >= 20
+    # Who is refused instead, because the queue is full, is a matter of who came first.
+    assert stalled >= max(reasons["UPLOAD_STALLED"], 20)
     assert server.metric("memory_server_held_bytes") == 0
     assert wire.submit("m", "t0").state == pb.QUEUED
