@@ -103,7 +103,8 @@ class DualMemory(TaughtMemory):
         long-term memory, that adds examples of its own  [DGDMN sec. 3.2].
         """
         source = torch.Generator().manual_seed(self.seed_of(task))
-        known_as, start = task, None  # type: str, DeepGenerativeMemory | None
+        known_as = task
+        start: DeepGenerativeMemory | None = None
         if terms.revises:
             revised = self.manifest.entry(terms.revises)
             holder = self._holder(revised)

@@ -66,7 +66,7 @@ VARIANTS = {
     "mergan retrained jointly": Variant("mergan", {**SMALL, "replay": "joint"}, by_default=False),
 }
 RETRAINED = {name: variant for name, variant in VARIANTS.items() if KINDS[variant.kind].consolidated}
-EXACT = {name: variant for name, variant in VARIANTS.items() if name not in RETRAINED}  # `dual` until it sleeps
+APART = {name: variant for name, variant in VARIANTS.items() if name not in RETRAINED}  # `dual` until it sleeps
 
 
 def marks(variant):
@@ -79,7 +79,7 @@ def each_of(chosen):
     )
 
 
-variants, exact_variants = each_of(VARIANTS), each_of(EXACT)
+variants, apart_variants = each_of(VARIANTS), each_of(APART)
 retrained_variants = pytest.mark.parametrize("variant", RETRAINED.values(), ids=RETRAINED)
 with_specs = pytest.mark.parametrize(
     ("variant", "spec"),
@@ -224,7 +224,7 @@ def test_a_class_taught_twice_has_two_experts_and_one_head(variant):
     assert load_memory(manifest, blobs).solver().classes == (0, 1)
 
 
-@exact_variants
+@apart_variants
 def test_forgetting_the_last_task_goes_back_to_before_it_was_learned(variant):
     """Exact: what remains is the same, and the same task learned again is the same task again."""
     before, blobs = learn(*variant.empty(), examples(IMAGE, [0, 1]), "t0")
@@ -237,7 +237,7 @@ def test_forgetting_the_last_task_goes_back_to_before_it_was_learned(variant):
     assert again.tasks[1].experts == after.tasks[1].experts
 
 
-@exact_variants
+@apart_variants
 def test_a_task_that_later_ones_reuse_is_not_forgotten_and_they_are_named(variant):
     manifest, blobs = variant.empty()
     for index in range(3):
@@ -254,7 +254,7 @@ def test_a_task_that_later_ones_reuse_is_not_forgotten_and_they_are_named(varian
         manifest.without("t9")
 
 
-@exact_variants
+@apart_variants
 def test_an_erasable_task_is_reused_by_nobody_and_goes_without_a_trace(variant):
     manifest, blobs = variant.empty()
     manifest, blobs = learn(manifest, blobs, examples(IMAGE, [0]), "t0")
@@ -271,7 +271,7 @@ def test_an_erasable_task_is_reused_by_nobody_and_goes_without_a_trace(variant):
     assert first == {task: bytes_of(manifest, blobs, task) for task in first}
 
 
-@exact_variants
+@apart_variants
 def test_a_solver_is_made_anew_from_what_is_left(variant):
     manifest, blobs = learn(*variant.empty(), examples(IMAGE, [0, 1]), "t0")
     manifest, blobs = learn(manifest, blobs, examples(IMAGE, [2]), "t1")
@@ -284,7 +284,7 @@ def test_a_solver_is_made_anew_from_what_is_left(variant):
     assert load_memory(restored, {**blobs, **shared.blobs}).solver().classes == (0, 1)
 
 
-@exact_variants
+@apart_variants
 def test_the_generator_is_trained_without_a_look_at_earlier_tasks(variant):
     """So its cost does not grow with the number of tasks, but for the growth of the network."""
     manifest, blobs = learn(*variant.empty(), examples(IMAGE, [0]), "t0")

@@ -38,7 +38,8 @@ def growth(
     Of each task, when it was learned: the weights or units, whichever its masks select, that it newly reserved, reused
     from earlier tasks and left free; the weights of the generator, what they were had every earlier task reserved all
     that was free, and their ratio; and the parts of the task's file. Of a task that modulates a frozen base: the style
-    parameters that it stores, what they were if stored whole, and their ratio.
+    parameters that it stores, what they were if stored whole, and their ratio. Kinds that retrain a generator have
+    nothing of the sort.
 
     Examples:
 
@@ -50,14 +51,22 @@ def growth(
     memory = session.open().describe()
     if plot is not None:
         _draw(memory, plot)
-    text = _table(memory.analysis, layers) if memory.analysis else "nothing has been learned yet"
-    session.show(memory.to_dict()["analysis"], text)
+    session.show(memory.to_dict()["analysis"], _text(memory, layers))
 
 
 def _draw(memory: MemoryInfo, path: Path) -> None:
     with plotting():
         from memory_client.growth import draw_growth  # noqa: PLC0415 - the extra may be missing
     draw_growth(memory, path)
+
+
+def _text(memory: MemoryInfo, layers: bool) -> Table | str:
+    if not memory.analysis:
+        return "nothing has been learned yet"
+    if not any(task.layers for task in memory.analysis):
+        whole = f"all {memory.tasks} tasks together take {quantity(memory.bytes)} bytes on disk"
+        return f"{memory.kind} has neither masks nor styles: {whole}"
+    return _table(memory.analysis, layers)
 
 
 def _table(tasks: Sequence[TaskAnalysis], layers: bool) -> Table:
