@@ -26,6 +26,7 @@ def test_what_reads_more_than_it_reserves_moves_the_first_task(short, row):
     assert short(row).drift > 1e-3
 
 
+@pytest.mark.slow
 def test_without_expansion_the_network_stays_small(short):
     assert short("dgmw, no expansion").parameters < short("dgmw").parameters
 

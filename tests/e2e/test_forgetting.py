@@ -89,6 +89,7 @@ def test_forgetting_the_last_task_leaves_the_tasks_as_if_it_had_never_been_learn
     assert ([one.integer for one in answer.classes], answer.revision) == ([0, 1], 4)
 
 
+@pytest.mark.slow
 def test_an_erasable_task_is_forgotten_alone_and_what_came_later_keeps_its_bytes(server, wire, name):
     wire.learn(name, "t0", (0, 1))
     wire.learn(name, "patient", (2, 3), erasable=True)
