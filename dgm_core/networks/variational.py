@@ -1,9 +1,10 @@
-"""Variational autoencoders whose decoder is one of our generators, and whose encoder is not told the class.
+"""Variational autoencoders whose decoder is one of our generators; neither half is told the class.
 
-    x → (u, e)     u ~ N(0, I) is the decoder's noise, e ~ N(embedding(c), σ²) what it reads in place of a class
+    p(z | c) = N(m_c, σ²)     in half of the dimensions; m_c is the landmark of the class
+    p(z)     = N(0, 1)        in the others
 
-So x is reconstructed without a label, and class c is sampled by giving the decoder noise and the embedding of c, as any
-generator is: an expert is made of the decoder alone.
+Where labels are to be kept the bound has the prior of the example's class, so that the encoder has to tell the classes
+apart even where they are the least of what it sees.
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,6 @@ from collections.abc import Mapping
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from dgm_core.networks.architecture import Generator
 from dgm_core.networks.discriminators import Discriminator
@@ -22,66 +22,58 @@ SPREAD = 0.3
 class Variational(nn.Module):
     """An encoder and a decoder.
 
-    Embeddings of classes are drawn and never trained: they are landmarks that the encoder has to find, apart from each
-    other from the start. Without `conditional` they are all 0, and what is sampled may be of any class.
+    Landmarks are drawn and never trained: the encoder has to find them, apart from each other from the start.
 
     Arguments:
-        decoder: from noise and what is read of a class.
+        decoder: of one class, whose noise z is.
         encoder: its features are used, and nothing else of it.
-        noise_dim: length of u.
+        noise_dim: length of z.
         shape: of one example.
-        conditional: whether the class is apart from the noise.
+        classes: that have a landmark; 0: the prior is the same for all.
     """
 
+    landmarks: Tensor
     shift: Tensor
     scale: Tensor
 
     def __init__(
-        self, decoder: Generator, encoder: Discriminator, noise_dim: int, shape: tuple[int, ...], *, conditional: bool
+        self, decoder: Generator, encoder: Discriminator, noise_dim: int, shape: tuple[int, ...], classes: int
     ) -> None:
         super().__init__()
         self.decoder, self.features = decoder, encoder.features
-        self.noise_dim, self.conditional = noise_dim, conditional
+        self.noise_dim = noise_dim
+        nn.init.zeros_(decoder.embedding.weight)
         decoder.embedding.requires_grad_(False)
-        if not conditional:
-            nn.init.zeros_(decoder.embedding.weight)
-        latent = noise_dim + (decoder.embedding.embedding_dim if conditional else 0)
-        self.mean = nn.Linear(encoder.score.in_features, latent)
-        self.log_variance = nn.Linear(encoder.score.in_features, latent)
+        self.mean = nn.Linear(encoder.score.in_features, noise_dim)
+        self.log_variance = nn.Linear(encoder.score.in_features, noise_dim)
         nn.init.zeros_(self.log_variance.weight)
+        self.register_buffer("landmarks", torch.randn(classes, noise_dim // 2))
         scaled = shape if len(shape) == 1 else (1,)
         self.register_buffer("shift", torch.zeros(scaled))
         self.register_buffer("scale", torch.ones(scaled))
 
-    def encode(
-        self, x: Float[Tensor, "batch *shape"]
-    ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]]:
-        """Mean and logarithm of the variance of (u, e), given x."""
+    def encode(self, x: Float[Tensor, "batch *shape"]) -> tuple[Float[Tensor, "batch z"], Float[Tensor, "batch z"]]:
+        """Mean and logarithm of the variance of z, given x."""
         h = self.features((x - self.shift) / self.scale)
         return self.mean(h), self.log_variance(h)
 
-    def decode(self, latent: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch *shape"]:
-        """Examples for (u, e)."""
-        u, e = latent[:, : self.noise_dim], latent[:, self.noise_dim :]
-        rows = torch.arange(len(latent), device=latent.device)
-        if not self.conditional:
-            e = e.new_zeros(len(latent), self.decoder.embedding.embedding_dim)
-        x: Tensor = functional_call(self.decoder, {"embedding.weight": e}, (u, rows))
-        return x
-
-    def forward(self, z: Float[Tensor, "batch noise"], c: Int[Tensor, " batch"]) -> Float[Tensor, "batch *shape"]:
-        """What the decoder makes of noise and class indices."""
+    def forward(self, z: Float[Tensor, "batch z"], c: Tensor) -> Float[Tensor, "batch *shape"]:
+        """What the decoder makes of z; c is 0, there is one class."""
         x: Tensor = self.decoder(z, c)
         return x
 
-    def prior(self, c: Int[Tensor, " batch"]) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, " latent"]]:
-        """Mean, given the class, and standard deviation of (u, e)."""
-        u = self.mean.weight.new_zeros(len(c), self.noise_dim)
-        deviation = u.new_ones(self.noise_dim)
-        if not self.conditional:
-            return u, deviation
-        e = self.decoder.embedding(c)
-        return torch.cat([u, e], dim=1), torch.cat([deviation, torch.full_like(e[0], SPREAD)])
+    def decode(self, z: Float[Tensor, "batch z"]) -> Float[Tensor, "batch *shape"]:
+        """What the decoder makes of z."""
+        return self(z, torch.zeros(len(z), dtype=torch.long, device=z.device))
+
+    def prior(self, c: Int[Tensor, " batch"]) -> tuple[Float[Tensor, "batch z"], Float[Tensor, " z"]]:
+        """Mean, given the class, and standard deviation of z."""
+        mean = self.mean.weight.new_zeros(len(c), self.noise_dim)
+        deviation = mean.new_ones(self.noise_dim)
+        if len(self.landmarks):
+            among = self.landmarks.shape[1]
+            mean[:, :among], deviation[:among] = self.landmarks[c], SPREAD
+        return mean, deviation
 
     def standardise(self, shift: Float[Tensor, " f"], scale: Float[Tensor, " f"]) -> None:
         """From here on x is (x − shift)/scale to the encoder, while the decoder goes on as it is."""
@@ -103,7 +95,6 @@ def taken_over(fresh: Variational, known: Mapping[str, Tensor]) -> None:
     Arguments:
         known: state of the other one.
     """
-    landmarks = fresh.decoder.embedding.weight.detach().clone()
-    former = known["decoder.embedding.weight"]
-    landmarks[: len(former)] = former
-    fresh.load_state_dict({**known, "decoder.embedding.weight": landmarks})
+    landmarks = fresh.landmarks.clone()
+    landmarks[: len(known["landmarks"])] = known["landmarks"]
+    fresh.load_state_dict({**known, "landmarks": landmarks})

@@ -127,15 +127,14 @@ def _dual_steps(examples: int, classes: int) -> int:
     return round((1000 + 100 * min(classes, 10)) * plenty)
 
 
-DUAL = replace(FAST, steps=_dual_steps, width=32, noise=16)
-"""For dual memories: what is left over of an autoencoder's noise is learned by nobody, so that it has little of it."""
+DUAL = replace(FAST, steps=_dual_steps, width=32, noise=32)
+"""For dual memories."""
 
 DUAL_PAPER = replace(
     DUAL,
     steps=lambda examples, classes: 25 * max(1, examples // 128),  # noqa: ARG005 - 25 epochs, whatever the classes
     seconds=None,
     width=64,
-    noise=32,
     batch=128,
 )
 """The setting of Kamra et al. 2018, with the noise of their Digits  [DGDMN app. B]."""

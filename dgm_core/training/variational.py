@@ -35,18 +35,18 @@ class VariationalRecipe:
         ema: decay of the averaged weights; 0 switches averaging off.
     """
 
-    error: Error = bernoulli_error
+    error: Error = gaussian_error
     beta: float = 1.0
     batch: int = 64
-    lr: float = 1e-3
+    lr: float = 2e-3
     published: bool = False
     ema: float = 0.999
 
 
 VAE = VariationalRecipe()
-"""With the Gaussian error images are sharper, but their noise tells so much of the class that samples are mixtures."""
+"""With the Gaussian error images are sharper than with the Bernoulli one, and classifiers learn more from them."""
 
-VAE_PAPER = VariationalRecipe(batch=128, published=True, ema=0.0)
+VAE_PAPER = VariationalRecipe(error=bernoulli_error, lr=1e-3, batch=128, published=True, ema=0.0)
 """The setting of Kamra et al. 2018  [DGDMN app. B]."""
 
 CLIP_NORM, CLIP_VALUE = 1.0, 0.5
@@ -128,8 +128,8 @@ def train_variational(
 
 
 def _draws(network: Variational, batches: Batches, rows: int) -> Iterator[Draw]:
-    """Noise and balanced classes to measure norms with."""
-    device = batches.x.device
-    c = torch.arange(rows, device=device) % batches.classes
+    """Latents of examples to measure norms with."""
     for _ in range(NORM_BATCHES):
-        yield torch.randn(rows, network.noise_dim, device=device), c
+        mean, log_variance = network.encode(batches.draw(rows)[0])
+        z = mean + torch.randn_like(mean) * (log_variance / 2).exp()
+        yield z, torch.zeros(rows, dtype=torch.long, device=z.device)

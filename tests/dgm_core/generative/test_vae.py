@@ -42,7 +42,7 @@ def sampled(model, label):
     return model.expert((label,)).generate(torch.randn(200, 4), torch.zeros(200, dtype=torch.long))
 
 
-def test_a_class_is_sampled_by_its_landmark_in_the_scale_of_the_data(model):
+def test_a_class_is_sampled_where_its_examples_lie_in_the_scale_of_the_data(model):
     for label in (0, 1, 2):
         mean = sampled(model, label).mean(dim=0)
         assert mean[0].item() == pytest.approx(100 + 10 * label, abs=3)
@@ -60,8 +60,17 @@ def test_it_goes_on_from_a_model_of_fewer_classes(model):
     grown = fit(MAKER, clusters([3, 1]), start=model)
     assert grown.classes == (0, 1, 2, 3)
     assert sampled(grown, 3)[:, 0].mean() == pytest.approx(130, abs=5)
-    landmarks = [each.network.decoder.embedding.weight for each in (model, grown)]
+    landmarks = [each.network.landmarks for each in (model, grown)]
     assert torch.equal(landmarks[1][:3], landmarks[0]), "what classes are found by never moves"
+    assert torch.equal(grown.places.mean[0], model.places.mean[0]) and not model.places.mean[0].equal(
+        grown.places.mean[1]
+    )
+
+
+def test_without_places_a_class_is_all_that_was_learned():
+    model = fit(replace(MAKER, conditional=False), clusters([0, 1, 2]))
+    assert not len(model.network.landmarks)
+    assert torch.equal(sampled(model, 0), sampled(model, 2))
 
 
 def test_its_tensors_are_all_of_it(model):
