@@ -52,7 +52,7 @@ class Generator(nn.Module, ABC):
         """
 
     @abstractmethod
-    def served(self) -> nn.Module:
+    def served(self) -> "Generator":
         """The same function, once it is folded, in the formulation that is fastest without gradients."""
 
     def rescale(self, scale: Float[Tensor, " f"], shift: Float[Tensor, " f"]) -> None:

@@ -64,7 +64,7 @@ class Variational(nn.Module):
 
     def decode(self, z: Float[Tensor, "batch z"]) -> Float[Tensor, "batch *shape"]:
         """What the decoder makes of z."""
-        return self(z, torch.zeros(len(z), dtype=torch.long, device=z.device))
+        return self.forward(z, torch.zeros(len(z), dtype=torch.long, device=z.device))
 
     def prior(self, c: Int[Tensor, " batch"]) -> tuple[Float[Tensor, "batch z"], Float[Tensor, " z"]]:
         """Mean, given the class, and standard deviation of z."""
