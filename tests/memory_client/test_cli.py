@@ -215,6 +215,26 @@ def test_describing_says_whether_the_solver_is_ready(ctl, taught, service):
     assert "being trained anew" in ctl("describe")[1]
 
 
+def test_classifying_tells_of_labels_where_there_are_any(ctl, taught, tmp_path):
+    x = np.repeat(np.array([0, 1, 2, 1], np.uint8), 4).reshape(4, 1, 2, 2)
+    np.savez(tmp_path / "known.npz", x=x, y=["0", "1", "2", "2"])
+    np.savez(tmp_path / "new.npz", x=x)
+    (tmp_path / "images").write_bytes(struct.pack(">4I", 0x803, 4, 2, 2) + x.tobytes())
+
+    status, out, err = ctl("classify", str(tmp_path / "known.npz"), "--out", str(tmp_path / "labels.npz"))
+    assert (status, err) == (0, "")
+    assert "75.00% of 4" in out
+    assert [line.split() for line in out.splitlines()[1:4]] == [["0", "1"], ["1", "2"], ["2", "1"]]
+    with np.load(tmp_path / "labels.npz") as arrays:
+        assert arrays["y"].tolist() == [0, 1, 2, 1] and arrays["classes"].tolist() == [0, 1, 2]
+        assert arrays["p"].shape == (4, 3)
+    for name in ("new.npz", "images"):
+        told = json.loads(ctl("classify", str(tmp_path / name), "--task", "t0", "--json")[1])
+        assert told == {"n": 4, "classes": {"0": 1, "1": 2, "2": 1}, "accuracy": None}
+    assert ctl("classify", str(tmp_path / "labels.npz"))[2].count("holds ['classes', 'p', 'y']") == 1
+    assert ctl("classify", str(tmp_path / "new.npz"), "--out", "labels.csv")[0] == 2
+
+
 def test_sleeping(ctl, taught, service):
     assert ctl("sleep")[:2] == (0, f"memory digits has slept: revision {service.revision}\n")
     assert json.loads(ctl("sleep", "--json")[1])["revision"] == service.revision

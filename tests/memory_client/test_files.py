@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from memory_client import InvalidInput
-from memory_client.files import class_names, only_classes, read_folder, read_idx, read_mnist, read_npz, read_parquet
+from memory_client.files import (
+    class_names,
+    only_classes,
+    read_examples,
+    read_folder,
+    read_idx,
+    read_mnist,
+    read_npz,
+    read_parquet,
+)
 from memory_client.grid import TILE_PIXELS, draw_grid
 from PIL import Image
 
@@ -96,6 +105,20 @@ def test_a_folder_gives_its_sub_folders_as_classes(tmp_path):
     assert x.shape == (4, 1, 8, 8)
     assert y.tolist() == [10, 10, 9, 9]
     assert x[:, 0, 0, 0].tolist() == [1, 1, 2, 2]
+
+
+def test_examples_need_no_labels(tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.ones((2, 3)))
+    np.savez(tmp_path / "xy.npz", x=np.ones((2, 3)), y=[0, 1])
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (2, 2)).save(tmp_path / name)
+    assert [(x.shape, y) for x, y in read_examples(tmp_path / "x.npz")] == [((2, 3), None)]
+    assert [y.tolist() for _, y in read_examples(tmp_path / "xy.npz")] == [[0, 1]]
+    assert [(x.shape, y) for x, y in read_examples(tmp_path)] == [((2, 3, 2, 2), None)]
+    assert read_examples(tmp_path / "a.png") is None
+    np.savez(tmp_path / "z.npz", z=0)
+    with pytest.raises(InvalidInput, match=r"holds \['z'\]: save the data by np.savez\(path, x=x\)"):
+        read_examples(tmp_path / "z.npz")
 
 
 def test_a_folder_of_unlike_images_asks_for_a_size(tmp_path):

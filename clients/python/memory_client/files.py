@@ -20,6 +20,8 @@ from memory_client.errors import InvalidInput
 from memory_client.types import Label
 
 Batch = tuple[NDArray[Any], NDArray[Any]]
+Examples = tuple[NDArray[Any], NDArray[Any] | None]
+"""Examples x, and their labels y where there are any."""
 
 _FILES_PER_BATCH = 256
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".webp"}
@@ -55,14 +57,8 @@ def read_mnist(images: Path, labels: Path) -> Batch:
 
 def read_npz(path: Path) -> Batch:
     """The arrays x and y of an .npz file."""
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            if {"x", "y"} <= set(arrays):
-                return arrays["x"], arrays["y"]
-            found = f"holds {sorted(arrays)}"
-    except (TypeError, ValueError, zipfile.BadZipFile) as error:  # TypeError: a single array is no archive
-        found = f"cannot be read ({error})"
-    raise InvalidInput(f"{path} {found}: save the data by np.savez(path, x=x, y=y)")
+    arrays = _arrays(path, "x", "y")
+    return arrays["x"], arrays["y"]
 
 
 def read_data(path: Path, size: int | None = None) -> Batch | Iterator[Batch] | None:
@@ -72,6 +68,17 @@ def read_data(path: Path, size: int | None = None) -> Batch | Iterator[Batch] | 
     if path.suffix == ".parquet":
         return read_parquet(path, size)
     return read_npz(path) if path.suffix == ".npz" else None
+
+
+def read_examples(path: Path, size: int | None = None) -> Iterator[Examples] | None:
+    """As `read_data`; here labels may be missing: an .npz may hold x alone, a folder may hold images as they are."""
+    if path.is_dir() and (images := _images_in(path)):
+        return ((x, None) for x, _ in _decoded(images, size))
+    if path.suffix == ".npz" and not path.is_dir():
+        arrays = _arrays(path, "x")
+        return iter([(arrays["x"], arrays.get("y"))])
+    found = read_data(path, size)
+    return None if found is None else iter([found] if isinstance(found, tuple) else found)
 
 
 def read_folder(folder: Path, size: int | None = None) -> Iterator[Batch]:
@@ -90,11 +97,8 @@ def read_folder(folder: Path, size: int | None = None) -> Iterator[Batch]:
     if not found:
         raise InvalidInput(f"{folder} holds no images: expected {folder}/CLASS/IMAGE.png and the like")
     labels = class_names([name for _, name in found])
-    grey = _decode_image(found[0][0].read_bytes(), size, None, found[0][0]).shape[0] == 1
-    for at in range(0, len(found), _FILES_PER_BATCH):
-        part = found[at : at + _FILES_PER_BATCH]
-        images = [_decode_image(path.read_bytes(), size, grey, path) for path, _ in part]
-        yield _stacked(images, [path for path, _ in part]), np.asarray(labels[at : at + len(part)])
+    for x, at in _decoded([path for path, _ in found], size):
+        yield x, np.asarray(labels[at : at + len(x)])
 
 
 def read_parquet(path: Path, size: int | None = None) -> Iterator[Batch]:
@@ -143,6 +147,31 @@ def _unpacked(path: Path) -> bytes:
         return gzip.decompress(content)
     except (EOFError, OSError, zlib.error) as error:
         raise InvalidInput(f"{path} is damaged ({error}): fetch it again") from None
+
+
+def _arrays(path: Path, *needed: str) -> dict[str, NDArray[Any]]:
+    """x and y of an .npz file, as far as it has them."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            if set(needed) <= set(arrays):
+                return {name: arrays[name] for name in ("x", "y") if name in arrays}
+            found = f"holds {sorted(arrays)}"
+    except (TypeError, ValueError, zipfile.BadZipFile) as error:  # TypeError: a single array is no archive
+        found = f"cannot be read ({error})"
+    given = ", ".join(f"{name}={name}" for name in needed)
+    raise InvalidInput(f"{path} {found}: save the data by np.savez(path, {given})")
+
+
+def _decoded(paths: list[Path], size: int | None) -> Iterator[tuple[NDArray[np.uint8], int]]:
+    """Batches of image files, and the index of the first of each; the first image decides about the channels."""
+    grey: bool | None = None
+    for at in range(0, len(paths), _FILES_PER_BATCH):
+        part = paths[at : at + _FILES_PER_BATCH]
+        images = []
+        for path in part:
+            images.append(_decode_image(path.read_bytes(), size, grey, path))
+            grey = images[0].shape[0] == 1
+        yield _stacked(images, part), at
 
 
 def _is_integer(name: str) -> bool:

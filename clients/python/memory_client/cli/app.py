@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-from memory_client.cli import growth, interpolation, learning, memories, sampling, tasks, transfers
+from memory_client.cli import (
+    classification,
+    growth,
+    interpolation,
+    learning,
+    memories,
+    sampling,
+    tasks,
+    transfers,
+)
 from memory_client.cli.group import CommandGroup
 from memory_client.cli.session import Session
 
@@ -17,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for module in (learning, sampling, interpolation, tasks, memories, transfers, growth):
+for module in (learning, sampling, classification, interpolation, tasks, memories, transfers, growth):
     module.register(app)
 
 
