@@ -8,38 +8,32 @@ retrained or put to sleep.
 """
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import asdict, astuple, replace
 from typing import Any, TypeVar
 
-import structlog
-import torch
-
-from dgm_core.manifest import Blobs, Learned, Manifest
+from dgm_core.manifest import Blobs, Manifest
 from dgm_core.memories import kind_of
-from dgm_core.memory import Progress, Terms
+from dgm_core.memory import Terms
 from memory_server.errors import ShuttingDown, SleepFailed, TaskFinished, TaskUnfinished
-from memory_server.learning.audience import Audience, tell
+from memory_server.learning.audience import Audience
 from memory_server.learning.buffer import IngestBuffer
-from memory_server.learning.endings import CANCELLED, GOES_ON, SERVER_STOPPED, Ending, failure
+from memory_server.learning.endings import CANCELLED, SERVER_STOPPED
 from memory_server.learning.executor import Executor
-from memory_server.learning.messages import Job
+from memory_server.learning.lessons import Lessons
 from memory_server.learning.observer import Observer
 from memory_server.learning.outlook import explain, forecast
-from memory_server.learning.renewals import Setting
 from memory_server.learning.schedule import Schedule
+from memory_server.learning.setting import Setting
 from memory_server.learning.sleeps import Sleeps, sleepers
 from memory_server.learning.solvers import Solvers
 from memory_server.learning.status import LiveStatus, SleepState, SleepStatus, TaskStatus, Turn
-from memory_server.learning.work import Key, Lesson, Retraining, Sleep, Work
+from memory_server.learning.work import Lesson, Retraining, Sleep, Work
 from memory_server.store.checkpoints import CHECKPOINTS, CheckpointStore
 from memory_server.store.datadir import DataDir
 from memory_server.store.records import MemoryRecord, TaskRecord, TaskState
 
 T = TypeVar("T")
-_TYPICAL_SECONDS = 60.0
 _NOTHING: Blobs = {}
 _NOBODY = Observer()
 
@@ -69,15 +63,12 @@ class TaskQueue:
         checkpoints: CheckpointStore | None = None,
     ) -> None:
         self._store = store
-        self._executor = executor
         self._audience = audience
         self._parallel = parallel
         self._heartbeat = heartbeat
-        self._observer = observer
-        self._checkpoints = checkpoints or CheckpointStore(store.path / CHECKPOINTS)
-        self._entries: dict[Key, Lesson] = {}
         self._schedule: Schedule[Work] = Schedule()
         setting = Setting(store, executor, audience, self._schedule, self._forecast, observer)
+        self._lessons = Lessons(setting, checkpoints or CheckpointStore(store.path / CHECKPOINTS), self._settle)
         self._solvers = Solvers(setting)
         self._sleeps = Sleeps(setting)
         self._running: list[Work] = []  # in the order in which they started
@@ -85,7 +76,6 @@ class TaskQueue:
         self._held: set[str] = set()  # memories of which nothing may start now
         self._changing = asyncio.Lock()  # one admission, cancellation, forgetting or deletion at a time
         self._closing = False
-        self._typical_seconds = _TYPICAL_SECONDS
         self._unfinished: set[asyncio.Task[Any]] = set()
 
     # What callers ask for
@@ -182,7 +172,7 @@ class TaskQueue:
     @property
     def busy(self) -> bool:
         """Whether any task waits or learns."""
-        return any(not entry.done.is_set() for entry in self._entries.values())
+        return self._lessons.busy
 
     def solver_due(self, memory: str) -> float:
         """Seconds until the solver of a memory that lacks one should be there. Raises NoSolver if none will come."""
@@ -190,7 +180,7 @@ class TaskQueue:
 
     async def status(self, memory: str, task: str) -> TaskStatus:
         """One task. Raises UnknownMemory, UnknownTask."""
-        entry = self._entries.get((memory, task))
+        entry = self._lessons.get(memory, task)
         if entry is not None:
             return entry.live.value
         return TaskStatus(await asyncio.to_thread(self._store.catalog.task, memory, task))
@@ -198,7 +188,7 @@ class TaskQueue:
     async def tasks(self, memory: str) -> list[TaskStatus]:
         """The tasks of a memory in the order of admission. Raises UnknownMemory."""
         records = await asyncio.to_thread(self._store.catalog.tasks, memory)
-        entries = [self._entries.get((memory, record.task)) for record in records]
+        entries = [self._lessons.get(memory, record.task) for record in records]
         return [
             TaskStatus(record) if entry is None else entry.live.value
             for record, entry in zip(records, entries, strict=True)
@@ -218,7 +208,7 @@ class TaskQueue:
             ShuttingDown: it is not consolidated yet.
         """
         async with self._changing:  # a task may be in the catalog and about to enter the queue
-            entry = self._entries.get((memory, task))
+            entry = self._lessons.get(memory, task)
         if entry is not None:
             async for status in entry.live.watch(self._heartbeat):
                 yield status
@@ -242,12 +232,9 @@ class TaskQueue:
             grace: seconds that workers have to put down their training, if it is put down at all.
         """
         self._closing = True
-        running = [work.runner for work in self._running if isinstance(work, Lesson) and work.runner is not None]
-        if self._checkpoints.kept and running:
-            self._executor.wind_down()
-            await asyncio.wait(running, timeout=grace)
+        await self._lessons.put_down(grace, [work for work in self._running if isinstance(work, Lesson)])
         async with self._changing:
-            await self._stop_all(list(self._entries.values()), SERVER_STOPPED)
+            await self._lessons.stop_all(SERVER_STOPPED)
             await self._solvers.drop_all()
             await self._sleeps.drop_all()
             self._announce()
@@ -269,15 +256,13 @@ class TaskQueue:
         self, record: TaskRecord, buffer: IngestBuffer, terms: Terms, manifest_if_new: Manifest | None, content: Blobs
     ) -> TaskStatus:
         self._check_open("send the task again to the next one")
-        await self._record_late((record.memory, record.task))
+        await self._lessons.record_late(record.memory, record.task)
         alone = await self._learns_alone(record.memory, manifest_if_new)
         admitted, new = await asyncio.to_thread(self._store.admit, record, manifest_if_new, content)
         if not new:
             await asyncio.to_thread(buffer.wipe)
             return await self.status(record.memory, record.task)
-        entry = Lesson(admitted, buffer, terms, alone, self._observer.changed)
-        self._entries[entry.key] = entry
-        self._schedule.add(record.memory, entry)
+        entry = self._lessons.add(admitted, buffer, terms, alone)
         self._dispatch()
         return entry.live.value
 
@@ -289,9 +274,10 @@ class TaskQueue:
 
     async def _cancel(self, memory: str, task: str) -> TaskStatus:
         async with self._changing:
-            entry = self._entries.get((memory, task))
+            entry = self._lessons.get(memory, task)
             if entry is not None and entry.record.state is not TaskState.COMMITTING:
-                await self._stop(entry, CANCELLED)
+                await self._lessons.stop(entry, CANCELLED)
+                self._announce()
             status = await self.status(memory, task) if entry is None else entry.live.value
         if status.record.state is TaskState.CANCELLED:
             return status
@@ -301,20 +287,17 @@ class TaskQueue:
 
     async def _delete(self, memory: str) -> None:
         async with self._changing, self._hold(memory):
-            entries = [entry for entry in self._entries.values() if entry.memory == memory]
-            await self._stop_all(entries, CANCELLED)
+            await self._lessons.stop_all(CANCELLED, memory)
             await self._solvers.drop(memory)
             await self._sleeps.drop(memory)
             await asyncio.to_thread(self._store.delete_memory, memory)
-            self._checkpoints.drop(memory)
-            for entry in entries:
-                self._entries.pop(entry.key, None)
+            self._lessons.let_go(memory)
             self._audience.deleted(memory)
 
     async def _forget(self, memory: str, task: str) -> None:
         async with self._changing:
             self._check_open("ask the next one")
-            await self._record_late((memory, task))
+            await self._lessons.record_late(memory, task)
             record = (await self.status(memory, task)).record
             self._check_finished(record)
             async with self._hold(memory):  # a task that starts now would build on what is about to go
@@ -351,7 +334,7 @@ class TaskQueue:
             asleep = await self._sleeps.stop(memory)  # which would consolidate the task
         try:
             forgotten = await asyncio.to_thread(self._store.forget, memory, record.task)
-            self._checkpoints.drop(memory, record.task)
+            self._lessons.forget(memory, record.task)
             await self._audience.forgotten(memory, forgotten)
         finally:
             self._sleeps.again(asleep)
@@ -371,24 +354,7 @@ class TaskQueue:
             await asyncio.to_thread(self._store.catalog.manifest, memory)
         raise ShuttingDown("the server is shutting down; the memory is as it was, ask the next one")
 
-    async def _stop_all(self, entries: list[Lesson], end: Ending) -> None:
-        for entry in entries:
-            await self._stop(entry, end)
-
-    async def _stop(self, entry: Lesson, end: Ending) -> None:
-        """Brings a task to a final state: the given one, or LEARNED if its commit has begun."""
-        entry.verdict = end
-        if entry.done.is_set():
-            return
-        if entry.runner is None:
-            self._schedule.remove(entry.memory, entry)
-            await asyncio.to_thread(entry.buffer.wipe)
-            self._finish(entry, await self._record(entry, end))
-        elif entry.doing is not None:
-            entry.doing.cancel()
-        await entry.done.wait()
-
-    # The life of one task
+    # Turns
 
     def _dispatch(self) -> None:
         while len(self._running) < self._parallel and not self._closing:
@@ -404,90 +370,20 @@ class TaskQueue:
 
     async def _run(self, work: Work) -> None:
         if isinstance(work, Lesson):
-            record = await self._teach(work)
-            self._running.remove(work)
-            self._finish(work, record)
-        elif isinstance(work, Retraining | Sleep):
-            await (self._solvers.run(work) if isinstance(work, Retraining) else self._sleeps.run(work))
-            self._running.remove(work)
-            work.done.set()
+            await self._lessons.run(work)
+        elif isinstance(work, Retraining):
+            await self._solvers.run(work)
+        elif isinstance(work, Sleep):
+            await self._sleeps.run(work)
+        self._running.remove(work)
+        work.done.set()
         self._dispatch()
 
-    async def _teach(self, entry: Lesson) -> TaskRecord:
-        try:
-            learned = await self._learn(entry)
-            return await self._commit(entry, learned)
-        except asyncio.CancelledError:
-            return await self._record(entry, entry.verdict or SERVER_STOPPED)
-        except Exception as error:
-            return await self._record(entry, failure(error, *entry.key))
-
-    async def _learn(self, entry: Lesson) -> Learned:
-        try:
-            await self._move(entry, TaskState.LEARNING)
-            manifest = await asyncio.to_thread(self._store.catalog.manifest, entry.memory)
-            if entry.verdict is not None:
-                raise asyncio.CancelledError
-            job = self._job(entry, manifest)
-            report = self._reporter(entry)
-            entry.doing = asyncio.create_task(self._executor.learn(job, entry.buffer, report))
-            return await entry.doing
-        finally:
-            await asyncio.to_thread(entry.buffer.wipe)
-
-    def _job(self, entry: Lesson, manifest: Manifest) -> Job:
-        record = entry.record
-        attempt = json.dumps([record.digest, asdict(entry.terms), manifest.to_json(), torch.__version__])
-        slot = self._checkpoints.slot(record.memory, record.task, attempt)
-        return Job(manifest, record.task, record.classes, record.count, entry.terms, slot)
-
-    async def _commit(self, entry: Lesson, learned: Learned) -> TaskRecord:
-        memory, task = entry.key
-        await self._move(entry, TaskState.COMMITTING)
-        committed = await asyncio.to_thread(self._store.commit, memory, task, learned)
-        self._typical_seconds += 0.5 * (learned.entry.seconds - self._typical_seconds)
-        self._solvers.settle(memory, committed.manifest)
-        self._sleeps.settle(memory, committed.manifest)
-        await tell(self._audience, memory, committed)
-        return committed.task
-
-    async def _move(self, entry: Lesson, state: TaskState) -> None:
-        entry.live.set(TaskStatus(replace(entry.record, state=state)))
-        await asyncio.to_thread(self._store.catalog.set_state, *entry.key, state)
-
-    async def _record(self, entry: Lesson, end: Ending) -> TaskRecord:
-        try:
-            return await asyncio.to_thread(self._store.catalog.set_state, *entry.key, *astuple(end))
-        except Exception as problem:  # A task must end for those who wait, even if the disk is full.
-            memory, task = entry.key
-            structlog.get_logger().error("a task's end was not recorded", memory=memory, task=task, error=repr(problem))
-            entry.unrecorded = end
-            return replace(entry.record, **asdict(end))
-
-    def _finish(self, entry: Lesson, record: TaskRecord) -> None:
-        if record.error_reason not in GOES_ON:
-            self._checkpoints.drop(*entry.key)
-        entry.live.set(TaskStatus(record))
-        if entry.unrecorded is None:
-            del self._entries[entry.key]
-        entry.done.set()
-        self._announce()
-
-    async def _record_late(self, key: Key) -> None:
-        """Records the end of a task that could not be recorded when it came, as on a full disk."""
-        entry = self._entries.get(key)
-        if entry is not None and entry.unrecorded is not None:
-            await asyncio.to_thread(self._store.catalog.set_state, *key, *astuple(entry.unrecorded))
-            del self._entries[key]
+    def _settle(self, memory: str, learned: Manifest) -> None:
+        self._solvers.settle(memory, learned)
+        self._sleeps.settle(memory, learned)
 
     # What others see
-
-    def _reporter(self, entry: Lesson) -> Callable[[Progress], None]:
-        def report(progress: Progress) -> None:
-            entry.live.set(TaskStatus(entry.record, progress=progress))
-            self._forecast()
-
-        return report
 
     def _announce(self) -> None:
         """Tells every waiting task what it waits for now, and watchers that something has changed."""
@@ -496,7 +392,7 @@ class TaskQueue:
         self._turns.set(Turn(self._turns.value.number + 1))
 
     def _forecast(self) -> None:
-        forecast(self._running, self._schedule.order(), self._parallel, self._typical_seconds)
+        forecast(self._running, self._schedule.order(), self._parallel, self._lessons.typical_seconds)
 
     def _check_open(self, advice: str) -> None:
         if self._closing:

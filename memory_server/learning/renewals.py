@@ -2,45 +2,19 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
 
 import structlog
 
 from dgm_core.manifest import Manifest
 from dgm_core.memory import Progress
-from memory_server.learning.audience import Audience, tell
-from memory_server.learning.executor import Executor
+from memory_server.learning.audience import tell
 from memory_server.learning.messages import Renewal
-from memory_server.learning.observer import Observer
-from memory_server.learning.schedule import Schedule
-from memory_server.learning.work import Renewing, Work
-from memory_server.store.datadir import DataDir
+from memory_server.learning.setting import Setting
+from memory_server.learning.work import Renewing
 from memory_server.store.records import Restored, TaskState
 
 R = TypeVar("R", bound=Renewing)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What renewals are a part of.
-
-    Arguments:
-        store: where memories are kept.
-        executor: who trains.
-        audience: told of each revision that comes of it.
-        schedule: where a renewal waits for its turn.
-        progressed: called when one has come further.
-        observer: told how it goes.
-    """
-
-    store: DataDir
-    executor: Executor
-    audience: Audience
-    schedule: Schedule[Work]
-    progressed: Callable[[], None]
-    observer: Observer
 
 
 class Renewals(ABC, Generic[R]):

@@ -11,7 +11,8 @@ from dgm_core.errors import CannotSleep
 from dgm_core.manifest import Manifest
 from dgm_core.memories import KINDS, kind_of
 from memory_server.learning.messages import Renewal
-from memory_server.learning.renewals import Renewals, Setting
+from memory_server.learning.renewals import Renewals
+from memory_server.learning.setting import Setting
 from memory_server.learning.status import LiveStatus, SleepState, SleepStatus
 from memory_server.learning.work import Sleep
 from memory_server.store.records import TaskState

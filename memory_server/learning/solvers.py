@@ -7,7 +7,8 @@ side by side, for none of them had replayed the others.
 from dgm_core.manifest import Manifest
 from memory_server.errors import NoSolver
 from memory_server.learning.messages import Renewal
-from memory_server.learning.renewals import Renewals, Setting
+from memory_server.learning.renewals import Renewals
+from memory_server.learning.setting import Setting
 from memory_server.learning.work import Retraining
 from memory_server.store.records import TaskState
 
