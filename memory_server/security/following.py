@@ -10,12 +10,11 @@ from typing import Generic, TypeVar
 import structlog
 
 from memory_server.errors import CannotStart
+from memory_server.secrecy import exposed
 
 T = TypeVar("T")
 
 Signature = tuple[tuple[int, int, int], ...]
-
-_FOR_OTHERS = 0o077
 
 
 class Following(Generic[T]):
@@ -75,16 +74,16 @@ def private(path: Path, option: str) -> bytes:
         option: names it, for errors.
 
     Raises:
-        CannotStart: it cannot be read, or others than its owner may do something with it.
+        CannotStart: it cannot be read, or is `exposed`.
     """
     try:
         with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            if not stat.S_ISREG(mode):
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
                 raise CannotStart(f"{option} {path}: this is no file")
-            if stat.S_IMODE(mode) & _FOR_OTHERS:
-                found = f"{stat.S_IMODE(mode):04o}"
-                raise CannotStart(f"{option} {path}: its mode is {found}, so others may use it; chmod 0600 {path}")
+            if exposed(found):
+                mode = f"{stat.S_IMODE(found.st_mode):04o}"
+                raise CannotStart(f"{option} {path}: its mode is {mode}, so others may use it; chmod 0600 {path}")
             return file.read()
     except OSError as error:
         raise CannotStart(f"{option} {path}: {error.strerror}; name a file that the server may read") from error

@@ -8,6 +8,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from memory_server.errors import Broken, CannotStart
+from memory_server.secrecy import exposed
 
 KEY_BYTES = 32
 KEY_VARIABLE = "MEMORY_SERVER_ENCRYPTION_KEY"
@@ -57,7 +58,7 @@ class SealingKey:
     def read(cls, path: Path) -> Self:
         """The key in a file. Raises BadKey if it cannot be read, is malformed, or others may read it."""
         try:
-            if path.stat().st_mode & 0o077:
+            if exposed(path.stat()):
                 raise BadKey(f"others may read the key file {path}; make it private: chmod 600 {path}")
             text = path.read_text()
         except OSError as error:

@@ -15,7 +15,6 @@ import yaml
 
 from memory_server.__main__ import application
 from memory_server.settings import Settings
-from memory_server.watching.health import LEARNING, SERVICE
 
 KUBERNETES = "1.31"
 
@@ -103,16 +102,20 @@ def test_the_pod_has_one_replica_without_rights_and_probes_that_exist(manifests:
     pod = workload["template"]["spec"]
     (container,) = pod["containers"]
     chosen = dict(argument.removeprefix("--").partition("=")[::2] for argument in container["args"])
-    probes = {name: container[f"{name}Probe"]["grpc"] for name in ("startup", "readiness", "liveness")}
+    probes = [container[f"{name}Probe"]["exec"]["command"] for name in ("startup", "readiness", "liveness")]
 
     assert workload["replicas"] == 1
     assert {f"--{name}" for name in chosen} <= options_of_serve()
-    assert all(str(probe["port"]) == chosen["port"] for probe in probes.values())
-    assert {probe.get("service", "") for probe in probes.values()} <= {"", SERVICE}, f"restarts do not mend {LEARNING}"
+    healthy = ["memory-server", "health", "--target", f"unix:{chosen['unix-socket']}"]
+    assert probes == [healthy] * 3, "without --learning, which restarts do not mend"
     assert pod["terminationGracePeriodSeconds"] > float(chosen["grace-seconds"])
     assert pod["securityContext"]["runAsNonRoot"] and container["securityContext"]["readOnlyRootFilesystem"]
     mounts = [mount["mountPath"] for mount in container["volumeMounts"]]
-    assert any(chosen["data-dir"].startswith(f"{mount}/") for mount in mounts)
+    places = ("data-dir", "unix-socket", "audit-log", "tls-cert", "tls-key", "tokens")
+    assert all(any(chosen[place].startswith(f"{mount}/") for mount in mounts) for place in places)
+    assert "insecure-expose" not in chosen
+    secrets = [volume["secret"] for volume in pod["volumes"] if "secret" in volume]
+    assert {secret["defaultMode"] for secret in secrets} == {0o440}, "more is refused, less is what fsGroup adds to"
     held = int(chosen["ingest-budget-bytes"]) + int(chosen["expert-cache-bytes"])
     assert held < int(container["resources"]["requests"]["memory"].removesuffix("Gi")) << 30
 
