@@ -1,7 +1,11 @@
-"""What every kind does around the training of its generator: measure what its samples are worth, train the task solver.
+"""What every kind does around the training of its generator: train the task solver, and measure it.
 
-Both classifiers see every class that the memory holds, so that their cost grows with the number of classes; the
-generator's does not.
+The solver sees samples of every class that the memory holds and no real example, so that what it is worth on held-out
+real ones, the reverse accuracy, predicts what replay is worth to a learner. A new task is judged beside all that came
+before it, of which no real example is needed. Nor would real examples of the new task help: where samples look unlike
+them, a solver that sees both tells new from old by that and takes everything real for the new task.
+
+The cost grows with the number of classes; the generator's does not.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,12 +14,11 @@ from dataclasses import dataclass
 import torch
 
 from dgm_core.errors import QualityTooLow
-from dgm_core.evaluation.reverse import reverse_accuracy
 from dgm_core.manifest import DataSpec, ExpertEntry, Label
 from dgm_core.memory import TaskData
 from dgm_core.replay import Load, replay_pools
 from dgm_core.solvers import ClassifierSolver
-from dgm_core.training.classifying import Pool, train_classifier
+from dgm_core.training.classifying import Pool, accuracy, train_classifier
 from dgm_core.training.clock import Clock
 
 FEWEST_STEPS = 20
@@ -23,7 +26,7 @@ FEWEST_STEPS = 20
 
 @dataclass(frozen=True)
 class Lesson:
-    """Classifiers over one head, trained on replay and, where there is some, on real data.
+    """Classifiers over one head.
 
     Arguments:
         spec: of one example.
@@ -45,31 +48,36 @@ class Lesson:
     clock: Clock
     device: torch.device
 
-    def quality(self, experts: Sequence[ExpertEntry], held_out: TaskData, least: float | None) -> float:
-        """Reverse accuracy in [0, 1] on held-out real examples of a classifier that saw samples of `experts` alone.
+    def solver(self, experts: Sequence[ExpertEntry], phase: str = "solver") -> ClassifierSolver:
+        """A classifier that sees samples of `experts` alone, which are of all classes.
+
+        Arguments:
+            phase: of the clock; "quality" where it is to judge samples and no more.
+        """
+        return self.solver_on(self.replayed(experts), phase=phase)
+
+    def solver_on(self, pools: Sequence[Pool], share: float | None = None, phase: str = "solver") -> ClassifierSolver:
+        """A task solver trained on some examples; `share`, if it is given, of each batch is from the first pool."""
+        steps = self.steps if len(self.heads) > 1 else 1  # there is no telling one class from itself
+        network = train_classifier(self.spec, len(self.heads), pools, steps, self._go_on(phase), share)
+        self.clock.tick(phase, self.steps, self.steps)
+        return ClassifierSolver(self.spec, network, self.heads)
+
+    def quality(self, judge: ClassifierSolver, held_out: TaskData, least: float | None) -> float:
+        """Reverse accuracy in [0, 1]: of a classifier that saw samples alone, on held-out real examples of a new task.
+
+        A first task of a single class has nothing to be told apart from, and scores 1.
 
         Raises:
             QualityTooLow: it is below `least`.
         """
-        go_on = self._go_on("quality")
-        pools = self.replayed(experts)
-        quality = reverse_accuracy(self.spec, len(self.heads), pools, self.pool(held_out), self.steps, go_on)
+        quality = accuracy(judge.network.to(self.device), self.pool(held_out))
         if least is not None and quality < least:
             raise QualityTooLow(
                 f"the task reached a reverse accuracy of {quality:.3f}, below the required {least:.3f}; "
                 "give it more steps or seconds, more examples, or lower min_quality"
             )
         return quality
-
-    def solver(self, experts: Sequence[ExpertEntry], real: TaskData | None = None) -> ClassifierSolver:
-        """The task solver: trained on samples of `experts` and on the real data of a task that is being learned."""
-        return self.solver_on([*([] if real is None else [self.pool(real)]), *self.replayed(experts)])
-
-    def solver_on(self, pools: Sequence[Pool], share: float | None = None) -> ClassifierSolver:
-        """A task solver trained on some examples; `share`, if it is given, of each batch is from the first pool."""
-        network = train_classifier(self.spec, len(self.heads), pools, self.steps, self._go_on("solver"), share)
-        self.clock.tick("solver", self.steps, self.steps)
-        return ClassifierSolver(self.spec, network.cpu(), self.heads)
 
     def replayed(self, experts: Sequence[ExpertEntry]) -> list[Pool]:
         """Samples of experts, labelled by their conditions."""

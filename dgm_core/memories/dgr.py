@@ -9,13 +9,15 @@ As published, the generator is unconditional. Here it is told the labels, the so
 sampled by class; and it sees every class equally often.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from dgm_core.lesson import Lesson
+from dgm_core.manifest import ExpertEntry
 from dgm_core.memories.retrained import RetrainedMemory, RetrainedOptions, together
 from dgm_core.memory import TaskData
 from dgm_core.solvers import ClassifierSolver
@@ -42,6 +44,7 @@ class Dgr(RetrainedMemory):
     """A scholar: what it replays carries the labels of its own solver."""
 
     kind = "dgr"
+    shares = MappingProxyType({"generator": 0.80, "quality": 0.08, "solver": 0.12})
     parsed = DgrOptions
     chosen: DgrOptions
 
@@ -50,14 +53,17 @@ class Dgr(RetrainedMemory):
         replay = self.replay(real.x.device, pulse)
         return together(replace(replay, y=self._relabelled(replay.x, replay.y)), real)
 
-    def taught_solver(self, lesson: Lesson, real: TaskData) -> ClassifierSolver:
-        """See `TaughtMemory.taught_solver`: on r·new + (1 − r)·replay  [DGR sec. 3]."""
+    def taught_solver(
+        self, lesson: Lesson, experts: Sequence[ExpertEntry], real: TaskData
+    ) -> tuple[ClassifierSolver, ClassifierSolver]:
+        """See `TaughtMemory.taught_solver`: on r·new + (1 − r)·replay  [DGR sec. 3], so that another one judges."""
+        judge = lesson.solver(experts, "quality")
         if self.model is None:
-            return lesson.solver((), real)
+            return lesson.solver_on([lesson.pool(real)]), judge
         drawn = lesson.replayed([each for _, each in self.manifest.experts()])
         x, y = torch.cat([pool.x for pool in drawn]), torch.cat([pool.y for pool in drawn])
         share = self.chosen.importance or len(real.classes) / len(lesson.heads)
-        return lesson.solver_on([lesson.pool(real), Pool(x, self._relabelled(x, y))], share)
+        return lesson.solver_on([lesson.pool(real), Pool(x, self._relabelled(x, y))], share), judge
 
     def _relabelled(self, x: Tensor, drawn: Tensor) -> Tensor:
         """The labels that the solver gives samples; a class that it sees nowhere keeps those that were drawn for it."""

@@ -44,7 +44,7 @@ class DualMemory(TaughtMemory):
     sleeps = True
     repeats = True
     recipes = MappingProxyType({"fast": DUAL, "paper": DUAL_PAPER})
-    shares = MappingProxyType({"generator": 0.74, "learner": 0.06, "quality": 0.08, "solver": 0.12})
+    shares = MappingProxyType({"generator": 0.78, "learner": 0.06, "solver": 0.16})
     chosen: DualOptions
 
     @classmethod

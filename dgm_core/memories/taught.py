@@ -90,9 +90,20 @@ class TaughtMemory(GenerativeMemory):
         """
         return ()
 
-    def taught_solver(self, lesson: Lesson, real: TaskData) -> ClassifierSolver:
-        """The task solver after a task: trained on its real examples and on replay of what was learned before it."""
-        return lesson.solver([each for _, each in self.manifest.experts()], real)
+    def taught_solver(
+        self,
+        lesson: Lesson,
+        experts: Sequence[ExpertEntry],
+        real: TaskData,  # noqa: ARG002 - for kinds whose solver is defined by it
+    ) -> tuple[ClassifierSolver, ClassifierSolver]:
+        """The task solver after a task, and who judges samples: the same, since it sees nothing else.
+
+        Arguments:
+            experts: of all tasks, the new one included.
+            real: of the new task.
+        """
+        solver = lesson.solver(experts)
+        return solver, solver
 
     def entry_of(self, index: int, classes: tuple[Label, ...], examples: tuple[int, ...]) -> ExpertEntry:
         """The entry of the expert of one task."""
@@ -138,8 +149,9 @@ class TaughtMemory(GenerativeMemory):
             heads = tuple(dict.fromkeys([*self.manifest.classes, *data.classes]))
             lesson = self._lesson(heads, self._loader(successor, entry, revised), steps, seed, clock, device)
             held = [each for known in revised or self.manifest.tasks for each in known.experts]
-            quality = lesson.quality([*held, entry], held_out, terms.min_quality)
-            solver = self.taught_solver(lesson, real).pack()
+            taught, judge = self.taught_solver(lesson, [*held, entry], real)
+            quality = lesson.quality(judge, held_out, terms.min_quality)
+            solver = taught.pack()
         learned = TaskEntry(
             task=task,
             blob=digest_of(blob),

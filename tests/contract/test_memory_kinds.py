@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 import torch
 
+from dgm_core import lesson
 from dgm_core.errors import Cancelled, CannotForget, CannotLearn, CannotSleep, QualityTooLow
 from dgm_core.experts import draw
 from dgm_core.manifest import DataSpec, Learned, Manifest
@@ -314,11 +315,26 @@ def test_no_score_chooses_what_is_kept(variant, monkeypatch):
     """I8: whatever the reverse accuracy says, the same generator and the same solver are committed."""
     kept = []
     for score in (0.0, 1.0):
-        monkeypatch.setattr("dgm_core.lesson.reverse_accuracy", lambda *_, score=score: score)
+        monkeypatch.setattr("dgm_core.lesson.accuracy", lambda *_, score=score: score)
         entry = learned_now(*variant.empty(), examples(IMAGE, [0, 1]), "t0").entry
         assert entry.quality == score
         kept.append((entry.blob, entry.experts))
     assert kept[0] == kept[1]
+
+
+@variants
+def test_the_solver_sees_no_real_example(variant, monkeypatch):
+    if variant.kind == "dgr":
+        pytest.skip("its solver is defined by the real examples that it sees")
+    data = examples(IMAGE, [0, 1])
+    real = {row.numpy().tobytes() for row in data.x}
+    shown = []
+    train = lesson.train_classifier
+    monkeypatch.setattr(lesson, "train_classifier", lambda *given: shown.append(given[2]) or train(*given))
+    learned_now(*variant.empty(), data, "t0")
+    (pools,) = shown
+    assert {label for pool in pools for label in pool.y.tolist()} == {0, 1}
+    assert not any(row.numpy().tobytes() in real for pool in pools for row in pool.x)
 
 
 @variants

@@ -43,7 +43,7 @@ class TaskProgress:
     """How far learning has come.
 
     Attributes:
-        phase: what is being trained or measured, such as "generator", "quality" or "solver".
+        phase: what is being trained, such as "generator" or "solver".
         step: of this phase.
         steps: of this phase in total.
         fraction: of the whole task, in [0, 1].

@@ -71,10 +71,10 @@ def test_a_scholar_labels_replay_by_its_solver_but_loses_no_class_whole():
 @pytest.mark.parametrize(("importance", "share"), [("0", 1 / 3), ("0.7", 0.7)])
 def test_a_scholar_weighs_the_new_task_for_its_solver(monkeypatch, importance, share):
     ours, shares = memory("dgr", importance=importance), []
-    monkeypatch.setattr(Lesson, "solver_on", lambda self, pools, share: shares.append(share))
+    monkeypatch.setattr(Lesson, "solver_on", lambda self, pools, share=None, phase="": shares.append(share))
     lesson = Lesson(SPEC, ("a", "b", "new"), lambda e: ours.expert(e.digest), 20, 10, 0, None, CPU)
-    ours.taught_solver(lesson, NEW)
-    assert shares == [share]
+    ours.taught_solver(lesson, [each for _, each in ours.manifest.experts()], NEW)
+    assert shares == [None, share], "who judges sees samples alone"
 
 
 def test_examples_that_are_put_together_keep_their_classes():

@@ -53,7 +53,7 @@ async def test_a_worker_learns_reports_and_leaves_nothing_running(executor, mani
     with rows() as buffer:
         learned = await executor.learn(job(manifest, Terms(steps=10)), buffer, lambda p: phases.append(p.phase))
     assert workers() == []
-    assert list(dict.fromkeys(phases)) == ["generator", "quality", "solver"]
+    assert list(dict.fromkeys(phases)) == ["generator", "solver"]
     assert learned.entry.classes == ("cat", "dog")
     for content in learned.blobs.values():
         store.blobs.put(content)

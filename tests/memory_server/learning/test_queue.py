@@ -399,7 +399,7 @@ async def is_learning(queue, workers):
 
 
 async def is_evaluating(queue, workers):
-    await reaches(queue, "quality")
+    await reaches(queue, "solver")
 
 
 @pytest.mark.parametrize(
