@@ -17,6 +17,9 @@ from dgm_core.networks.architecture import Generator
 from dgm_core.networks.layers import Units
 from dgm_core.topology import Topology
 
+LEAST_VARIANCE = 1e-6
+"""So that a class whose examples are all alike has a Gaussian, too."""
+
 
 class Placed(Generator):
     """A decoder that reads noise where the examples of a class were found.
@@ -78,5 +81,7 @@ def fitted(
     Fitted in double precision. One example is enough: the variances of its latent are then all there is.
     """
     centred = latents.double() - latents.double().mean(dim=0)
-    covariance = centred.T @ centred / len(latents) + torch.diag(variances.double().mean(dim=0))
+    covariance = centred.T @ centred / len(latents) + torch.diag(
+        variances.double().mean(dim=0).clamp_min(LEAST_VARIANCE)
+    )
     return latents.mean(dim=0), torch.linalg.cholesky(covariance).to(latents.dtype)

@@ -64,3 +64,10 @@ def test_one_example_is_enough_for_a_gaussian():
     mean, factor = fitted(torch.full((1, D), 2.0), torch.full((1, D), 0.25))
     assert mean.tolist() == [2.0] * D
     assert torch.equal(factor, torch.eye(D) / 2)
+
+
+def test_examples_that_are_all_alike_have_a_gaussian_too():
+    latents = torch.cat([torch.ones(3, D), 1 + 1e-3 * torch.eye(D)])
+    for known in (torch.ones(5, D), latents):
+        _, factor = fitted(known, torch.zeros(len(known), D))
+        assert torch.isfinite(factor).all() and (factor.diagonal() > 0).all()

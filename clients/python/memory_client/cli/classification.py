@@ -7,6 +7,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from rich.console import Group, RenderableType
 
 from memory_client.cli.session import Session, table
 from memory_client.errors import InvalidInput
@@ -55,10 +56,10 @@ def classify(
     counts = Counter(map(str, found.tolist()))
     accuracy = float(np.concatenate(right).mean()) if right else None
     rows = ((str(label), counts[str(label)]) for label in classes)
-    shown = table(("class", "examples"), rows, right={"examples"})
+    told: list[RenderableType] = [table(("class", "examples"), rows, right={"examples"})]
     if accuracy is not None:
-        shown.caption = f"{accuracy:.2%} of {len(found)} as the data has them"
-    session.show({"n": len(found), "classes": dict(counts), "accuracy": accuracy}, shown)
+        told.append(f"{accuracy:.2%} of {len(found)} as the data has them")
+    session.show({"n": len(found), "classes": dict(counts), "accuracy": accuracy}, Group(*told))
 
 
 def _examples(data: Path, size: int | None) -> Iterator[Examples]:
