@@ -36,7 +36,7 @@ class Recipe:
             is new, would lead it astray at first.
         alignment: weight of replay alignment, on the mean squared distance of what is held  [MeRGAN sec. 4.2].
         ema: decay of the averaged weights; 0 switches averaging off.
-        classifier_steps: training steps of the task solver, and of the judge of reverse accuracy, on batches of 128.
+        classifier_steps: training steps of the task solver, which judges samples as well, on batches of 128.
         replay: samples per class that both are trained on.
     """
 
@@ -128,7 +128,7 @@ def _dual_steps(examples: int, classes: int) -> int:
 
 
 DUAL = replace(FAST, steps=_dual_steps, width=32, noise=32)
-"""For dual memories."""
+"""For dual memories: autoencoders take short steps, many of them, and read all of their noise."""
 
 DUAL_PAPER = replace(
     DUAL,

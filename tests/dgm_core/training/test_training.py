@@ -8,7 +8,7 @@ from dgm_core.manifest import DataSpec
 from dgm_core.memory import Progress, TaskData
 from dgm_core.training.averaging import Average
 from dgm_core.training.batches import BalancedBatches, MixedBatches, split, standardisation, to_range
-from dgm_core.training.classifying import Pool, accuracy, train_classifier
+from dgm_core.training.classifying import Pool, accuracy, train_classifier, worn
 from dgm_core.training.clock import Clock, limit_of
 
 SPEC = DataSpec((2,), "float32")
@@ -152,3 +152,16 @@ def test_progress_rises_through_the_phases_and_estimates_what_is_left():
     assert fractions == sorted(fractions) and fractions[0] == 0 and fractions[-1] == pytest.approx(1)
     assert seen[0].seconds_left is None  # nothing is known yet
     assert seen[-1].seconds_left == pytest.approx(0)
+
+
+def test_images_are_blurred_and_roughened_to_many_degrees_and_what_is_too_small_for_that_is_not():
+    torch.manual_seed(0)
+    x = torch.zeros(64, 1, 16, 16)
+    x[:, :, :, 8] = 1.0
+    seen = worn(x)
+    degrees = 1 - seen[:, 0, :, 8].mean(dim=1)  # a third of a line is left of it where it is blurred most
+    assert seen.shape == x.shape and degrees.min() < 0.15 and 0.5 < degrees.max() < 0.8
+    roughness = seen[:, 0, :, :6].flatten(1).std(dim=1)
+    assert roughness.min() < 0.05 and 0.25 < roughness.max() < 0.35
+    for small in (torch.ones(3, 1, 8, 16), torch.ones(3, 20)):
+        assert worn(small) is small
