@@ -249,7 +249,7 @@ def _classifier(experts: list[FrozenExpert], source: torch.Generator) -> Any:
     ]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return train_classifier(SPEC, len(pools), pools, CLASSIFIER_STEPS, lambda _: True)
+        return train_classifier(SPEC, len(pools), pools, CLASSIFIER_STEPS, lambda taken: taken)
 
 
 def _task(data: Dataset, classes: tuple[int, ...]) -> TaskData:

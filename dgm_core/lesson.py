@@ -8,7 +8,7 @@ them, a solver that sees both tells new from old by that and takes everything re
 The cost grows with the number of classes; the generator's does not.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,7 @@ from dgm_core.manifest import DataSpec, ExpertEntry, Label
 from dgm_core.memory import TaskData
 from dgm_core.replay import Load, replay_pools
 from dgm_core.solvers import ClassifierSolver
-from dgm_core.training.classifying import Pool, accuracy, train_classifier
+from dgm_core.training.classifying import Pace, Pool, accuracy, train_classifier
 from dgm_core.training.clock import Clock
 
 FEWEST_STEPS = 20
@@ -32,7 +32,8 @@ class Lesson:
         spec: of one example.
         heads: all classes of the memory, in the order of the head.
         load: materialises an expert.
-        steps: training steps of a classifier; fewer if the clock says so, but at least `FEWEST_STEPS`.
+        steps: training steps of a classifier; where the clock is short the same schedule is walked through in fewer,
+            but at least `FEWEST_STEPS`.
         replay: samples per class.
         seed: of the replay.
         clock: limits and reports.
@@ -59,7 +60,7 @@ class Lesson:
     def solver_on(self, pools: Sequence[Pool], share: float | None = None, phase: str = "solver") -> ClassifierSolver:
         """A task solver trained on some examples; `share`, if it is given, of each batch is from the first pool."""
         steps = self.steps if len(self.heads) > 1 else 1  # there is no telling one class from itself
-        network = train_classifier(self.spec, len(self.heads), pools, steps, self._go_on(phase), share)
+        network = train_classifier(self.spec, len(self.heads), pools, steps, self._pace(phase), share)
         self.clock.tick(phase, self.steps, self.steps)
         return ClassifierSolver(self.spec, network, self.heads)
 
@@ -89,9 +90,10 @@ class Lesson:
         heads = torch.tensor([self.heads.index(label) for label in data.classes], device=data.y.device)
         return Pool(data.x, heads[data.y])
 
-    def _go_on(self, phase: str) -> Callable[[int], bool]:
-        def go_on(step: int) -> bool:
-            self.clock.tick(phase, step, self.steps)
-            return step < FEWEST_STEPS or not self.clock.over(phase)
+    def _pace(self, phase: str) -> Pace:
+        def pace(taken: int) -> int:
+            at = self.clock.position(phase, taken, self.steps)
+            self.clock.tick(phase, at, self.steps)
+            return at if taken >= FEWEST_STEPS else max(taken, min(at, taken * self.steps // FEWEST_STEPS))
 
-        return go_on
+        return pace

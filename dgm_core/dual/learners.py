@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from dgm_core.manifest import DataSpec
 from dgm_core.networks.classifiers import Classifier
 from dgm_core.training.batches import EvenBatches
-from dgm_core.training.classifying import BATCH, Pool, train_classifier
+from dgm_core.training.classifying import BATCH, Pace, Pool, positions, train_classifier
 
 
 @dataclass(frozen=True)
@@ -25,23 +25,21 @@ class LearnerRecipe:
     steps: Callable[[int], int]
     hidden: tuple[int, ...] = ()
 
-    def train(self, spec: DataSpec, classes: int, seen: Pool, go_on: Callable[[int], bool]) -> Classifier:
+    def train(self, spec: DataSpec, classes: int, seen: Pool, pace: Pace) -> Classifier:
         """A learner of reconstructed examples.
 
         Arguments:
             spec: of one example.
             classes: length of its head.
-            go_on: asked before every step, by its number; False ends training early.
+            pace: where training stands, asked before every step: at least as far as steps were taken.
         """
         steps = self.steps(len(seen.y)) if classes > 1 else 1  # there is no telling one class from itself
         if not self.hidden:
-            return train_classifier(spec, classes, [seen], steps, go_on)
+            return train_classifier(spec, classes, [seen], steps, pace)
         network = Classifier(spec, classes, self.hidden).to(seen.x.device)
         optimiser = torch.optim.RMSprop(network.parameters(), lr=1e-3, alpha=0.9, eps=1e-8)
         batches = EvenBatches(seen.x, seen.y, classes)
-        for step in range(steps):
-            if not go_on(step):
-                break
+        for _ in positions(steps, pace):
             x, y = batches.draw(BATCH)
             loss = F.cross_entropy(network(x), y)
             optimiser.zero_grad(set_to_none=True)

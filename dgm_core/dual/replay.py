@@ -116,11 +116,12 @@ class Replay:
         seen = Pool(model.reconstruct(data.x), heads[data.y])
         wanted = self.learner.steps(len(data))
 
-        def go_on(step: int) -> bool:
-            clock.tick("learner", step, wanted)
-            return step == 0 or not clock.over("learner")
+        def pace(taken: int) -> int:
+            at = clock.position("learner", taken, wanted)
+            clock.tick("learner", at, wanted)
+            return at if taken else 0
 
-        learner = self.learner.train(self.spec, len(model.classes), seen, go_on)
+        learner = self.learner.train(self.spec, len(model.classes), seen, pace)
         tasks = {} if memory is None else dict(memory.tasks)
         for each in news:
             tasks |= each.tasks

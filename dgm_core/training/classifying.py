@@ -1,6 +1,6 @@
 """Training classifiers on replay, so that they hold on real examples."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +17,9 @@ from dgm_core.training.devices import autocast, placed
 BATCH = 128
 SMALL_SIDE = 16
 ROUGHNESS = 0.3
+
+Pace = Callable[[int], int]
+"""Where a schedule stands after so many steps; it is at its end when that is its length."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +40,17 @@ def train_classifier(
     classes: int,
     pools: Sequence[Pool],
     steps: int,
-    go_on: Callable[[int], bool],
+    pace: Pace,
     share: float | None = None,
 ) -> Classifier:
-    """A classifier trained on all pools together, every class equally often.
+    """A classifier trained on all pools together, every class equally often; its learning rate rises, and falls again.
 
     Arguments:
         spec: of one example.
         classes: length of the single head.
         pools: where examples come from; together they cover every class.
-        steps: of `BATCH` examples.
-        go_on: asked before every step, by its number; False ends training early.
+        steps: length of the schedule, in steps of `BATCH` examples.
+        pace: where the schedule stands, asked before every step: at least as far as steps were taken.
         share: of every batch that comes from the first pool; None: what its classes make of it.
     """
     batches = _batches(pools, classes) if share is None else _mixed(pools, classes, share)
@@ -55,9 +58,9 @@ def train_classifier(
     placed(network, pools[0].x.device)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=4e-3, total_steps=max(steps, 2))
-    for step in range(steps):
-        if not go_on(step):
-            break
+    for at in positions(steps, pace):
+        while schedule.last_epoch < at:
+            schedule.step()
         examples, labels = batches.draw(BATCH)
         examples = worn(examples)
         with autocast(examples.device, half=True):
@@ -66,8 +69,15 @@ def train_classifier(
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
-        schedule.step()
     return network.eval()
+
+
+def positions(steps: int, pace: Pace) -> Iterator[int]:
+    """Where the schedule stands at each step that is taken, until it is at its end."""
+    taken = 0
+    while (at := pace(taken)) < steps:
+        yield at
+        taken += 1
 
 
 def worn(x: Float[Tensor, "n *shape"]) -> Float[Tensor, "n *shape"]:

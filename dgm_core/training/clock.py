@@ -36,6 +36,7 @@ class Clock:
         self.last = float("-inf")
         self.expected: float | None = None
         self.resumed_from = 0
+        self._began: dict[str, float] = {}
 
     @property
     def seconds(self) -> float:
@@ -51,10 +52,6 @@ class Clock:
         """Whether it is time for another report."""
         return self.now() - self.last >= REPORT_EVERY
 
-    def over(self, phase: str) -> bool:
-        """Whether this phase and those before it have used up their share of the limit."""
-        return self.limit is not None and self.seconds > self.limit * (self._before(phase) + self.shares[phase])
-
     def tick(self, phase: str, step: int, steps: int, metrics: Mapping[str, float] | None = None) -> None:
         """Reports at the start and the end of a phase and twice a second between."""
         if step not in (0, steps) and not self.due():
@@ -64,14 +61,19 @@ class Clock:
         left = self._left(fraction)
         self.report(Progress(phase, step, steps, fraction, left, metrics or {}, self.resumed_from))
 
-    def position(self, taken: int, steps: int) -> int:
-        """Where the generator's schedule of `steps` stands: steps taken, or the share of its time used up, if further.
+    def position(self, phase: str, taken: int, steps: int) -> int:
+        """Where a phase's schedule of `steps` stands: steps taken, or the share of its time used up, if further.
 
         So a slow machine walks through the whole schedule in fewer steps, and a short hiccup costs no more than itself.
+        The first phase's time is counted from the beginning of the task, that of others from when this is first asked;
+        it ends when all phases so far have had their shares of the limit.
         """
         if self.limit is None:
             return taken
-        return max(taken, int(steps * self.seconds / (self.limit * self.shares["generator"])))
+        before = self._before(phase)
+        began = self._began.setdefault(phase, self.seconds if before else 0.0)
+        left = self.limit * (before + self.shares[phase]) - began
+        return max(taken, int(steps * (self.seconds - began) / left) if left > 0 else steps)
 
     def expect(self, generator: float) -> None:
         """Takes an estimate for the whole task from that for the generator's phase, in seconds."""

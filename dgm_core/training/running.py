@@ -185,7 +185,7 @@ class Run:
         self.next_point = at + max(1, self.wanted // MOST_POINTS)
 
     def _position(self) -> int:
-        return self.clock.position(self.trained.steps, self.wanted)
+        return self.clock.position("generator", self.trained.steps, self.wanted)
 
     @property
     def _device(self) -> torch.device:

@@ -86,7 +86,6 @@ def test_the_seconds_of_a_task_count_those_of_the_attempt_before():
     clock = Clock(seen.append, limit=100.0, now=lambda: 1000.0)
     clock.resume(60.0, None, 5)
     assert clock.seconds == 60.0
-    assert clock.position(5, 1000) == 705  # of the 85 seconds that the generator has
-    assert clock.over("generator") is False
+    assert clock.position("generator", 5, 1000) == 705  # of the 85 seconds that the generator has
     clock.tick("generator", 0, 1000)
     assert seen[0].resumed_from == 5

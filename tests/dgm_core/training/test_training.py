@@ -79,7 +79,7 @@ def test_a_classifier_learns_what_can_be_told_apart_from_unbalanced_pools():
     torch.manual_seed(0)
     x = torch.cat([torch.randn(300, 2) + 3, torch.randn(30, 2) - 3])
     y = torch.tensor([0] * 300 + [1] * 30)
-    network = train_classifier(SPEC, 2, [Pool(x[:300], y[:300]), Pool(x[300:], y[300:])], 60, lambda step: True)
+    network = train_classifier(SPEC, 2, [Pool(x[:300], y[:300]), Pool(x[300:], y[300:])], 60, lambda taken: taken)
     assert accuracy(network, Pool(x, y)) > 0.98
 
 
@@ -89,25 +89,44 @@ def test_a_classifier_gives_the_first_pool_the_share_that_it_is_told():
     pools = [Pool(x, torch.zeros(400, dtype=torch.int64)), Pool(x, torch.ones(400, dtype=torch.int64))]
     for share, believed in ((0.2, 1), (0.8, 0)):
         torch.manual_seed(0)
-        network = train_classifier(SPEC, 2, pools, 60, lambda step: True, share)
+        network = train_classifier(SPEC, 2, pools, 60, lambda taken: taken, share)
         assert accuracy(network, pools[believed]) > 0.95
 
 
-def test_a_classifier_stops_when_it_is_told_to():
-    asked = []
+def test_a_classifier_in_a_hurry_walks_through_its_whole_schedule_in_fewer_steps(monkeypatch):
+    """Its learning rate rises and has fallen again by the end, however few steps there are."""
+    rates = []
+    step = torch.optim.Adam.step
+
+    def watched(self, *args, **kwargs):
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watched)
     pool = Pool(torch.randn(20, 2), torch.arange(20) % 2)
-    train_classifier(SPEC, 2, [pool], 60, lambda step: asked.append(step) or step < 3)
-    assert asked == [0, 1, 2, 3]
+    train_classifier(SPEC, 2, [pool], 60, lambda taken: 3 * taken)
+    assert len(rates) == 20
+    assert max(rates) > 10 * rates[0] and rates[-1] < max(rates) / 10
 
 
-def test_a_phase_is_over_when_its_share_of_the_limit_is_used_up():
+def test_every_phase_walks_through_its_schedule_in_the_time_that_is_left_to_it():
     now = [0.0]
     clock = Clock(lambda progress: None, limit=100.0, now=lambda: now[0])
-    now[0] = 86.0
-    assert clock.over("generator") and not clock.over("solver")
+    now[0] = 85.0
+    assert clock.position("generator", 3, 1000) == 1000
+    now[0] = 90.0  # the generator's norms took five seconds beyond its share
+    assert clock.position("solver", 0, 300) == 0
+    now[0] = 95.0
+    assert clock.position("solver", 4, 300) == 150
+    now[0] = 100.0
+    assert clock.position("solver", 8, 300) == 300
+
+
+def test_a_phase_for_which_no_time_is_left_is_at_its_end():
+    now = [0.0]
+    clock = Clock(lambda progress: None, limit=100.0, now=lambda: now[0])
     now[0] = 101.0
-    assert clock.over("solver")
-    assert not Clock(lambda progress: None).over("generator")
+    assert clock.position("solver", 0, 300) == 300
 
 
 def test_the_strictest_limit_holds():
@@ -126,11 +145,11 @@ def test_the_first_estimate_comes_from_the_pace_of_the_first_steps():
 def test_a_schedule_follows_the_steps_or_the_time_whichever_is_further():
     now = [0.0]
     clock = Clock(lambda progress: None, limit=100.0, now=lambda: now[0])
-    assert clock.position(10, 1000) == 10
+    assert clock.position("generator", 10, 1000) == 10
     now[0] = 42.5  # half of the generator's share
-    assert clock.position(10, 1000) == 500
-    assert clock.position(700, 1000) == 700
-    assert Clock(lambda progress: None, now=lambda: now[0]).position(3, 1000) == 3
+    assert clock.position("generator", 10, 1000) == 500
+    assert clock.position("generator", 700, 1000) == 700
+    assert Clock(lambda progress: None, now=lambda: now[0]).position("generator", 3, 1000) == 3
 
 
 def test_an_estimate_is_never_longer_than_the_limit():
