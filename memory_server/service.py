@@ -183,19 +183,15 @@ class MemoryService(MemoryServiceServicer):
 
     # Samples
 
-    async def Sample(self, request: pb.SampleRequest, context: Context) -> AsyncIterator[pb.SampleResponse]:
+    def Sample(self, request: pb.SampleRequest, context: Context) -> AsyncIterator[pb.SampleResponse]:
         """See memory.proto."""
-        async with self._engine.open(queries.sample_query(request, self._limits.samples)) as stream:
-            with opened(self._offer(request, context)) as ring:
-                async for message in answers.samples(stream, ring):
-                    yield message
+        query = queries.sample_query(request, self._limits.samples)
+        return answers.samples(self._engine.open(query), opened(self._offer(request, context)))
 
-    async def Interpolate(self, request: pb.InterpolateRequest, context: Context) -> AsyncIterator[pb.SampleResponse]:
+    def Interpolate(self, request: pb.InterpolateRequest, context: Context) -> AsyncIterator[pb.SampleResponse]:
         """See memory.proto."""
-        async with self._engine.open(queries.blend_query(request, self._limits.samples)) as stream:
-            with opened(self._offer(request, context)) as ring:
-                async for message in answers.samples(stream, ring):
-                    yield message
+        query = queries.blend_query(request, self._limits.samples)
+        return answers.samples(self._engine.open(query), opened(self._offer(request, context)))
 
     async def Classify(self, request: pb.ClassifyRequest, _: Context) -> pb.ClassifyResponse:
         """See memory.proto."""

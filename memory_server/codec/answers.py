@@ -1,6 +1,7 @@
 """What the server says: memories, tasks, samples, classifications."""
 
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
 from memory_api.v1 import memory_pb2 as pb
 
@@ -84,12 +85,16 @@ def slept(record: MemoryRecord) -> pb.SleepResponse:
     return pb.SleepResponse(memory=memory(record))
 
 
-async def samples(stream: Stream, ring: Ring | None) -> AsyncIterator[pb.SampleResponse]:
-    """The messages of a stream of samples. While its reader stalls, rows are held once: in no message but the last."""
-    async for answer in stream:
-        made = [_sample(answer, ring)]
-        del answer
-        yield made.pop()
+async def samples(
+    opening: AbstractAsyncContextManager[Stream], offered: AbstractContextManager[Ring | None]
+) -> AsyncIterator[pb.SampleResponse]:
+    """The messages of a stream of samples. None is kept here: the reader of the last may stall for long."""
+    async with opening as stream:
+        with offered as ring:
+            async for answer in stream:
+                made = [_sample(answer, ring)]
+                del answer
+                yield made.pop()
 
 
 def _sample(answer: Opening | Rows, ring: Ring | None) -> pb.SampleResponse:

@@ -21,6 +21,9 @@ Handler = Any
 Reader = Callable[[bytes], Any]
 """From bytes to a message."""
 
+Writer = Callable[[Any], bytes]
+"""From a message to bytes."""
+
 _HEALTH = f"/{health.SERVICE_NAME}/"
 
 
@@ -56,7 +59,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         codec = {"response_serializer": handler.response_serializer}
         read = _reader(handler.request_deserializer)
         if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(self._streaming(handler.unary_stream, method, read), **codec)
+            write = handler.response_serializer
+            return grpc.unary_stream_rpc_method_handler(self._streaming(handler.unary_stream, method, read, write))
         if handler.request_streaming:
             return grpc.stream_unary_rpc_method_handler(self._collecting(handler.stream_unary, method, read), **codec)
         return grpc.unary_unary_rpc_method_handler(self._single(handler.unary_unary, method, read), **codec)
@@ -88,7 +92,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         return answer
 
-    def _streaming(self, behaviour: Handler, method: str, read: Reader) -> Callable[[bytes, Context], Awaitable[None]]:
+    def _streaming(
+        self, behaviour: Handler, method: str, read: Reader, write: Writer
+    ) -> Callable[[bytes, Context], Awaitable[None]]:
         async def answer(content: bytes, context: Context) -> None:
             with self._telemetry.call(method, context) as call:
                 async with translated(method, context, call.trailer):
@@ -97,8 +103,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     with self._guard.visit(method, caller, context, request) as visit:
                         async with aclosing(behaviour(request, context)) as answers:
                             async for answer in answers:
-                                await context.write(visit.answered(answer))
                                 call.sent(answer)
+                                written = write(visit.answered(answer))
+                                del answer  # gRPC has a copy of the bytes, and the reader may stall for long
+                                await context.write(written)
 
         return answer
 
