@@ -1,5 +1,6 @@
 """The space that kernel distances are measured in: a feature network that is trained on real images once, and kept."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,10 +31,10 @@ def network_of(real: Part, steps: int, file: Path, device: torch.device) -> Feat
 
 
 def kept(file: Path, make: Callable[[], bytes]) -> bytes:
-    """The bytes of a file, made if it is not there; a kill leaves no half of one."""
+    """The bytes of a file, made if it is not there; a kill leaves no half of one, nor do two that make it at once."""
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(".part")
+        part = file.with_suffix(f".{os.getpid()}.part")
         part.write_bytes(make())
         part.replace(file)
     return file.read_bytes()

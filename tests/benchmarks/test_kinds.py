@@ -1,10 +1,9 @@
 """The table of all kinds: which commands it consists of, and what becomes of their statuses."""
 
 import json
-import subprocess
+import os
 import sys
-import time
-from itertools import chain, repeat
+from types import SimpleNamespace
 
 import kinds
 import pytest
@@ -20,16 +19,20 @@ def run(monkeypatch, tmp_path):
     def run(*arguments, statuses=()):
         commands, left = [], iter(statuses)
 
-        def finished(command):
-            commands.append(command)
-            return next(left, 0)
+        def statuses(wanted, lanes):
+            for command in wanted:
+                commands.append(command)
+                yield next(left, 0)
 
-        monkeypatch.setattr(kinds, "finished", finished)
+        monkeypatch.setattr(kinds, "statuses", statuses)
         places = ["--state", str(tmp_path / "state"), "--out", str(tmp_path / "out.jsonl")]
         monkeypatch.setattr(sys, "argv", ["kinds.py", *places, *arguments])
         return kinds.main(), commands
 
     return run
+
+
+CORES = os.sched_getaffinity(0)
 
 
 def after(command, name):
@@ -43,7 +46,7 @@ def test_every_registered_kind_is_taught_in_a_folder_of_its_own_and_measured_in_
     assert [after(command, "--kind") for command in commands] == list(KINDS)
     assert [after(command, "--state") for command in commands] == [str(tmp_path / "state" / kind) for kind in KINDS]
     assert {after(command, "--features") for command in commands} == {str(tmp_path / "state")}
-    assert all("--every-task" in command and after(command, "--seconds") == "50.0" for command in commands)
+    assert all("--every-task" in command and after(command, "--seconds") == "130.0" for command in commands)
 
 
 def test_what_a_cpu_is_spared_a_gpu_computes_and_the_command_line_has_the_last_word(run):
@@ -89,16 +92,41 @@ def test_whoever_is_stopped_lets_its_command_stop_what_that_has_started(tmp_path
         pathlib.Path(sys.argv[1], "ready").touch()
         time.sleep(100)"""
 
-    def interrupted(process):
-        while not (tmp_path / "ready").exists():
-            time.sleep(0.02)
-        raise KeyboardInterrupt
+    def interrupted(seconds):
+        if len(list(tmp_path.glob("*/ready"))) == 2:
+            raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        waits = chain([interrupted], repeat(subprocess.Popen.wait))
-        patched.setattr(kinds.subprocess.Popen, "wait", lambda process, **_: next(waits)(process))
-        kinds.finished([sys.executable, "-c", tidy, str(tmp_path)])
-    assert (tmp_path / "tidy").exists()
+    homes = [tmp_path / "a", tmp_path / "b"]
+    for home in homes:
+        home.mkdir()
+    monkeypatch.setattr(kinds, "time", SimpleNamespace(sleep=interrupted))
+    with pytest.raises(KeyboardInterrupt):
+        list(kinds.statuses(iter([sys.executable, "-c", tidy, str(home)] for home in homes), [CORES, CORES]))
+    assert all((home / "tidy").exists() for home in homes)
+
+
+def test_commands_run_side_by_side_on_their_cores_and_the_next_takes_the_place_of_one_that_ended(tmp_path):
+    meeting = """if True:
+        import os, pathlib, sys, time
+        folder, mine, other, core = pathlib.Path(sys.argv[1]), *sys.argv[2:]
+        while os.sched_getaffinity(0) != {int(core)} and other != "nobody":
+            time.sleep(0.01)
+        (folder / mine).touch()
+        while other != "nobody" and not (folder / other).exists():
+            time.sleep(0.01)
+        sys.exit(7 if mine == "b" else 0)"""
+    lanes = [{min(CORES)}, {max(CORES)}]
+    pairs = [("a", "b", min(CORES)), ("b", "a", max(CORES)), ("c", "nobody", 0)]
+    commands = [[sys.executable, "-c", meeting, str(tmp_path), mine, who, str(core)] for mine, who, core in pairs]
+    assert sorted(kinds.statuses(iter(commands), lanes)) == [0, 0, 7]
+    assert (tmp_path / "c").exists()
+
+
+def test_all_cores_are_shared_out_on_a_cpu_and_one_kind_follows_the_other_on_a_gpu(run, monkeypatch):
+    monkeypatch.setattr(kinds.os, "sched_getaffinity", lambda _: set(range(8)))
+    assert {after(command, "--threads") for command in run("--kinds", "dgmw", "dgma", "dual")[1]} == {"2"}
+    assert "--threads" not in run("--kinds", "dgmw", "dgma", "--side-by-side", "1")[1][0]
+    assert "--threads" not in run("--kinds", "dgmw", "dgma", "--device", "cuda")[1][0]
 
 
 def test_a_table_alone_teaches_nothing(run, tmp_path, capsys):
