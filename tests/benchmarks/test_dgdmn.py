@@ -8,7 +8,7 @@ import pytest
 import torch
 from dgdmn import __main__ as script
 from dgdmn import baselines, generative, report, robustness, tasks
-from dgdmn.course import averages, follow, of_the_last
+from dgdmn.course import averages, follow, of_the_last, steady
 from dgdmn.settings import DGDMN, DGR, SETTINGS, Setting
 from harness import lines
 
@@ -170,12 +170,14 @@ def test_claims_are_judged_by_what_was_measured():
         ("0.300 over 0.400", False),
         ("2.67 times", True),
         ("0.40", False),
-        ("80.0 %", True),
+        ("80.0 %, between 80.0 % and 80.0 %", True),
         ("100.0 % to 70.0 %", False),
         ("90.0 % over 80.0 % on average", True),
         ("90.0 % over 80.0 % on average", True),
     ]
     assert of_the_last(line([*[0.0] * 10, *[1.0] * 10], 1))[-1] == 1
+    rising = {"accuracies": [[n / 20] * n for n in range(1, 21)]}
+    assert steady(rising) == pytest.approx([n / 20 for n in range(10, 21)])
 
 
 def test_what_was_measured_is_not_measured_again_and_the_pictures_are_small(mnist, monkeypatch, tmp_path, capsys):
