@@ -28,25 +28,24 @@ def per_task(courses: Mapping[str, Line]) -> "Figure":
         else:
             _curves(axis, line)
         axis.set_title(method)
-    beside.axis("off")
-    beside.legend(*axes[0].get_legend_handles_labels(), loc="center left", fontsize=6)
-    return _finished(axes)
+    return _finished(axes, beside)
 
 
 def averaged(courses: Mapping[str, Mapping[str, Line]]) -> "Figure":
     """Mean accuracy over the tasks so far, a panel for each sequence [DGDMN fig. 5]."""
-    axes = _panels(len(courses), columns=3)
+    *axes, beside = _panels(len(courses) + 1, columns=4)
+    methods = list(dict.fromkeys(method for lines in courses.values() for method in lines))
     for axis, (sequence, lines) in zip(axes, courses.items(), strict=True):
         for method, line in lines.items():
-            axis.plot(_from_one(line["tasks"]), averages(line), label=method)
-        _of_accuracy(axis, f"{sequence}, all tasks so far")
-    axes[0].legend()
-    return _finished(axes)
+            colour = f"C{methods.index(method)}"  # of a method, and not of its place among those of one sequence
+            axis.plot(_from_one(line["tasks"]), averages(line), colour, label=method)
+        _of_accuracy(axis, sequence)
+    return _finished(axes, beside)
 
 
 def long_run(courses: Mapping[str, Line]) -> "Figure":
     """All tasks so far, the last ten, and the time it took [DGDMN fig. 7, 8a]."""
-    axes = _panels(3, columns=3)
+    *axes, beside = _panels(4, columns=4)
     for method, line in courses.items():
         tasks = _from_one(line["tasks"])
         axes[0].plot(tasks, averages(line), label=method)
@@ -54,22 +53,21 @@ def long_run(courses: Mapping[str, Line]) -> "Figure":
         axes[2].plot(tasks, [seconds / 60 for seconds in accumulate(line["seconds"])])
     _of_accuracy(axes[0], "all tasks so far")
     _of_accuracy(axes[1], "last ten tasks")
-    axes[2].set_title("training, minutes of the processor")
+    axes[2].set_title("training")
     axes[2].set_xlabel("tasks")
-    axes[0].legend()
-    return _finished(axes)
+    axes[2].set_ylabel("CPU minutes")
+    return _finished(axes, beside)
 
 
 def spoilt(line: Line) -> "Figure":
     """Accuracy on images with noise and with a black square [DGDMN fig. 9]."""
-    axes = _panels(len(LEVELS), columns=2)
+    *axes, beside = _panels(len(LEVELS) + 1, columns=3)
     for axis, how in zip(axes, LEVELS, strict=True):
         for reader in READERS:
             axis.plot(line["levels"][how], line[how][reader], marker=".", label=reader)
         _of_accuracy(axis, how)
         axis.set_xlabel(LABELS[how])
-    axes[1].legend(fontsize=6)
-    return _finished(axes)
+    return _finished(axes, beside)
 
 
 def _curves(axis: "Axes", line: Line) -> None:
@@ -101,8 +99,13 @@ def _panels(count: int, columns: int) -> list["Axes"]:
     return axes[:count]
 
 
-def _finished(axes: Sequence["Axes"]) -> "Figure":
-    figure = axes[0].get_figure()
+def _finished(axes: Sequence["Axes"], beside: "Axes") -> "Figure":
+    """The figure, with a legend of all its curves in the panel beside them."""
+    entries = {label: curve for axis in axes for curve, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    beside.axis("off")
+    if entries:
+        beside.legend(entries.values(), entries.keys(), loc="center left", fontsize=6)
+    figure = beside.get_figure()
     assert figure is not None
     figure.tight_layout()
     return figure
