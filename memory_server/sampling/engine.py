@@ -16,6 +16,7 @@ from memory_server.errors import EmptyMemory, ShuttingDown, UnknownMemory
 from memory_server.sampling.experts import ExpertCache
 from memory_server.sampling.pool import TilePool
 from memory_server.sampling.queries import Query
+from memory_server.sampling.runtime import Trimmer
 from memory_server.sampling.stream import Stream
 from memory_server.store.records import Forgotten
 
@@ -47,6 +48,7 @@ class SamplingEngine:
         self._pool = TilePool(experts, threads, waited_for)
         self._newest: dict[str, Manifest] = {}
         self._streams: set[Stream] = set()
+        self._trimmer = Trimmer()
         self._draining = False
 
     @asynccontextmanager
@@ -61,7 +63,13 @@ class SamplingEngine:
         if self._draining:
             raise _stopping()
         manifest = await self._manifest(query.memory, query.revision)
-        stream = Stream(query, manifest, lambda: self._newest.get(query.memory, manifest), self._pool)
+        stream = Stream(
+            query,
+            manifest,
+            lambda: self._newest.get(query.memory, manifest),
+            self._pool,
+            freed=self._trimmer.ask,
+        )
         self._streams.add(stream)
         try:
             yield stream

@@ -1,5 +1,6 @@
 """How the server's process computes: devices, threads, determinism, and the allocator."""
 
+import asyncio
 import ctypes
 import os
 
@@ -50,3 +51,26 @@ def tune_malloc() -> None:
         os.environ.setdefault(variable, str(size))
         if mallopt is not None:
             mallopt(parameter, size)
+
+
+class Trimmer:
+    """Gives what glibc keeps of freed memory back to the system. Without glibc it does nothing.
+
+    A trim costs milliseconds, and pages that are needed again are mapped anew: so there is one for all who ask within
+    `seconds`, and none while nobody does.
+    """
+
+    def __init__(self, seconds: float = 1.0) -> None:
+        self._seconds = seconds
+        self._trim = getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)
+        self._due = False
+
+    def ask(self) -> None:
+        """Has it done soon, by the running loop."""
+        if not self._due:
+            self._due = True
+            asyncio.get_running_loop().call_later(self._seconds, self._now)
+
+    def _now(self) -> None:
+        self._due = False
+        self._trim(0)

@@ -70,6 +70,7 @@ class Stream:
         newest: the newest revision known, which an unseeded stream follows.
         pool: computes the rows.
         heartbeat: seconds after which an empty `Rows` tells the reader that more will come.
+        freed: is told when what was made ahead of a reader that has stalled is freed.
 
     Raises:
         UnknownClass, UnknownTask, EmptyMemory: the manifest cannot serve the query.
@@ -83,12 +84,14 @@ class Stream:
         newest: Callable[[], Manifest],
         pool: TilePool,
         heartbeat: float = HEARTBEAT_SECONDS,
+        freed: Callable[[], None] = lambda: None,
     ) -> None:
         self.query = query
         self._manifest = manifest
         self._newest = newest
         self._pool = pool
         self._heartbeat = heartbeat
+        self._freed = freed
         self._plan = query.plan(manifest, query.drawn_seed())
         self._opening = self._opening_of(manifest, self._plan)
         self._wanted = query.wanted
@@ -190,6 +193,7 @@ class Stream:
             self._pool.forget(self)
             self._allowance = 1
             self._drop()
+            self._freed()
 
     def _drop(self) -> None:
         self._segment = self._window[0].segment

@@ -63,9 +63,9 @@ async def pool(experts):
     pool.close()
 
 
-def stream_of(learned, pool, heartbeat=10.0, **query):
+def stream_of(learned, pool, heartbeat=10.0, freed=lambda: None, **query):
     newest = learned[0][-1]
-    return Stream(SampleQuery("m", **query), newest, lambda: newest, pool, heartbeat)
+    return Stream(SampleQuery("m", **query), newest, lambda: newest, pool, heartbeat, freed)
 
 
 def bytes_of(answers):
@@ -208,13 +208,14 @@ async def test_what_is_ahead_of_a_reader_that_stalls_is_let_go_and_computed_agai
     wanted = await collect(stream_of(learned, pool, seed=5, n=4000, batch_size=50))
     without, experts.tiles = experts.tiles, 0
     monkeypatch.setattr("memory_server.sampling.stream.STALL_SECONDS", 0.3)
-    got = []
-    async for answer in stream_of(learned, pool, seed=5, n=4000, batch_size=50):
+    got, freed = [], []
+    async for answer in stream_of(learned, pool, freed=lambda: freed.append(len(got)), seed=5, n=4000, batch_size=50):
         got.append(answer)
         if len(got) == 3:
             await asyncio.sleep(1.0)
     assert bytes_of(got) == bytes_of(wanted)
     assert experts.tiles > without
+    assert freed == [3]
 
 
 async def test_a_small_reader_is_not_kept_waiting_by_a_large_one(learned, experts):

@@ -1,0 +1,39 @@
+"""How the server's process gives memory back."""
+
+import asyncio
+import platform
+
+import psutil
+import pytest
+
+from memory_server.sampling.runtime import Trimmer
+
+
+async def test_all_who_ask_within_a_while_have_one_trim_and_who_asks_later_another():
+    trims = []
+    trimmer = Trimmer(0.05)
+    trimmer._trim = trims.append
+    trimmer.ask()
+    trimmer.ask()
+    assert not trims
+    await asyncio.sleep(0.2)
+    assert len(trims) == 1
+    trimmer.ask()
+    await asyncio.sleep(0.2)
+    assert len(trims) == 2
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="others have nothing to trim")
+async def test_what_was_freed_below_a_block_in_use_goes_back_to_the_system():
+    blocks = [b"x" * 100_000 for _ in range(1000)]
+    kept = blocks[::100]
+    before = resident()
+    del blocks
+    Trimmer(0.0).ask()
+    await asyncio.sleep(0.2)
+    assert before - resident() > 50e6
+    assert kept == [b"x" * 100_000] * 10
+
+
+def resident():
+    return psutil.Process().memory_info().rss
