@@ -93,7 +93,9 @@ class Lesson:
     def _pace(self, phase: str) -> Pace:
         def pace(taken: int) -> int:
             at = self.clock.position(phase, taken, self.steps)
+            if taken < FEWEST_STEPS:
+                at = max(taken, min(at, taken * self.steps // FEWEST_STEPS))
             self.clock.tick(phase, at, self.steps)
-            return at if taken >= FEWEST_STEPS else max(taken, min(at, taken * self.steps // FEWEST_STEPS))
+            return at
 
         return pace

@@ -73,7 +73,7 @@ class Clock:
         before = self._before(phase)
         began = self._began.setdefault(phase, self.seconds if before else 0.0)
         left = self.limit * (before + self.shares[phase]) - began
-        return max(taken, int(steps * (self.seconds - began) / left) if left > 0 else steps)
+        return max(taken, int(steps * min(1.0, (self.seconds - began) / left)) if left > 0 else steps)
 
     def expect(self, generator: float) -> None:
         """Takes an estimate for the whole task from that for the generator's phase, in seconds."""
