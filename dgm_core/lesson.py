@@ -18,10 +18,8 @@ from dgm_core.manifest import DataSpec, ExpertEntry, Label
 from dgm_core.memory import TaskData
 from dgm_core.replay import Load, replay_pools
 from dgm_core.solvers import ClassifierSolver
-from dgm_core.training.classifying import Pace, Pool, accuracy, train_classifier
+from dgm_core.training.classifying import Pool, accuracy, train_classifier
 from dgm_core.training.clock import Clock
-
-FEWEST_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Lesson:
         heads: all classes of the memory, in the order of the head.
         load: materialises an expert.
         steps: training steps of a classifier; where the clock is short the same schedule is walked through in fewer,
-            but at least `FEWEST_STEPS`.
+            but at least `clock.FEWEST_STEPS`.
         replay: samples per class.
         seed: of the replay.
         clock: limits and reports.
@@ -60,7 +58,7 @@ class Lesson:
     def solver_on(self, pools: Sequence[Pool], share: float | None = None, phase: str = "solver") -> ClassifierSolver:
         """A task solver trained on some examples; `share`, if it is given, of each batch is from the first pool."""
         steps = self.steps if len(self.heads) > 1 else 1  # there is no telling one class from itself
-        network = train_classifier(self.spec, len(self.heads), pools, steps, self._pace(phase), share)
+        network = train_classifier(self.spec, len(self.heads), pools, steps, self.clock.pace(phase, self.steps), share)
         self.clock.tick(phase, self.steps, self.steps)
         return ClassifierSolver(self.spec, network, self.heads)
 
@@ -89,13 +87,3 @@ class Lesson:
         """Real examples, labelled by the head."""
         heads = torch.tensor([self.heads.index(label) for label in data.classes], device=data.y.device)
         return Pool(data.x, heads[data.y])
-
-    def _pace(self, phase: str) -> Pace:
-        def pace(taken: int) -> int:
-            at = self.clock.position(phase, taken, self.steps)
-            if taken < FEWEST_STEPS:
-                at = max(taken, min(at, taken * self.steps // FEWEST_STEPS))
-            self.clock.tick(phase, at, self.steps)
-            return at
-
-        return pace

@@ -24,8 +24,8 @@ class ClassifierSolver(Solver):
         self.spec, self.network, self.classes = spec, network.eval(), classes
 
     def probabilities(self, x: Tensor) -> Float[Tensor, "batch classes"]:
-        """Class probabilities of x, uint8 (n, C, H, W) or float32 (n, F)."""
-        return torch.softmax(logits(self.network, x), dim=1)
+        """Class probabilities of x, uint8 (n, C, H, W) or float32 (n, F), on the device where it lies."""
+        return torch.softmax(logits(self.network.to(x.device), x), dim=1)
 
     def pack(self) -> bytes:
         """The blob of this solver."""

@@ -5,14 +5,15 @@
     robustness    noise and occlusion, with and without reconstruction
 
 What is measured is appended to --out at once, one line a run, and is not measured again; pictures go into the folder
---figures. --images scales everything, the capacity of long-term memory with it; --full takes the paper's sizes.
+--figures. --images scales everything, the capacity of long-term memory with it; --full takes the paper's sizes. With
+--nap DGDMN sleeps after as many tasks as are said; the paper has 2, and 5 for tdigits.
 """
 
 import argparse
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -59,6 +60,11 @@ class Experiments:
         setting = SETTINGS[sequence]
         return int(self.wish.images or (setting.full if self.wish.full else setting.reduced))
 
+    def setting(self, sequence: str) -> Setting:
+        """What was chosen about it."""
+        setting = SETTINGS[sequence]
+        return replace(setting, nap=self.wish.nap) if self.wish.nap else setting
+
     def courses(self, experiment: str, sequence: str, methods: Sequence[str]) -> dict[str, Line]:
         """What there is of some methods."""
         found = {method: self.course(experiment, sequence, method) for method in methods}
@@ -69,11 +75,12 @@ class Experiments:
 
         def measure() -> Line:
             tasks = self._tasks(sequence)
-            learner = METHODS[method](SETTINGS[sequence], tasks)
+            learner = METHODS[method](self.setting(sequence), tasks)
             again = [tasks[index] for index in AGAIN] if experiment == REVISION else []
             return follow(learner, [*tasks, *again], f"{sequence}, {method}")
 
-        return self._once(experiment, sequence, method, measure)
+        chosen = (f"n_STM = {self.wish.nap}",) if method == DGDMN and self.wish.nap else ()
+        return self._once(experiment, sequence, method, measure, *chosen)
 
     def robustness(self) -> Line | None:
         """Noise and occlusion; None as for a course."""
@@ -85,7 +92,9 @@ class Experiments:
             lambda: robustness(SETTINGS["digits"], self._tasks("digits")) | {"levels": levels},
         )
 
-    def _once(self, experiment: str, sequence: str, method: str, measure: Callable[[], Line]) -> Line | None:
+    def _once(
+        self, experiment: str, sequence: str, method: str, measure: Callable[[], Line], *chosen: str
+    ) -> Line | None:
         images = self.images(sequence)
 
         def seeded() -> Line:
@@ -93,7 +102,7 @@ class Experiments:
             about = {"experiment": experiment, "sequence": sequence, "method": method, "images": images}
             return measure() | about | {"command": command()}
 
-        key = (experiment, sequence, method, str(images))
+        key = (experiment, sequence, method, str(images), *chosen)
         return self.book.known(key) if self.wish.table else self.book.once(key, seeded)
 
     def _tasks(self, sequence: str) -> list[Task]:
@@ -155,11 +164,18 @@ def arguments() -> argparse.Namespace:
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--images", type=int, help="training images of each task, at the most")
     size.add_argument("--full", action="store_true", help="the paper's sizes: hours")
+    add("--nap", type=_tasks, metavar="TASKS", help="n_STM: what DGDMN holds in short-term memory until it sleeps")
     add("--seed", type=int, default=0)
     add("--table", action="store_true", help="measure nothing: show what --out holds of it")
     add("--out", type=Path, default=Path("memory-data/bench-dgdmn.jsonl"), help="lines of results, added to")
     add("--figures", type=Path, default=Path("memory-data/bench-dgdmn"), help="folder of the pictures")
     return parser.parse_args()
+
+
+def _tasks(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"at least 1 task, not {text!r}")
+    return int(text)
 
 
 def _pixels(tasks: list[Task]) -> int:

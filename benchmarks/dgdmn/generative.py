@@ -108,9 +108,9 @@ class Dual(LongTerm):
         """A short-term memory learns it, with what long-term memory makes of it if that knows it  [DGDMN sec. 3.2]."""
         data = data_of(task.train)
         if self.long is not None and task.name in self.long.times:
-            data = joined([data, self.long.labelled(self.long.model.reconstruct(data.x))])
+            data = joined([data, self.long.revision(data)])
         self.short[task.name] = self.taught(self.quick, self.short.get(task.name), [self.news(task, data)])
-        self.examples[task.name] += len(data)
+        self.examples[task.name] += len(task.train)
 
     def sleep(self) -> bool:
         """Long-term memory learns what short-term memories dream up, once there are n_STM of them, which are let go."""

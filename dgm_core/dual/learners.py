@@ -25,18 +25,25 @@ class LearnerRecipe:
     steps: Callable[[int], int]
     hidden: tuple[int, ...] = ()
 
-    def train(self, spec: DataSpec, classes: int, seen: Pool, pace: Pace) -> Classifier:
+    def train(
+        self, spec: DataSpec, classes: int, seen: Pool, pace: Pace, known: Classifier | None = None
+    ) -> Classifier:
         """A learner of reconstructed examples.
 
         Arguments:
             spec: of one example.
             classes: length of its head.
             pace: where training stands, asked before every step: at least as far as steps were taken.
+            known: the learner before, of the first so many of these classes; it is left as it is. The published
+                training, whose epochs are so few because it is sequential, goes on from it.
         """
         steps = self.steps(len(seen.y)) if classes > 1 else 1  # there is no telling one class from itself
         if not self.hidden:
             return train_classifier(spec, classes, [seen], steps, pace)
-        network = Classifier(spec, classes, self.hidden).to(seen.x.device)
+        network = Classifier(spec, classes, self.hidden)
+        if known is not None:
+            _taken_over(network, known)
+        network.to(seen.x.device)
         optimiser = torch.optim.RMSprop(network.parameters(), lr=1e-3, alpha=0.9, eps=1e-8)
         batches = EvenBatches(seen.x, seen.y, classes)
         for _ in positions(steps, pace):
@@ -46,6 +53,13 @@ class LearnerRecipe:
             loss.backward()
             optimiser.step()
         return network.eval()
+
+
+@torch.no_grad()
+def _taken_over(network: Classifier, known: Classifier) -> None:
+    """Puts what a network has learned into one whose head may have further rows."""
+    for parameter, before in zip(network.parameters(), known.parameters(), strict=True):
+        parameter[: len(before)] = before
 
 
 def published(*hidden: int) -> LearnerRecipe:

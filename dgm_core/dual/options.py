@@ -32,7 +32,7 @@ class DualOptions(Options):
         noise: length of z; 0 takes the recipe's.
         learner: widths of the layers of learners, such as "24-24"; empty: the network that solvers are made of.
         short_term: n_STM, tasks in short-term memory after which the memory sleeps  [DGDMN sec. 5.3].
-        capacity: N_max, the most examples that the long-term memory is trained on.
+        capacity: N_max, the most examples that the long-term memory is trained on; short-term ones take all there are.
         kappa: κ, the least share of them that a new task has.
     """
 

@@ -8,7 +8,7 @@ import torch
 from dgm_core.checkpoints import NONE, Checkpoints
 from dgm_core.dual.budget import Budget, Incoming
 from dgm_core.dual.learners import LearnerRecipe
-from dgm_core.dual.memory import DeepGenerativeMemory, Held, joined
+from dgm_core.dual.memory import DeepGenerativeMemory, Held, drawn, joined
 from dgm_core.generative.model import Maker
 from dgm_core.manifest import DataSpec
 from dgm_core.memory import TaskData
@@ -34,20 +34,22 @@ class News:
     examples: int
     take: Callable[[int], TaskData]
 
+    @property
+    def incoming(self) -> Incoming:
+        """What of it counts for a budget."""
+        classes = {label for held in self.tasks.values() for label in held.classes}
+        return Incoming(self.examples, len(self.tasks), len(classes))
+
     @classmethod
     def of_data(cls, task: str, data: TaskData, source: torch.Generator, known_as: str = "") -> "News":
         """Examples of one task.
 
         Arguments:
+            data: has some of every class.
             source: chooses some where not all can be kept; on the CPU.
             known_as: the task that this one repeats, if it does.
         """
-
-        def take(n: int) -> TaskData:
-            kept = torch.randperm(len(data), generator=source)[:n].to(data.x.device)
-            return TaskData(data.x[kept], data.y[kept], data.classes)
-
-        return cls({task: Held(known_as or task, data.classes)}, len(data), take)
+        return cls({task: Held(known_as or task, data.classes)}, len(data), lambda n: drawn(data, n, source))
 
     @classmethod
     def of_memory(
@@ -56,7 +58,7 @@ class News:
         """What another memory dreams up.
 
         Arguments:
-            examples: that it has learned from.
+            examples: that there were of its tasks.
             source: of the noise, on the CPU.
         """
         return cls(memory.tasks, examples, lambda n: memory.generated(n, device, source))
@@ -103,8 +105,8 @@ class Replay:
             TrainingDiverged: a loss became NaN or infinite.
             Cancelled: as raised by the clock's reports, or by `checkpoints`.
         """
-        incoming = [Incoming(each.examples, len(each.tasks)) for each in news]
-        allotment = self.budget.allot(incoming, {} if memory is None else memory.times)
+        times, classes = ({}, ()) if memory is None else (memory.times, memory.classes)
+        allotment = self.budget.allot([each.incoming for each in news], times, len(classes))
         parts = [each.take(n) for each, n in zip(news, allotment.new, strict=True)]
         if memory is not None and allotment.old:
             parts.append(memory.generated(allotment.old, device, source))
@@ -115,13 +117,8 @@ class Replay:
         heads = torch.tensor([model.classes.index(label) for label in data.classes], device=device)
         seen = Pool(model.reconstruct(data.x), heads[data.y])
         wanted = self.learner.steps(len(data))
-
-        def pace(taken: int) -> int:
-            at = clock.position("learner", taken, wanted)
-            clock.tick("learner", at, wanted)
-            return at if taken else 0
-
-        learner = self.learner.train(self.spec, len(model.classes), seen, pace)
+        known = None if memory is None else memory.learner.network
+        learner = self.learner.train(self.spec, len(model.classes), seen, clock.pace("learner", wanted), known)
         tasks = {} if memory is None else dict(memory.tasks)
         for each in news:
             tasks |= each.tasks

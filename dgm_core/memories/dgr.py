@@ -68,7 +68,6 @@ class Dgr(RetrainedMemory):
     def _relabelled(self, x: Tensor, drawn: Tensor) -> Tensor:
         """The labels that the solver gives samples; a class that it sees nowhere keeps those that were drawn for it."""
         solver = ClassifierSolver.unpack(self.manifest.spec, self.blobs[self.manifest.shared["solver"]])
-        solver.network.to(x.device)
         y = solver.probabilities(x).argmax(dim=1)
         for label in range(len(solver.classes)):
             if not (y == label).any():

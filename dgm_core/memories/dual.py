@@ -15,7 +15,7 @@ import torch
 
 from dgm_core.blobs import digest as digest_of
 from dgm_core.checkpoints import Checkpoints
-from dgm_core.dual.budget import Budget
+from dgm_core.dual.budget import UNBOUNDED, Budget
 from dgm_core.dual.learners import LearnerRecipe, published
 from dgm_core.dual.memory import DeepGenerativeMemory, joined
 from dgm_core.dual.options import GENERATORS, DualOptions
@@ -108,13 +108,13 @@ class DualMemory(TaughtMemory):
         if terms.revises:
             revised = self.manifest.entry(terms.revises)
             holder = self._holder(revised)
-            known_as = holder.tasks[revised.task].known_as
+            known_as = self._known_as(revised)
             if holder is self._long_term:
-                real = joined([real, _revision(holder, real)])
+                real = joined([real, holder.revision(real)])
             else:
                 start = holder
         news = News.of_data(task, real, source, known_as)
-        replay = self._replay(self.short, lambda examples, classes: steps)  # noqa: ARG005 - said by the terms
+        replay = self._replay(self.short, UNBOUNDED, lambda examples, classes: steps)  # noqa: ARG005 - said by the terms
         memory, trained = replay.learn(start, [news], clock, device, source, checkpoints)
         return memory.pack(), trained
 
@@ -147,7 +147,7 @@ class DualMemory(TaughtMemory):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             source = torch.Generator().manual_seed(seed)
-            replay = self._replay(self.long, self.recipe.steps)
+            replay = self._replay(self.long, Budget(self.chosen.capacity, self.chosen.kappa), self.recipe.steps)
             memory, _ = replay.learn(self._long_term, self._dreams(awake, device, source), clock, device, source)
             blob = memory.pack()
             revised = tuple(
@@ -169,14 +169,21 @@ class DualMemory(TaughtMemory):
 
     def _holder(self, entry: TaskEntry) -> DeepGenerativeMemory:
         """The newest short-term memory that has seen a task, or one that repeats it; else the long-term one."""
-        own = self._memory(self.manifest.tasks.index(entry))
-        known_as = own.tasks[entry.task].known_as
+        known_as = self._known_as(entry)
         for index, other in reversed(list(enumerate(self.manifest.tasks))):
             if not other.consolidated:
                 memory = self._memory(index)
                 if known_as in memory.times and set(entry.classes) <= set(memory.classes):
                     return memory
-        return own
+        return self._own(entry)
+
+    def _known_as(self, entry: TaskEntry) -> str:
+        """The first task that this one repeats: its own memory knows, others that hold it may not know its name."""
+        return self._own(entry).tasks[entry.task].known_as
+
+    def _own(self, entry: TaskEntry) -> DeepGenerativeMemory:
+        """The memory that an entry names."""
+        return self._memory(self.manifest.tasks.index(entry))
 
     def _memory(self, index: int) -> DeepGenerativeMemory:
         """The memory that holds a task, by its number."""
@@ -197,18 +204,21 @@ class DualMemory(TaughtMemory):
 
     def _dreams(self, awake: Sequence[TaskEntry], device: torch.device, source: torch.Generator) -> list[News]:
         """What short-term memory has to tell; a memory that another one went on from is told of by that one."""
-        memories = [self._memory(self.manifest.tasks.index(entry)) for entry in awake]
+        memories = [self._own(entry) for entry in awake]
         last = [each for each in memories if not any(each.tasks.keys() < other.tasks.keys() for other in memories)]
         return [News.of_memory(each, self._examples(each), device, source) for each in last]
 
     def _examples(self, memory: DeepGenerativeMemory) -> int:
-        """How many examples a short-term memory has learned from."""
+        """How many examples of its tasks there were, counted once for each time that they were seen.
+
+        What long-term memory makes of them besides does not count: a task that comes again shall have its share twice,
+        for it was seen twice, and not three times  [DGDMN sec. 3.1].
+        """
         return sum(sum(expert.examples) for task in memory.tasks for expert in self.manifest.entry(task).experts)
 
-    def _replay(self, maker: Maker, steps: Steps) -> Replay:
+    def _replay(self, maker: Maker, budget: Budget, steps: Steps) -> Replay:
         usual = LearnerRecipe(lambda examples: min(self.recipe.classifier_steps, examples))
         learner = published(*self.chosen.hidden) if self.chosen.hidden else usual
-        budget = Budget(self.chosen.capacity, self.chosen.kappa)
         return Replay(self.manifest.spec, maker, learner, budget, steps)
 
     def _check(self, data: TaskData, terms: Terms) -> None:
@@ -246,11 +256,3 @@ def _consolidated(entry: TaskEntry, memory: DeepGenerativeMemory, blob: str) -> 
         ExpertEntry(memory.model.expert(each.classes).digest, each.classes, each.examples) for each in entry.experts
     )
     return replace(entry, blob=blob, experts=experts, consolidated=True)
-
-
-def _revision(memory: DeepGenerativeMemory, data: TaskData) -> TaskData:
-    """Further examples of a known task: its new ones as the memory reconstructs them, with the labels that it gives."""
-    known = tuple(label for label in data.classes if label in memory.classes)
-    rows = torch.tensor([row for row, label in enumerate(data.classes) if label in known], device=data.y.device)
-    x = memory.model.reconstruct(data.x[torch.isin(data.y, rows)])
-    return TaskData(x, Restricted(memory.learner, known).probabilities(x).argmax(dim=1), known)

@@ -27,7 +27,7 @@ from dgm_core.memory import Bases, TaskData, Terms
 from dgm_core.networks import AUTOMATIC, architecture_of
 from dgm_core.options import Options
 from dgm_core.training.clock import Clock
-from dgm_core.training.recipes import RETRAINED, RETRAINED_PAPER
+from dgm_core.training.recipes import RETRAINED, RETRAINED_PAPER, Recipe
 from dgm_core.training.running import Trained
 
 
@@ -53,6 +53,10 @@ class RetrainedOptions(Options):
         self.require_range("noise", 0, 1024)
         self.require_range("replayed", 0, 1_000_000)
 
+    def tuned(self, recipe: Recipe) -> Recipe:
+        """The recipe with what was chosen in place of its own."""
+        return recipe
+
 
 class RetrainedMemory(TaughtMemory):
     """One generator of all classes, retrained for every task."""
@@ -75,7 +79,7 @@ class RetrainedMemory(TaughtMemory):
     def __init__(self, manifest: Manifest, blobs: Blobs) -> None:
         super().__init__(manifest, blobs)
         self.chosen = self.parsed.parse(manifest.options)
-        self.recipe = self.recipe_of(self.chosen.recipe)
+        self.recipe = self.chosen.tuned(self.recipe_of(self.chosen.recipe))
         architecture = architecture_of(self.chosen.network, manifest.spec, self.chosen.noise)
         self.maker: Maker = GanMaker(architecture, self.chosen.width, self.recipe)
         self.model: Model | None = None

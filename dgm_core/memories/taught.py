@@ -14,14 +14,14 @@ from dgm_core.blobs import digest as digest_of
 from dgm_core.checkpoints import NONE, Checkpoints
 from dgm_core.errors import CannotLearn
 from dgm_core.experts import FrozenExpert
-from dgm_core.lesson import FEWEST_STEPS, Lesson
+from dgm_core.lesson import Lesson
 from dgm_core.manifest import Blobs, ExpertEntry, Label, Learned, Manifest, Shared, TaskEntry
 from dgm_core.memory import Expert, GenerativeMemory, Report, Solver, TaskData, Terms
 from dgm_core.options import Options
 from dgm_core.replay import Load
 from dgm_core.solvers import ClassifierSolver, Restricted
 from dgm_core.training.batches import split
-from dgm_core.training.clock import SHARES, Clock, limit_of
+from dgm_core.training.clock import FEWEST_STEPS, SHARES, Clock, limit_of
 from dgm_core.training.recipes import Recipe
 from dgm_core.training.running import Trained
 

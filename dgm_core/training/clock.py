@@ -10,6 +10,9 @@ REPORT_EVERY = 0.5
 # From here on the time that has passed tells more than the first steps did.
 TRUSTED_FRACTION = 0.1
 
+FEWEST_STEPS = 20
+"""Of a schedule that is walked through in a hurry."""
+
 # Shares of a whole task; the generator dominates by design.
 SHARES = {"generator": 0.85, "solver": 0.15}
 
@@ -74,6 +77,21 @@ class Clock:
         began = self._began.setdefault(phase, self.seconds if before else 0.0)
         left = self.limit * (before + self.shares[phase]) - began
         return max(taken, int(steps * min(1.0, (self.seconds - began) / left)) if left > 0 else steps)
+
+    def pace(self, phase: str, steps: int) -> Callable[[int], int]:
+        """Asked before every step with how many were taken: where the schedule stands, which it reports.
+
+        That is its `position`, but so that at least `FEWEST_STEPS` are taken, evenly over all of it, however late.
+        """
+
+        def at(taken: int) -> int:
+            where = self.position(phase, taken, steps)
+            if taken < FEWEST_STEPS:
+                where = max(taken, min(where, taken * steps // FEWEST_STEPS))
+            self.tick(phase, where, steps)
+            return where
+
+        return at
 
     def expect(self, generator: float) -> None:
         """Takes an estimate for the whole task from that for the generator's phase, in seconds."""

@@ -7,6 +7,8 @@ import compression
 import pytest
 from harness import lines, schooling
 
+pytestmark = pytest.mark.slow  # measurements in miniature take as long as the product's own tests
+
 TINY = ["--dataset", "digits", "--tasks", "3", "--steps", "6", "--feature-steps", "3", "--measured", "40"]
 
 

@@ -140,7 +140,7 @@ def test_a_task_that_comes_again_brings_what_long_term_memory_makes_of_it_and_co
     taught = dual.taught
     monkeypatch.setattr(dual, "taught", lambda how, memory, news: lessons.append(news) or taught(how, memory, news))
     follow(dual, [two[0], two[1]])
-    assert [each.examples for each in lessons[0]] == [32]
+    assert [[each.examples for each in news] for news in lessons] == [[32], [32], [16, 16]]
     assert dual.long.times == {"0": 2, "1": 2}
 
 
@@ -201,9 +201,33 @@ def test_what_was_measured_is_not_measured_again_and_the_pictures_are_small(mnis
     assert script.main() == 0
     assert json.dumps(lines.read(tmp_path / "out.jsonl")) == json.dumps(measured)
     assert capsys.readouterr().out == table
+    monkeypatch.setattr(sys, "argv", [*argv, "--nap", "1", "--table"])  # is another method, and the others are the same
+    assert script.main() == 0
+    rested = capsys.readouterr().out
+    assert f"| digits | 8 | {DGR} |" in rested and f"| digits | 8 | {DGDMN} |" not in rested
     monkeypatch.setattr(sys, "argv", [*argv, "--seed", "1", "--table"])
     assert script.main() == 0
     assert "digits" not in capsys.readouterr().out
+
+
+def test_a_nap_is_taken_after_as_many_tasks_as_are_asked_for(mnist, monkeypatch, tmp_path):
+    monkeypatch.setattr(script, "load", lambda name, images, seed: tasks.SEQUENCES[name](mnist, images, seed)[:4])
+    places = ["--out", str(tmp_path / "out.jsonl"), "--figures", str(tmp_path)]
+    asked = ["--only", "accuracy", "--sequences", "digits", "--methods", DGDMN, "--images", "8", "--nap", "3"]
+    monkeypatch.setattr(sys, "argv", ["dgdmn", *asked, *places])
+    monkeypatch.setattr(script, "draw", lambda figure, path: None)
+    assert script.main() == 0
+    (line,) = lines.read(tmp_path / "out.jsonl")
+    assert [slept is not None for slept in line["awake"]] == [False, False, True, False]
+    assert "n_STM = 3" in line["key"] and "--nap 3" in line["command"]
+
+
+@pytest.mark.parametrize("tasks_held", ["0", "-1"])
+def test_a_nap_of_no_tasks_is_refused(tasks_held, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["dgdmn", "--nap", tasks_held])
+    with pytest.raises(SystemExit):
+        script.main()
+    assert "--nap: at least 1" in capsys.readouterr().err
 
 
 def test_without_mnist_it_is_said_what_is_missing(monkeypatch, capsys, tmp_path):

@@ -10,6 +10,8 @@ from harness import lines, schooling
 
 from dgm_core.manifest import DataSpec
 
+pytestmark = pytest.mark.slow  # measurements in miniature take as long as the product's own tests
+
 TINY = ["--steps", "4", "--feature-steps", "3", "--measured", "40", "--images", "20"]
 
 

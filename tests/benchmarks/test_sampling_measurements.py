@@ -10,6 +10,8 @@ from harness.processes import Running
 from sampling import compiling, crowd, growth, latency, learner, load, mixed, rivals, single, stalled, transports
 from sampling.bench import DGMW, SMALL, Bench
 
+pytestmark = pytest.mark.slow  # measurements in miniature take as long as the product's own tests
+
 SECONDS = 0.2
 
 
@@ -80,7 +82,6 @@ def test_latency_is_compared_with_three_device_batches(bench, monkeypatch):
     assert high.value >= rows["24-12-6, 3 clients: p50"].value
 
 
-@pytest.mark.slow
 def test_transports_that_the_server_has_are_compared_with_tcp(plain):
     rows = by_name(transports.measure(replace(plain, seconds=0.05)))
     assert len(rows) == 2 * len(transports.ways(plain.folder))
@@ -117,7 +118,6 @@ def test_peers_that_are_there_are_compared_with_ours_and_the_others_are_named(be
     assert not any("LitServe" in what for what in rows)
 
 
-@pytest.mark.slow
 def test_growth_is_compared_with_the_smallest_memory(plain):
     rows = by_name(growth.measure(plain))
     first, last = (rows[f"{tasks} tasks: the commit of one more"] for tasks in plain.tasks)
@@ -133,7 +133,6 @@ def test_a_memory_of_masked_weights_can_be_served_too(plain):
     assert made.manifest.kind == "dgmw" and len(made.manifest.tasks) == 10
 
 
-@pytest.mark.slow
 def test_stalled_readers_are_measured_while_a_task_is_learned(bench):
     rows = by_name(stalled.measure(replace(bench, seconds=5.0, clients=(40,))))
     assert rows["the slowest of them"].ratio > 0.3

@@ -11,6 +11,8 @@ from harness.data import load
 
 from dgm_core.manifest import DataSpec
 
+pytestmark = pytest.mark.slow  # measurements in miniature take as long as the product's own tests
+
 SPEC = DataSpec((1, 8, 8), "uint8")
 
 

@@ -377,6 +377,8 @@ def test_options_that_make_no_sense_are_refused_by_name(variant, name, value):
         ("gan_memory", "start", "furthest"),
         ("mergan", "replay", "never"),
         ("mergan", "replayed", "-1"),
+        ("mergan", "alignment", "10001"),
+        ("mergan", "alignment", "firm"),
         ("dgr", "importance", "1.5"),
     ],
 )

@@ -3,11 +3,11 @@
 import torch
 
 from dgm_core import lesson as lessons
-from dgm_core.lesson import FEWEST_STEPS, Lesson
+from dgm_core.lesson import Lesson
 from dgm_core.manifest import DataSpec
 from dgm_core.networks.classifiers import Classifier
 from dgm_core.training.classifying import Pool, positions
-from dgm_core.training.clock import Clock
+from dgm_core.training.clock import FEWEST_STEPS, Clock
 
 SPEC = DataSpec((2,), "float32")
 POOL = Pool(torch.randn(20, 2), torch.arange(20) % 2)

@@ -4,19 +4,39 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dgm_core.dual.budget import Allotment, Budget, Incoming
+from dgm_core.dual.budget import UNBOUNDED, Allotment, Budget, Incoming, represented
 
 incoming = st.lists(st.builds(Incoming, st.integers(1, 5000), st.integers(1, 9)), min_size=1, max_size=6)
+diverse = st.lists(
+    st.builds(Incoming, st.integers(40, 5000), st.integers(1, 9), st.integers(1, 40)), min_size=1, max_size=6
+)
 dictionaries = st.dictionaries(st.text(max_size=3), st.integers(1, 9), max_size=12)
 budgets = st.builds(Budget, st.integers(6, 20_000), st.floats(0, 1))
 
 
-@given(budgets, incoming, dictionaries)
-def test_never_more_than_the_capacity_nor_than_there_is(budget, new, seen):
-    allotment = budget.allot(new, seen)
-    assert sum(allotment.new) + allotment.old <= budget.capacity
-    assert all(1 <= n <= task.examples for n, task in zip(allotment.new, new, strict=True))
-    assert seen or not allotment.old
+@given(budgets, diverse, dictionaries, st.integers(0, 200))
+def test_never_more_than_the_capacity_but_for_one_of_each_new_class_nor_than_there_is(budget, new, seen, classes):
+    allotment = budget.allot(new, seen, classes)
+    assert sum(allotment.new) + allotment.old <= max(budget.capacity, sum(task.classes for task in new))
+    assert all(task.classes <= n <= task.examples for n, task in zip(allotment.new, new, strict=True))
+    assert allotment.old >= min(classes, budget.capacity - sum(allotment.new)) if seen else not allotment.old
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 9), st.integers(1, 500)), min_size=1, max_size=30), st.floats(0, 1))
+def test_what_is_represented_adds_up_and_has_one_each_where_there_are_so_many(classes, share):
+    weights, high = zip(*classes, strict=True)
+    total = round(share * sum(high))
+    counts = represented(total, weights, high)
+    assert sum(counts) == total
+    assert all(int(total >= len(high)) <= n <= most for n, most in zip(counts, high, strict=True))
+
+
+@given(incoming, dictionaries)
+def test_without_bounds_all_is_taken_and_every_task_has_as_much_of_the_rest_as_it_was_seen(new, seen):
+    allotment = UNBOUNDED.allot(new, seen)
+    assert allotment.new == tuple(task.examples for task in new)
+    once = sum(allotment.new) / sum(task.times for task in new)
+    assert allotment.old == pytest.approx(once * sum(seen.values()), abs=1)
 
 
 @given(budgets, incoming, dictionaries)

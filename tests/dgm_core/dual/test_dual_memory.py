@@ -105,6 +105,16 @@ def test_a_task_that_repeats_one_in_long_term_memory_has_its_help(lived, monkeyp
     manifest, blobs = slept(manifest, blobs)
     held = load_memory(manifest, blobs)._long_term
     assert held.times == {"t0": 2, "t1": 1, "t2": 1}
+    assert sizes[1:] == [2 * (22 + 44)], "whatever helped to learn it, a task is seen once each time"
+
+
+def test_a_task_of_long_term_memory_that_comes_a_third_time_goes_on_from_the_second(lived):
+    manifest, blobs = lived[1]
+    for again in ("again", "again2"):
+        manifest, blobs = taught(manifest, blobs, (again, (0, 1)), terms=replace(TERMS, revises="t0"))
+    memory = load_memory(manifest, blobs)
+    assert manifest.tasks[-1].reuses == ("again",)
+    assert memory._holder(manifest.entry("t0")).times == {"t0": 2}
 
 
 def test_a_task_that_repeats_one_in_short_term_memory_goes_on_from_it():
@@ -117,6 +127,15 @@ def test_a_task_that_repeats_one_in_short_term_memory_goes_on_from_it():
     assert manifest.without("again").classes == (0, 1)
     manifest, blobs = slept(manifest, blobs)
     assert load_memory(manifest, blobs)._long_term.times == {"t0": 2}
+
+
+def test_capacity_bounds_long_term_memory_alone(monkeypatch):
+    sizes = []
+    fit = VaeMaker.fit
+    monkeypatch.setattr(VaeMaker, "fit", lambda self, data, *rest: (sizes.append(len(data)), fit(self, data, *rest))[1])
+    manifest, blobs = DUAL.empty(capacity="1000")
+    slept(*learn(manifest, blobs, examples(IMAGE, [0, 1], n=600), "t0", TERMS))
+    assert sizes == [1080, 1000]
 
 
 def test_what_has_to_stay_erasable_stays_in_short_term_memory():

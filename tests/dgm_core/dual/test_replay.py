@@ -1,13 +1,16 @@
 """Deep generative replay: a memory learns on, reconstructs what its learner sees, and keeps a dictionary."""
 
 from dataclasses import replace
+from itertools import count
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dgm_core.dual.budget import Budget
 from dgm_core.dual.learners import LearnerRecipe, published
-from dgm_core.dual.memory import DeepGenerativeMemory, Held, joined
+from dgm_core.dual.memory import DeepGenerativeMemory, Held, drawn, joined
 from dgm_core.dual.replay import News, Replay
 from dgm_core.generative.vae import VaeMaker
 from dgm_core.manifest import DataSpec
@@ -98,6 +101,15 @@ def test_the_learner_sees_reconstructions(lived):
     assert torch.equal(memory.probabilities(hidden), expected)
 
 
+def test_a_revision_is_reconstructed_once_and_labelled_among_the_classes_that_both_know(lived):
+    _, memory = lived
+    data = examples([5, 2, 0], n=4)
+    revision = memory.revision(data)
+    assert revision.classes == (2, 0)
+    assert torch.equal(revision.x, memory.model.reconstruct(data.x[4:]))
+    assert torch.equal(revision.y, memory.learner.probabilities(revision.x)[:, [2, 0]].argmax(dim=1))
+
+
 def test_without_conditions_the_learner_labels_what_is_generated():
     procedure = replay(conditional=False, learner=published(24, 24))
     memory = learn(procedure, None, News.of_data("a", examples([0, 4], n=400), source()))
@@ -108,6 +120,54 @@ def test_without_conditions_the_learner_labels_what_is_generated():
     assert memory.tasks == {"a": Held("a", (0, 4))}
 
 
-def test_what_is_joined_keeps_its_labels():
-    both = joined([examples([3, 1], n=2), examples([1, 5], n=1)])
-    assert both.classes == (3, 1, 5) and both.y.tolist() == [0, 0, 1, 1, 1, 2]
+def test_the_published_learner_goes_on_from_the_one_before_which_stays_as_it_is():
+    idle = published(24, 24)
+    procedure = replay(learner=replace(idle, steps=lambda examples: 1))
+    first = learn(procedure, None, News.of_data("a", examples([0, 4]), source()))
+    before = {name: tensor.clone() for name, tensor in first.learner.network.state_dict().items()}
+    second = learn(procedure, first, News.of_data("b", examples([2]), source()))
+    for name, after in second.learner.network.state_dict().items():
+        assert torch.equal(first.learner.network.state_dict()[name], before[name])
+        assert torch.allclose(after[: len(before[name])], before[name], atol=0.02), "one step was taken"
+    assert len(second.learner.network.layers[-1].weight) == 3
+
+
+def test_a_learner_that_is_late_takes_a_few_steps_all_the_same():
+    hours = count(0.0, 3600.0)
+    clock = Clock(lambda progress: None, 60.0, {"generator": 0.9, "learner": 0.1}, now=lambda: next(hours))
+    at = clock.pace("learner", 1000)
+    assert [at(taken) for taken in range(22)] == [*range(0, 1000, 50), 1000, 1000]
+
+
+def test_what_is_joined_keeps_its_labels_and_no_class_that_has_no_examples():
+    both = joined(
+        [examples([3, 1], n=2), examples([1, 5], n=1), TaskData(examples([8]).x[:1], torch.tensor([1]), (7, 8))]
+    )
+    assert both.classes == (3, 1, 5, 8) and both.y.tolist() == [0, 0, 1, 1, 1, 2, 3]
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=8), st.floats(0, 1))
+def test_a_choice_of_examples_is_none_twice_and_loses_no_class_that_there_is_room_for(counts, share):
+    y = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    data = TaskData(torch.arange(len(y), dtype=torch.float32)[:, None], y, tuple(range(len(counts))))
+    n = max(1, round(share * len(y)))
+    some = drawn(data, n, source())
+    rows = some.x[:, 0].long()
+    assert len(rows.unique()) == n and torch.equal(data.y[rows], some.y)
+    assert (n < len(counts)) or len(some.y.unique()) == len(counts)
+
+
+def test_classes_that_are_not_generated_for_want_of_room_stay_where_they_are(lived):
+    _, memory = lived
+    grown = learn(replay(capacity=3), memory, News.of_data("c", examples([4, 5]), source()))
+    assert grown.classes == (0, 1, 2, 4, 5)
+    assert torch.isfinite(grown.model.places.mean).all()
+    kept = (grown.model.places.mean[:3] == memory.model.places.mean).all(dim=1)
+    assert kept.sum() == 2, "there was room for one"
+
+
+def test_a_class_that_was_seen_seldom_is_generated_all_the_same(lived):
+    first, _ = lived
+    often = {str(time): Held("a", (0,)) for time in range(40)}
+    memory = DeepGenerativeMemory(first.model, first.learner.network, {**often, "b": Held("b", (1,))}, IMAGE)
+    assert torch.bincount(memory.generated(10, CPU, source()).y).tolist() == [9, 1]

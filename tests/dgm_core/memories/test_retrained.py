@@ -54,6 +54,13 @@ def test_alignment_shows_the_new_task_alone():
     assert shown(memory("mergan")) is NEW
 
 
+@pytest.mark.parametrize(
+    ("options", "weight"), [({}, 20.0), ({"recipe": "paper"}, 1.0), ({"recipe": "paper", "alignment": "30.72"}, 30.72)]
+)
+def test_alignment_has_the_weight_that_was_chosen_or_the_recipes(options, weight):
+    assert load_memory(new_manifest("mergan", options, SPEC, seed=0), {}).maker.recipe.alignment == weight
+
+
 def test_a_memory_replay_gan_labels_replay_by_its_conditions_whatever_its_solver_thinks():
     ours = memory("mergan", replay="joint")
     assert torch.equal(shown(believing(ours, 1)).y, shown(ours).y)
