@@ -189,7 +189,7 @@ class DeadlineExceeded(MemoryServiceError, TimeoutError):
 
 
 class UploadStalled(DeadlineExceeded):
-    """The stream of a task paused for so long that the server gave it up; nothing of it was kept."""
+    """The stream of a task paused for so long, or was so slow, that the server gave it up; nothing of it was kept."""
 
     advice = "Send the task again, from a stream that yields at least every minute"
 

@@ -18,6 +18,9 @@ from memory_client.errors import ServerUnavailable, from_rpc, unanswered
 
 T = TypeVar("T")
 
+_LETTING_GO = 0.5
+"""Seconds in which gRPC ends what a cancelled call was doing, as a rule at once."""
+
 _Key = tuple[int, asyncio.AbstractEventLoop]
 
 
@@ -86,6 +89,9 @@ class Connection(Endpoint):
             if not step.done():
                 # Were the step left alone, gRPC might look for this event loop when it is closed already.
                 call.cancel()
+                await asyncio.wait([step], timeout=_LETTING_GO)
+                # The first message of a call that has not begun yet: for its begin gRPC would wait for ever.
+                step.cancel()
                 await asyncio.wait([step])
 
     def register(self, stream: Closable) -> None:

@@ -1,5 +1,6 @@
 """`memoryctl learn`: data from files into a memory."""
 
+from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +12,7 @@ from memory_client.cli.progress import Bars
 from memory_client.cli.session import Session, pairs
 from memory_client.files import Batch, only_classes, read_data, read_mnist
 from memory_client.progress import ProgressListener, Quiet, describe
+from memory_client.types import Until
 
 
 def register(app: typer.Typer) -> None:
@@ -79,10 +81,16 @@ def learn(
     )
 
 
-def show_end(session: Session, handle: TaskHandle) -> None:
-    """Waits for a task with bars and prints how it ended; an interrupt leaves it running."""
+def show_end(session: Session, handle: TaskHandle, until: Until = "final") -> None:
+    """Waits for a task with bars and prints how it ended; an interrupt leaves it running.
+
+    Arguments:
+        until: as for `TaskHandle.watch`.
+    """
     try:
         task: Task = handle.show(_listener(session))
+        if until == "consolidated":
+            task = deque(handle.watch(until=until), maxlen=1).pop()
     except KeyboardInterrupt as interrupt:
         where = f"{handle.name} -m {handle.memory} --target {session.target}"
         interrupt.__notes__ = [

@@ -7,7 +7,7 @@ import typer
 from memory_client.cli.learning import show_end
 from memory_client.cli.session import Session, table
 from memory_client.progress import describe, waiting
-from memory_client.types import Task
+from memory_client.types import Task, Until
 
 Name = Annotated[str, typer.Argument(help="Name of the task.")]
 
@@ -26,15 +26,23 @@ def tasks(context: typer.Context) -> None:
     session.show([task.to_dict() for task in found], table(columns, map(_row, found)))
 
 
-def watch(context: typer.Context, task: Name) -> None:
+def watch(
+    context: typer.Context,
+    task: Name,
+    until: Annotated[
+        Until, typer.Option(help="Its final state, or, in a memory that sleeps, that it is consolidated.")
+    ] = "final",
+) -> None:
     """Follow a task until it ends; leaving does not stop it.
 
-    Example:
+    Examples:
 
         memoryctl watch t0 -m digits
+
+        memoryctl watch t0 -m birds --until consolidated
     """
     session = Session.of(context)
-    show_end(session, session.open().task(task))
+    show_end(session, session.open().task(task), until)
 
 
 def cancel(context: typer.Context, task: Name) -> None:
