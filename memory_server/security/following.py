@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import structlog
 
 from memory_server.errors import CannotStart
-from memory_server.secrecy import exposed
+from memory_server.secrecy import exposed, named
 
 T = TypeVar("T")
 
@@ -86,7 +86,7 @@ def private(path: Path, option: str) -> bytes:
                 raise CannotStart(f"{option} {path}: its mode is {mode}, so others may use it; chmod 0600 {path}")
             return file.read()
     except OSError as error:
-        raise CannotStart(f"{option} {path}: {error.strerror}; name a file that the server may read") from error
+        raise CannotStart(f"{option} {named(path)}: {error.strerror}; name a file that the server may read") from error
 
 
 def public(path: Path, option: str) -> bytes:

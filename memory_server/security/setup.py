@@ -64,7 +64,16 @@ def secured(settings: Settings) -> Iterator[Security]:
 
 
 def refuse_strangers(settings: Settings) -> None:
-    """Raises CannotStart unless only those who may can call from elsewhere, and nobody on the way can read along."""
+    """Raises CannotStart unless only those who may can call from elsewhere, and nobody on the way can read along.
+
+    The metrics are plain and for whoever asks: beyond the loopback the operator must want them so.
+    """
+    if settings.metrics_exposed and not settings.insecure_expose_metrics:
+        raise CannotStart(
+            f"refusing to serve metrics on {settings.metrics_host}, where strangers could read the names of memories: "
+            "keep to 127.0.0.1; or let the network say who reaches them, and accept the rest with "
+            "--insecure-expose-metrics"
+        )
     if not settings.exposed or settings.insecure_expose:
         return
     missing = []

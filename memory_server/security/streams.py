@@ -1,4 +1,4 @@
-"""How many streams of samples each client may have open."""
+"""How many streams and other calls that last each client may have open."""
 
 import threading
 import time
@@ -15,15 +15,25 @@ _NEWEST_WEIGHS = 0.3
 
 
 class OpenStreams:
-    """Counts streams by client. Safe to use from any thread.
+    """Counts streams, or other calls, by client. Safe to use from any thread.
 
     Arguments:
         most: that one client may have open at one time.
+        what: they are.
+        setting: that says how many.
         clock: seconds, never going back.
     """
 
-    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        most: int,
+        what: str = "streams",
+        setting: str = "--client-streams",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._most = most
+        self._what = what
+        self._setting = setting
         self._clock = clock
         self._guard = threading.Lock()
         self._since: defaultdict[str, list[float]] = defaultdict(list)
@@ -42,7 +52,8 @@ class OpenStreams:
         with self._guard:
             if len(self._since[client]) >= self._most:
                 raise ClientLimit(
-                    f"{client} has {self._most} streams open, the most for one client (--client-streams); close some",
+                    f"{client} has {self._most} {self._what} open, the most for one client ({self._setting}); "
+                    "close some, or wait for one to end",
                     self._wait(self._since[client]),
                 )
             self._since[client].append(now := self._clock())

@@ -74,6 +74,8 @@ class ArchiveReader:
         self._checksum = hashlib.sha256()
         self._portable: Portable | None = None
         self._complete = False
+        self._received = 0
+        self._size: int | None = None
         self._parts = self._reading()
         self._wanted = next(self._parts)
 
@@ -84,6 +86,7 @@ class ArchiveReader:
             BadArchive: they are not those of such a file.
             OSError: the disk is full or fails.
         """
+        self._received += len(content)
         self._waiting += content
         while not self._complete and len(self._waiting) >= self._wanted:
             part = bytes(self._waiting[: self._wanted])
@@ -94,6 +97,11 @@ class ArchiveReader:
                 self._complete = True
         if self._complete and self._waiting:
             raise BadArchive("something follows its end")
+
+    @property
+    def missing(self) -> float | None:
+        """How many times what has come is still to come; None before its header has."""
+        return None if self._size is None else (self._size - self._received) / self._received
 
     def finish(self) -> Portable:
         """What the file holds, all blobs of which are stored now. Raises BadArchive if it did not come to its end."""
@@ -106,7 +114,9 @@ class ArchiveReader:
         prefix = self._counted((yield _PREFIX.size))
         head = self._counted((yield _header_length(prefix)))
         self._portable = read_header(head)
-        self._check_room(self._portable)
+        blobs = sum(size for _, size in self._portable.blobs)
+        self._check_room(blobs)
+        self._size = len(prefix) + len(head) + blobs + _CHECKSUM_BYTES
         for digest, size in self._portable.blobs:
             blob = self._counted((yield size))
             if hashlib.sha256(blob).hexdigest() != digest:
@@ -119,8 +129,7 @@ class ArchiveReader:
         self._checksum.update(part)
         return part
 
-    def _check_room(self, portable: Portable) -> None:
-        needed = sum(size for _, size in portable.blobs)
+    def _check_room(self, needed: int) -> None:
         if needed > self._room:
             raise OSError(errno.ENOSPC, f"the memory takes {needed} bytes and {self._room} are free")
 

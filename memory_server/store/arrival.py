@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,9 @@ from memory_server.store.records import MemoryRecord, Portable
 
 Adopt = Callable[[str, Portable, BlobStore], MemoryRecord]
 
+_SOONEST, _LATEST = 1.0, 300.0
+"""What is told of how long it takes: it may break off at any time."""
+
 
 class Arrival:
     """A memory on its way in: its file is read as it comes, its blobs wait beside those of the directory.
@@ -24,11 +28,16 @@ class Arrival:
         place: the folder where such memories wait, in the data directory.
         store: the blobs of that directory.
         adopt: makes a memory of its name, of what it is and of the store where its blobs are.
+        clock: seconds, never going back.
     """
 
-    def __init__(self, place: Path, store: BlobStore, adopt: Adopt) -> None:
+    def __init__(
+        self, place: Path, store: BlobStore, adopt: Adopt, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._folder = place / uuid.uuid4().hex
         self._adopt = adopt
+        self._clock = clock
+        self._since = clock()
         self._lock = threading.Lock()
         self._gone = False
         self.blobs = store.beside(self._folder)
@@ -46,6 +55,15 @@ class Arrival:
         with self._lock:  # a caller that goes away leaves a thread behind that still writes
             self._gone = True
             shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def seconds_left(self) -> float:
+        """About how long it will still take at the rate so far.
+
+        As long again as it has taken, while its size is unknown and once all has come, which is then looked at.
+        """
+        taken = self._clock() - self._since
+        return min(max(taken * (self._reader.missing or 1.0), _SOONEST), _LATEST)
 
     def feed(self, content: bytes) -> None:
         """Takes in the next bytes of the file.

@@ -1,7 +1,7 @@
 """The catalog: the single source of truth. Its transaction is the commit of a task."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,7 +121,7 @@ class Catalog:
         with self._database.write() as db:
             revisions.existing(db, name)
             unused = revisions.drop_unneeded(db, revisions.delete_memory(db, name))
-        self._scrub()
+        self.scrub()
         return unused
 
     def digests(self) -> set[str]:
@@ -217,6 +217,13 @@ class Catalog:
                 return record
             return lessons.change(db, memory, task, **columns, finished_unix_ms=finished)
 
+    def failed(self, reasons: Iterable[str]) -> list[tuple[str, str]]:
+        """The tasks that FAILED for one of some reasons, as (memory, task)."""
+        state = tasks.c.state == TaskState.FAILED.value
+        query = select(tasks.c.memory, tasks.c.task).where(state & tasks.c.error_reason.in_(list(reasons)))
+        with self._database.read() as db:
+            return [(row.memory, row.task) for row in db.execute(query)]
+
     def commit(self, memory: str, task: str, learned: Learned) -> Committed:
         """Makes the next revision visible and the task LEARNED, both or neither.
 
@@ -258,7 +265,7 @@ class Catalog:
                 lessons.moved(db, memory, since=record.revision, revision=after.revision)
             lessons.remove(db, memory, task)
             forgotten = _gone(db, memory, before, after, frozenset(revisions.drop_unneeded(db, released)))
-        self._scrub()
+        self.scrub()
         return forgotten
 
     def restore(self, memory: str, shared: Shared) -> Restored:
@@ -281,6 +288,11 @@ class Catalog:
         """Fails the tasks that a stopped server left in flight; returns how many there were."""
         with self._database.write() as db:
             return lessons.fail_unfinished(db, INTERRUPTED, INTERRUPTED_REASON, self._now())
+
+    def scrub(self) -> None:
+        """Leaves nothing readable of what was deleted, neither in memory nor in the write-ahead log."""
+        revisions.forget_parsed()
+        self._database.scrub()
 
     def _prepare(self, master: SealingKey | None) -> None:
         found = version_of(self._database)
@@ -318,10 +330,6 @@ class Catalog:
     def _rows(self, sizes: dict[str, int]) -> revisions.Rows:
         seal = (lambda _: None) if self.keys is None else self.keys.sealed
         return {digest: {"bytes": size, "sealed_key": seal(digest)} for digest, size in sizes.items()}
-
-    def _scrub(self) -> None:
-        revisions.forget_parsed()
-        self._database.scrub()
 
     def _now(self) -> int:
         return round(self._clock() * 1000)

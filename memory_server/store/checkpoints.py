@@ -7,10 +7,11 @@ optimisers remember. So it is written sealed or not at all, by a key for that on
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -25,6 +26,7 @@ LIFETIME = 24 * 3600.0
 PART = 64 << 20
 """Bytes that are sealed at one time."""
 
+_UNFINISHED = ".unfinished"
 _NAME = 32  # hexadecimal digits of a hash that name what a checkpoint is of
 _SEAL = 28  # bytes that sealing adds: a nonce and a tag
 
@@ -47,7 +49,7 @@ class Slot:
         """Seals and writes; whoever reads sees the whole file, or the one before. Raises OSError."""
         key, path = SealingKey(bytes.fromhex(self.secret)), Path(self.path)
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        unfinished = Path(f"{path}.unfinished")
+        unfinished = Path(f"{path}{_UNFINISHED}")
         with open(unfinished, "wb", opener=_private) as file:
             parts = range(0, max(len(content), 1), PART)
             for start in parts:
@@ -73,6 +75,8 @@ class Slot:
 
 class CheckpointStore:
     """The checkpoints of all tasks. Opening one removes what is too old, or all if none are kept.
+
+    What the disk does not let go is logged and stays until the next start: no task and no memory depends on it.
 
     Arguments:
         directory: where they lie; made by the first that is written.
@@ -107,7 +111,7 @@ class CheckpointStore:
         path = self._directory / f"{_prefix(memory, task)}{_hashed(attempt)}"
         for other in self._of(_prefix(memory, task)):
             if other != path:
-                other.unlink(missing_ok=True)
+                _remove(other)
         context = "\n".join(["checkpoint", memory, task, attempt])
         secret = HKDF(SHA256(), KEY_BYTES, salt=None, info=context.encode()).derive(self._key.secret)
         return Slot(str(path.absolute()), secret.hex(), self._seconds)
@@ -115,17 +119,34 @@ class CheckpointStore:
     def drop(self, memory: str, task: str | None = None) -> None:
         """Removes the checkpoints of a task, or of all tasks of a memory."""
         for path in self._of(f"{_hashed(memory)}-" if task is None else _prefix(memory, task)):
-            path.unlink(missing_ok=True)
+            _remove(path)
+
+    def keep_only(self, tasks: Iterable[tuple[str, str]]) -> None:
+        """Removes what a server has left that was killed: all but the whole checkpoints of some (memory, task)."""
+        prefixes = tuple(_prefix(*key) for key in tasks)
+        for path in self._of(""):
+            if not path.name.startswith(prefixes) or path.name.endswith(_UNFINISHED):
+                _remove(path)
 
     def expire(self) -> None:
         """Removes those that nobody came back for in time."""
         oldest = self._clock() - LIFETIME if self.kept else float("inf")
         for path in self._of(""):
-            if path.stat().st_mtime < oldest:
-                path.unlink(missing_ok=True)
+            _remove(path, oldest)
 
     def _of(self, prefix: str) -> Iterator[Path]:
         return self._directory.glob(f"{prefix}*")
+
+
+def _remove(path: Path, oldest: float = float("inf")) -> None:
+    """Removes a file that was written before some time; it may vanish meanwhile, as workers write and tasks end."""
+    try:
+        if path.stat().st_mtime < oldest:
+            path.unlink()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        structlog.get_logger().error("a checkpoint was not removed", file=path.name, error=error.strerror)
 
 
 def _prefix(memory: str, task: str) -> str:

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DatabaseError
 
 from dgm_core.manifest import Blobs, Learned, Manifest, Shared
 from memory_server.errors import Broken
+from memory_server.secrecy import keep_private
 from memory_server.store.arrival import Arrival
 from memory_server.store.blobs import BlobStore, sync_directory
 from memory_server.store.catalog import Catalog, Clock
@@ -25,14 +26,16 @@ from memory_server.store.errors import (
     LostBlob,
     MemoryNotMade,
     NewerFormat,
+    NotDeleted,
     NotForgotten,
     NotImported,
     NotMigrated,
+    NotRecorded,
     SolverNotStored,
     reason,
 )
 from memory_server.store.lock import take_lock
-from memory_server.store.records import Committed, Forgotten, MemoryRecord, Portable, Restored, TaskRecord
+from memory_server.store.records import Committed, Forgotten, MemoryRecord, Portable, Restored, TaskRecord, TaskState
 from memory_server.store.sealing import SealingKey
 
 BASES = "bases"
@@ -54,7 +57,7 @@ class DataDir:
     """All that the server keeps. Opening one fails what was in flight when the last server stopped and removes debris.
 
     Arguments:
-        path: the directory; made with mode 0700 if it is not there.
+        path: the directory; made with mode 0700 if it is not there, and given it if others may use it.
         clock: the present time.
         master: the key that encrypts its blobs; None for a plain directory.
 
@@ -69,9 +72,11 @@ class DataDir:
         # Blobs appear before and vanish after their rows in the catalog; between the two nobody else may look.
         self._changing = threading.Lock()
         try:
+            keep_private(path)
             self.catalog = _catalog(path / CATALOG, clock, master)
             self.blobs = BlobStore(path / "blobs", self.catalog.keys)
-            self._recover()
+            with _written(self._not_in_order):
+                self._recover()
         except BaseException:
             os.close(self._lock)
             raise
@@ -176,17 +181,34 @@ class DataDir:
             UnknownMemory, UnknownTask, TaskUnfinished, CannotForget: as `Catalog.forget` does.
         """
         with self._changing:
-            try:
+            with _written(NotForgotten):
                 forgotten = self.catalog.forget(memory, task)
-            except (OSError, DatabaseError) as error:
-                raise NotForgotten(reason(error)) from error
             self._remove(forgotten.unused)
             return forgotten
 
     def delete_memory(self, name: str) -> None:
-        """Removes a memory and every blob that no other needs. Raises UnknownMemory."""
+        """Removes a memory and every blob that no other needs.
+
+        Raises:
+            NotDeleted: the disk is full or fails; the memory is as it was.
+            UnknownMemory.
+        """
         with self._changing:
-            self._remove(self.catalog.delete_memory(name))
+            with _written(NotDeleted):
+                unused = self.catalog.delete_memory(name)
+            self._remove(unused)
+
+    def set_state(
+        self, memory: str, task: str, state: TaskState, error: str = "", error_reason: str = ""
+    ) -> TaskRecord:
+        """Moves a task to another state (see `Catalog.set_state`).
+
+        Raises:
+            NotRecorded: the disk is full or fails; the state is what it was.
+            UnknownMemory, UnknownTask.
+        """
+        with _written(NotRecorded):
+            return self.catalog.set_state(memory, task, state, error, error_reason)
 
     def close(self) -> None:
         """Closes the catalog and releases the directory to the next server."""
@@ -199,8 +221,15 @@ class DataDir:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _not_in_order(self, why: object) -> DataDirError:
+        return DataDirError(
+            f"what the last server left in {self.path} cannot be put in order ({why}); mend the disk or free space on "
+            "it, or choose another directory with --data-dir"
+        )
+
     def _recover(self) -> None:
         self.catalog.fail_interrupted()
+        self.catalog.scrub()  # a server may have been killed between deleting and scrubbing
         shutil.rmtree(self.path / ARRIVALS, ignore_errors=True)
         self.blobs.remove_unfinished()
         self._remove(self.blobs.orphans(self.catalog.digests()))
@@ -235,12 +264,11 @@ class DataDir:
     def _undone(self, digests: Collection[str], failed: Callable[[object], Broken]) -> Iterator[None]:
         """If the block fails, those of some blobs go that nobody needs."""
         try:
-            yield
-        except BaseException as error:
+            with _written(failed):
+                yield
+        except BaseException:
             with suppress(OSError, DatabaseError):
                 self._remove_orphans(digests)
-            if isinstance(error, OSError | DatabaseError):
-                raise failed(reason(error)) from error
             raise
         finally:
             if self.catalog.keys is not None:
@@ -248,6 +276,15 @@ class DataDir:
 
     def _remove_orphans(self, candidates: Iterable[str]) -> None:
         self._remove(set(candidates) - self.catalog.digests())
+
+
+@contextmanager
+def _written(failed: Callable[[object], Broken]) -> Iterator[None]:
+    """Says in words why the block could not write."""
+    try:
+        yield
+    except (OSError, DatabaseError) as error:
+        raise failed(reason(error)) from error
 
 
 def _catalog(path: Path, clock: Clock, master: SealingKey | None) -> Catalog:

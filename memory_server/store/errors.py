@@ -76,6 +76,22 @@ class NotForgotten(Broken):
         super().__init__(f"nothing was forgotten: {reason}; mend the disk or free space on it, and ask again")
 
 
+class NotDeleted(Broken):
+    """A memory could not be deleted; of what it holds, nothing is gone."""
+
+    def __init__(self, reason: object) -> None:
+        super().__init__(f"nothing was deleted: {reason}; mend the disk or free space on it, and ask again")
+
+
+class NotRecorded(Broken):
+    """What becomes of a task could not be written down; its memory is as it was."""
+
+    def __init__(self, reason: object) -> None:
+        super().__init__(
+            f"the state of the task could not be stored: {reason}; mend the disk or free space on it, and try again"
+        )
+
+
 class NotImported(Broken):
     """A memory could not be taken in; nothing of it was kept."""
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from sqlalchemy import Connection, insert, select, update
 
+from memory_server.settings import KEY_VARIABLE
 from memory_server.store.database import Database
 from memory_server.store.errors import WrongKey
 from memory_server.store.schema import blobs, encryption
-from memory_server.store.sealing import KEY_VARIABLE, SealingKey, Unsealable
+from memory_server.store.sealing import SealingKey, Unsealable
 
 _PROOF = "memory-server"
 _HOW = f"with --encryption-key-file or the environment variable {KEY_VARIABLE}"

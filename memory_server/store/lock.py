@@ -30,5 +30,8 @@ def take_lock(path: Path) -> int:
         ) from None
     except OSError as error:
         os.close(descriptor)
-        raise DataDirError(f"the data directory {path} cannot be locked ({reason(error)}); choose another") from error
+        raise DataDirError(
+            f"the data directory {path} cannot be locked ({reason(error)}); mend the disk or free space on it, "
+            "or choose another with --data-dir"
+        ) from error
     return descriptor

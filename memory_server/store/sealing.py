@@ -8,10 +8,10 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from memory_server.errors import Broken, CannotStart
-from memory_server.secrecy import exposed
+from memory_server.secrecy import exposed, named
+from memory_server.settings import KEY_VARIABLE
 
 KEY_BYTES = 32
-KEY_VARIABLE = "MEMORY_SERVER_ENCRYPTION_KEY"
 """The environment variable that may hold the key; there is no such option, because command lines are public."""
 
 _NONCE_BYTES = 12
@@ -62,7 +62,7 @@ class SealingKey:
                 raise BadKey(f"others may read the key file {path}; make it private: chmod 600 {path}")
             text = path.read_text()
         except OSError as error:
-            raise BadKey(f"the key file {path} cannot be read ({error.strerror}); name another") from error
+            raise BadKey(f"the key file {named(path)} cannot be read ({error.strerror}); name another") from error
         return cls.from_text(text)
 
     def write(self, path: Path) -> None:
@@ -107,7 +107,8 @@ def configured_key(path: Path | None) -> SealingKey | None:
     """
     text = os.environ.get(KEY_VARIABLE)
     if path is not None and text:
-        raise BadKey(f"there are two encryption keys, in --encryption-key-file {path} and in {KEY_VARIABLE}; keep one")
+        where = f"--encryption-key-file {named(path)} and in {KEY_VARIABLE}"
+        raise BadKey(f"there are two encryption keys, in {where}; keep one")
     if path is not None:
         return SealingKey.read(path)
     return SealingKey.from_text(text) if text else None

@@ -45,6 +45,17 @@ def test_beyond_the_loopback_it_takes_encryption_and_a_way_to_know_who_calls(hos
     return None
 
 
+def test_metrics_beyond_the_loopback_are_asked_for_by_name():
+    refuse_strangers(Settings(metrics_host="0.0.0.0"))  # none without a port
+    refuse_strangers(Settings(metrics_port=0))
+    for host in ("0.0.0.0", "::", "", "10.0.0.7"):
+        exposed = {"metrics_host": host, "metrics_port": 0}
+        for wanted in ({}, {"insecure_expose": True}, {**TLS, "tokens": "t"}):
+            with pytest.raises(CannotStart, match=r"refusing to serve metrics on .*--insecure-expose-metrics"):
+                refuse_strangers(Settings(**exposed, **wanted))
+        refuse_strangers(Settings(**exposed, insecure_expose_metrics=True))
+
+
 def test_files_that_are_as_they_should_be_are_taken(files):
     with secured(Settings(**files)) as security:
         assert security.credentials is not None

@@ -15,7 +15,7 @@ def now():
 
 @pytest.fixture
 def streams(now):
-    return OpenStreams(2, lambda: now[0])
+    return OpenStreams(2, clock=lambda: now[0])
 
 
 def test_a_client_at_its_limit_stops_no_other(streams):

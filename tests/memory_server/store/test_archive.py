@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from dgm_core.manifest import DataSpec, ExpertEntry, Manifest, TaskEntry
 from memory_server.errors import MemoryExists
 from memory_server.store.archive import ArchiveReader, pieces, read_header, size_of
+from memory_server.store.arrival import Arrival
 from memory_server.store.datadir import ARRIVALS, DataDir
 from memory_server.store.errors import BadArchive, NotImported
 from memory_server.store.records import Portable, TaskRecord, TaskState
@@ -124,6 +125,17 @@ def test_an_arrival_that_is_kept_is_a_memory_like_any(tmp_path):
         assert dict(data.blobs) == BLOBS
         assert b"".join(pieces(data.catalog.export_memory("copy"), data.blobs)) != FILE, "its first revision is another"
         assert leftovers(tmp_path) == []
+
+
+def test_how_long_an_arrival_takes_is_judged_by_what_has_come(tmp_path):
+    now, most = [0.0], len(FILE) - 100
+    with DataDir(tmp_path) as data, Arrival(tmp_path / ARRIVALS, data.blobs, data.adopt, lambda: now[0]) as arrival:
+        told = [arrival.seconds_left]
+        for seconds, start, end in ((4, 0, 10), (most - 4, 10, most), (60, most, len(FILE))):
+            now[0] += seconds
+            arrival.feed(FILE[start:end])
+            told.append(arrival.seconds_left)
+        assert told == [1, 4, pytest.approx(100), 300]
 
 
 def test_an_arrival_under_a_taken_name_leaves_nothing(tmp_path):

@@ -1,3 +1,4 @@
+import errno
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -93,6 +94,39 @@ def test_what_nobody_came_back_for_is_removed_after_a_day(directory):
     now[0] += 2
     CheckpointStore(directory, KEY, 60.0, clock=lambda: now[0])
     assert list(directory.iterdir()) == []
+
+
+def test_of_what_a_killed_server_left_only_whole_checkpoints_of_some_tasks_stay(store, directory):
+    slots = [store.slot(memory, task, "a") for memory, task in (("m", "t0"), ("m", "t1"), ("n", "t0"))]
+    for slot in slots:
+        slot.write(b"state")
+    Path(f"{slots[0].path}.unfinished").write_bytes(b"st")
+    store.keep_only([("m", "t0"), ("m", "t9")])
+    assert list(directory.iterdir()) == [Path(slots[0].path)]
+    store.keep_only([])
+    assert list(directory.iterdir()) == []
+
+
+def test_a_file_that_vanishes_while_it_is_looked_at_or_cannot_be_removed_is_in_nobodys_way(
+    store, directory, monkeypatch
+):
+    slots = [store.slot("m", task, "a") for task in ("t0", "t1")]
+    for slot in slots:
+        slot.write(b"state")
+        os.utime(slot.path, (0, 0))
+    there = [Path(slots[0].path), directory / "renamed.unfinished", Path(slots[1].path)]
+    monkeypatch.setattr(store, "_of", lambda _: iter(there))
+    unlink = Path.unlink
+
+    def stuck(path, *arguments, **options):
+        if path == there[0]:
+            raise OSError(errno.EROFS, "Read-only file system")
+        unlink(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "unlink", stuck)
+    store.expire()
+    assert list(directory.iterdir()) == [there[0]]
+    store.drop("m", "t0")
 
 
 @pytest.mark.parametrize("off", [{"key": None, "seconds": 60.0}, {"key": KEY, "seconds": 0.0}])

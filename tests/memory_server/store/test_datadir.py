@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 from dgm_core.manifest import Shared
 from memory_server.errors import UnknownMemory
 from memory_server.store.datadir import DataDir
-from memory_server.store.errors import CommitFailed, DataDirError, NotForgotten, SolverNotStored
+from memory_server.store.errors import CommitFailed, DataDirError, NotDeleted, NotForgotten, SolverNotStored
 from memory_server.store.records import TaskState
 
 HOLD = """
@@ -65,7 +65,11 @@ def path(tmp_path) -> Path:
     return tmp_path / "data"
 
 
-def test_a_new_directory_belongs_to_its_owner_alone(path):
+@pytest.mark.parametrize("there", [False, True])
+def test_a_directory_belongs_to_its_owner_alone(path, there):
+    if there:
+        path.mkdir()
+        path.chmod(0o755)
     with DataDir(path) as data:
         assert data.catalog.memories() == []
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
@@ -212,14 +216,21 @@ def test_a_solver_that_others_have_overtaken_is_never_written(taught, learn, rec
     assert taught.catalog.digests() == set(taught.blobs)
 
 
-def test_a_disk_that_is_full_forgets_nothing_and_says_so(taught, monkeypatch):
+@pytest.mark.parametrize(
+    ("verb", "named", "failed", "said"),
+    [
+        ("forget", ("digits", "t1"), NotForgotten, "nothing was forgotten"),
+        ("delete_memory", ("digits",), NotDeleted, "nothing was deleted"),
+    ],
+)
+def test_a_disk_that_is_full_erases_nothing_and_says_so(verb, named, failed, said, taught, monkeypatch):
     def full(*_):
         raise OperationalError("COMMIT", None, sqlite3.OperationalError("database or disk is full"))
 
     before = dict(taught.blobs)
-    monkeypatch.setattr(taught.catalog, "forget", full)
-    with pytest.raises(NotForgotten, match=r"nothing was forgotten.*disk is full"):
-        taught.forget("digits", "t1")
+    monkeypatch.setattr(taught.catalog, verb, full)
+    with pytest.raises(failed, match=f"{said}.*disk is full.*free space"):
+        getattr(taught, verb)(*named)
     assert dict(taught.blobs) == before
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import sqlite3
 from contextlib import closing
 
@@ -11,6 +12,7 @@ from dgm_core.manifest import Shared
 from memory_server.store.archive import pieces
 from memory_server.store.blobs import BlobStore
 from memory_server.store.catalog import Catalog
+from memory_server.store.database import Database
 from memory_server.store.datadir import DataDir
 from memory_server.store.errors import CorruptBlob, WrongKey
 from memory_server.store.sealing import BadKey, SealingKey
@@ -103,6 +105,21 @@ def test_the_key_of_a_forgotten_blob_is_in_no_file_so_that_a_copy_of_the_blob_is
         data.restore("digits", 2, Shared({"solver": digest}, {digest: WEIGHTS}))
         assert data.blobs[digest] == WEIGHTS
     assert _whole(taught, master)
+
+
+def test_a_server_that_was_killed_before_it_scrubbed_the_key_of_a_forgotten_blob_is_followed_by_one_that_does(
+    taught, master, tmp_path_factory, monkeypatch
+):
+    killed = tmp_path_factory.mktemp("killed")
+    with DataDir(taught, master=master) as data:
+        sealed = _sealed_keys(data)
+        with monkeypatch.context() as patch:
+            patch.setattr(Database, "scrub", lambda _: None)
+            data.forget("digits", "t0")
+        shutil.copytree(taught, killed, dirs_exist_ok=True)
+    assert all(readable(killed, each) for each in sealed)
+    with DataDir(killed, master=master):
+        assert [readable(killed, each) for each in sealed] == [[], []]
 
 
 def _sealed_keys(data):

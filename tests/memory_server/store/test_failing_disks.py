@@ -1,43 +1,78 @@
 """A disk that is full, whenever it fills, and a clock that jumps: what was committed stays, the next attempt works."""
 
+import resource
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import count, cycle
 from pathlib import Path
 
 import pytest
 
 from memory_server.store.datadir import DataDir
-from memory_server.store.errors import CommitFailed, DataDirError, NotForgotten
+from memory_server.store.errors import CommitFailed, DataDirError, NotDeleted, NotForgotten, NotRecorded
 from memory_server.store.records import TaskState
 
 PAGE = 4096
-DISK = 512 * 1024
+DISK = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Mounted:
+    """A file system of its own, of four mebibytes."""
+
+    path: Path
+
+    @contextmanager
+    def leaving(self, pages: int) -> Iterator[None]:
+        """Inside the block it is full but for so many pages."""
+        filler = self.path / "filler"
+        with filler.open("wb", buffering=0) as file:
+            try:
+                for _ in count():
+                    file.write(bytes(PAGE))
+            except OSError:
+                pass
+            file.truncate(max(0, file.tell() - file.tell() % PAGE - pages * PAGE))
+        try:
+            yield
+        finally:
+            filler.unlink()
+
+
+@dataclass(frozen=True)
+class Limited:
+    """A directory of the disk that is there. Nothing has to be mounted for it."""
+
+    path: Path
+
+    @contextmanager
+    def leaving(self, pages: int) -> Iterator[None]:
+        """Inside the block no file of this process can be written beyond so many pages."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (pages * PAGE, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture
-def disk(tmp_path) -> Iterator[Path]:
-    """A file system of its own, of half a mebibyte."""
+def mounted(tmp_path) -> Iterator[Mounted]:
     where = tmp_path / "disk"
     where.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(where)]
     if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
         pytest.skip("mounting a small file system is not allowed here")
-    yield where
+    yield Mounted(where)
     subprocess.run(["umount", "--lazy", str(where)], check=True)
 
 
-def leave(disk: Path, pages: int) -> None:
-    """Fills the disk but for so many pages."""
-    filler = disk / "filler"
-    filler.unlink(missing_ok=True)
-    with filler.open("wb", buffering=0) as file:
-        try:
-            for _ in count():
-                file.write(bytes(PAGE))
-        except OSError:
-            pass
-        file.truncate(max(0, file.tell() - file.tell() % PAGE - pages * PAGE))
+@pytest.fixture(params=["mounted", "limited"])
+def disk(request, tmp_path) -> Mounted | Limited:
+    """One that can be full."""
+    return request.getfixturevalue("mounted") if request.param == "mounted" else Limited(tmp_path)
 
 
 def consistent(data: DataDir) -> bool:
@@ -47,14 +82,14 @@ def consistent(data: DataDir) -> bool:
 
 def test_a_disk_that_is_full_at_any_write_of_a_commit_leaves_all_as_it_was(disk, manifest, record, learn):
     learned = [learn(f"t{n}", b"%d" % n * 5000, solver=b"s%d" % n * 5000, revision=n) for n in range(2)]
-    with DataDir(disk / "data") as data:
+    with DataDir(disk.path / "data") as data:
         data.admit(record("t0"), manifest)
         before = data.commit("digits", "t0", learned[0]).manifest
         data.admit(record("t1"))
         for pages in count():
-            leave(disk, pages)
             try:
-                committed = data.commit("digits", "t1", learned[1])
+                with disk.leaving(pages):
+                    committed = data.commit("digits", "t1", learned[1])
                 break
             except CommitFailed as error:
                 assert "free disk space" in str(error)
@@ -62,19 +97,19 @@ def test_a_disk_that_is_full_at_any_write_of_a_commit_leaves_all_as_it_was(disk,
             assert data.catalog.task("digits", "t1").state is TaskState.QUEUED
             assert consistent(data)
         assert pages > 3, "the disk was never full"
-    with DataDir(disk / "data") as data:
+    with DataDir(disk.path / "data") as data:
         assert data.catalog.manifest("digits") == committed.manifest
         assert consistent(data)
 
 
 def test_a_disk_that_is_full_at_any_write_of_forgetting_forgets_wholly_or_not_at_all(disk, manifest, record, learn):
-    with DataDir(disk / "data") as data:
+    with DataDir(disk.path / "data") as data:
         data.admit(record("t0"), manifest)
         before = data.commit("digits", "t0", learn("t0", b"0" * 5000, solver=b"s" * 5000)).manifest
         for pages in count():
-            leave(disk, pages)
             try:
-                forgotten = data.forget("digits", "t0")
+                with disk.leaving(pages):
+                    forgotten = data.forget("digits", "t0")
                 break
             except NotForgotten:
                 assert data.catalog.manifest("digits") == before
@@ -83,25 +118,55 @@ def test_a_disk_that_is_full_at_any_write_of_forgetting_forgets_wholly_or_not_at
         assert consistent(data)
 
 
+def test_a_disk_that_is_full_at_any_write_of_a_deletion_deletes_wholly_or_not_at_all(disk, manifest, record, learn):
+    with DataDir(disk.path / "data") as data:
+        data.admit(record("t0"), manifest)
+        before = data.commit("digits", "t0", learn("t0", b"0" * 5000, solver=b"s" * 5000)).manifest
+        for pages in count():
+            try:
+                with disk.leaving(pages):
+                    data.delete_memory("digits")
+                break
+            except NotDeleted as error:
+                assert "free space" in str(error)
+                assert data.catalog.manifest("digits") == before
+                assert consistent(data)
+        assert pages > 0, "the disk was never full"
+        assert data.catalog.memories() == []
+        assert consistent(data)
+
+
+def test_a_disk_that_is_full_when_a_task_moves_on_is_said(disk, manifest, record):
+    with DataDir(disk.path / "data") as data:
+        data.admit(record("t0"), manifest)
+        with disk.leaving(0), pytest.raises(NotRecorded, match="free space"):
+            for _ in count():
+                data.set_state("digits", "t0", TaskState.LEARNING)
+        data.set_state("digits", "t0", TaskState.LEARNING)
+
+
 def test_a_full_disk_at_the_start_is_said_or_does_not_matter(disk, manifest, record, learn):
-    with DataDir(disk / "data") as data:
+    waiting = [f"t{n} {'and so on' * 25}" for n in range(1, 60)]  # failing them takes more pages than opening a catalog
+    with DataDir(disk.path / "data") as data:
         data.admit(record("t0"), manifest)
         before = data.commit("digits", "t0", learn("t0", b"0" * 5000)).manifest
-    for pages in range(20):
-        leave(disk, pages)
+        for task in waiting:
+            data.admit(record(task))
+    for pages in range(40):
         try:
-            with DataDir(disk / "data") as data:
+            with disk.leaving(pages), DataDir(disk.path / "data") as data:
                 assert data.catalog.manifest("digits") == before
+                assert {data.catalog.task("digits", task).state for task in waiting} == {TaskState.FAILED}
         except DataDirError as error:
-            assert "full" in str(error)
+            assert "--data-dir" in str(error)
 
 
-def test_a_directory_on_a_disk_that_is_read_only_says_what_to_do(disk, manifest):
-    with DataDir(disk / "data") as data:
+def test_a_directory_on_a_disk_that_is_read_only_says_what_to_do(mounted, manifest):
+    with DataDir(mounted.path / "data") as data:
         data.create_memory("digits", manifest)
-    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    subprocess.run(["mount", "-o", "remount,ro", str(mounted.path)], check=True)
     with pytest.raises(DataDirError, match=r"cannot be written.*--data-dir"):
-        DataDir(disk / "data")
+        DataDir(mounted.path / "data")
 
 
 def test_a_clock_that_jumps_changes_no_order_and_loses_nothing(tmp_path, manifest, record, learn):

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory_server.store.sealing import KEY_VARIABLE, BadKey, SealingKey, Unsealable, configured_key
+from memory_server.settings import KEY_VARIABLE
+from memory_server.store.sealing import BadKey, SealingKey, Unsealable, configured_key
 
 
 @given(content=st.binary(max_size=200), context=st.text(max_size=20))
