@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import signal
 import sys
 from functools import partial
 from importlib.util import find_spec
@@ -22,6 +23,7 @@ Start one with [bold]memory-server serve[/bold], then talk to it with memory_cli
 def main() -> None:
     """Runs the command line; the exit status is 2 if it cannot even start."""
     if sys.argv[1:2] == ["serve"]:  # before anything is loaded that would be loaded twice
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it would end a server that is not ready to read its files again
         overwrite_what_is_freed()
     # Read when gRPC is loaded. What it would log by itself is no JSON, and repeats what anybody may have sent.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, disable_creat
 from dgm_core.style.library import Library
 from memory_server.errors import CannotStart
 from memory_server.interceptors.access import Access
-from memory_server.interceptors.calls import CallInterceptor
+from memory_server.interceptors.calls import CallInterceptor, Patience
 from memory_server.interceptors.guard import Guard
 from memory_server.interceptors.logs import configure_logs
 from memory_server.interceptors.telemetry import Telemetry, untraced
@@ -37,11 +37,11 @@ from memory_server.sampling.experts import ExpertCache
 from memory_server.security.setup import Security, refuse_strangers, secured
 from memory_server.security.streams import OpenStreams
 from memory_server.service import Limits, MemoryService
-from memory_server.settings import Settings
+from memory_server.settings import KEY_VARIABLE, Settings
 from memory_server.sockets import bind_port, bound_socket
 from memory_server.store.checkpoints import CHECKPOINTS, CheckpointStore
 from memory_server.store.datadir import BASES, DataDir
-from memory_server.store.sealing import KEY_VARIABLE, configured_key
+from memory_server.store.sealing import configured_key
 from memory_server.watching.activity import Activity
 from memory_server.watching.extras import require
 from memory_server.watching.figures import Figures
@@ -54,6 +54,9 @@ if TYPE_CHECKING:
     from memory_server.watching.traces import Traces
 
 _KEEPALIVE_MS = 30_000
+_SHORT_CALLS = 100
+"""Of one connection at one time, beside those that last."""
+
 _SECONDS_BETWEEN_SWEEPS = 600.0
 
 
@@ -125,8 +128,12 @@ async def serving(settings: Settings) -> AsyncIterator[Serving]:
         limits = Limits(settings.max_samples_per_request, settings.shared_memory)
         service = MemoryService(store, Library(settings.data_dir / BASES), budget, queue, engine, limits)
         telemetry = Telemetry(registry, traces[0].call if traces else untraced)
-        guard = Guard(Access(security.tokens), security.audit, OpenStreams(settings.client_streams))
-        interceptor = CallInterceptor(SERVICE, telemetry, guard, settings.upload_idle_seconds)
+        streams = OpenStreams(settings.client_streams)
+        calls = OpenStreams(settings.client_calls, "uploads, exports and calls of Classify", "--client-calls")
+        guard = Guard(Access(security.tokens), security.audit, streams, calls)
+        stack.callback(asyncio.create_task(guard.open_calls.keep_looking()).cancel)
+        patience = Patience(settings.upload_idle_seconds, settings.upload_seconds)
+        interceptor = CallInterceptor(SERVICE, telemetry, guard, patience)
         server = _server(settings, interceptor, service)
         health_checks = await _add_health(server)
         address = bind_port(server, settings, security.credentials)
@@ -168,7 +175,10 @@ def _checkpoints(settings: Settings) -> CheckpointStore:
 async def _expire(checkpoints: CheckpointStore) -> None:
     while True:
         await asyncio.sleep(_SECONDS_BETWEEN_SWEEPS)
-        await asyncio.to_thread(checkpoints.expire)
+        try:
+            await asyncio.to_thread(checkpoints.expire)
+        except Exception as error:  # a disk may fail for a while; sweeping goes on
+            structlog.get_logger().error("no checkpoint was swept", error=repr(error))
 
 
 def _data_dir(settings: Settings) -> DataDir:
@@ -182,6 +192,8 @@ def _bounds(settings: Settings) -> Bounds:
 def _server(settings: Settings, interceptor: CallInterceptor, service: MemoryService) -> grpc.aio.Server:
     options = (
         ("grpc.so_reuseport", 0),  # or two servers would share a port in silence
+        # Beyond what one client may have open, which is answered: further calls would wait, and in silence.
+        ("grpc.max_concurrent_streams", settings.client_streams + settings.client_calls + _SHORT_CALLS),
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", -1),
         # A fixed small window: otherwise megabytes pile up for a reader that has stopped reading.

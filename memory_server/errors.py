@@ -119,7 +119,7 @@ class TaskTooLarge(AskedWrongly):
 
 
 class UploadStalled(AskedWrongly):
-    """A client stopped sending in the middle of its data, which holds a part of the ingest budget."""
+    """A client stopped sending in the middle of its data, or sends so little that it would hold its place for ever."""
 
 
 class ServerBusy(Busy):

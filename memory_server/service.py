@@ -3,8 +3,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -35,7 +36,6 @@ from memory_server.store.datadir import DataDir
 from memory_server.store.records import MemoryRecord, TaskRecord
 
 T = TypeVar("T")
-_IMPORT_SECONDS = 10.0
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -82,7 +82,7 @@ class MemoryService(MemoryServiceServicer):
         self._engine = engine
         self._limits = limits
         self._draining = False
-        self._importing = asyncio.Lock()
+        self._arriving: Arrival | None = None
 
     def drain(self) -> None:
         """Takes in no more data and ends the watches; what is unary goes on."""
@@ -169,17 +169,13 @@ class MemoryService(MemoryServiceServicer):
         name = transfers.import_name(await anext(messages, None))
         if await asyncio.to_thread(self._present, name) is not None:
             raise MemoryExists(f"there is a memory {name!r} already; choose another name, or delete that one first")
-        if self._importing.locked():
-            raise ServerBusy("another memory is being imported", retry_after=_IMPORT_SECONDS)
-        async with self._importing:
-            with self._store.arrival() as arrival:
-                async for message in messages:
-                    if self._draining:
-                        raise _stopping()
-                    await asyncio.to_thread(arrival.feed, transfers.import_chunk(message))
-                record = await asyncio.to_thread(self._imported, name, arrival)
-        await self._queue.imported(record)
-        return answers.memory(record)
+        async with self._only_arrival() as arrival:
+            async for message in messages:
+                if self._draining:
+                    raise _stopping()
+                await asyncio.to_thread(arrival.feed, transfers.import_chunk(message))
+            await asyncio.to_thread(imports.check, arrival.finish(), arrival.blobs, self._bases)
+            return answers.memory(await self._queue.take_in(partial(arrival.keep, name)))
 
     # Samples
 
@@ -252,9 +248,19 @@ class MemoryService(MemoryServiceServicer):
         header.check_repeated(present.kind, [task.task for task in tasks])
         return None, known
 
-    def _imported(self, name: str, arrival: Arrival) -> MemoryRecord:
-        imports.check(arrival.finish(), arrival.blobs, self._bases)
-        return arrival.keep(name)
+    @asynccontextmanager
+    async def _only_arrival(self) -> AsyncIterator[Arrival]:
+        """A memory that is imported inside the block. Raises ServerBusy while there is another."""
+        if self._arriving is not None:
+            raise ServerBusy("another memory is being imported", self._arriving.seconds_left)
+        self._arriving = self._store.arrival()
+        block = ExitStack()
+        try:
+            yield block.enter_context(self._arriving)
+        finally:
+            self._arriving = None
+            # In a thread: a caller that goes away may leave one behind that still writes, for which the end waits.
+            await asyncio.shield(asyncio.to_thread(block.close))
 
     def _present(self, memory: str) -> Manifest | None:
         try:

@@ -15,6 +15,8 @@ from pydantic_settings import (
 )
 
 ENVIRONMENT_PREFIX = "MEMORY_SERVER_"
+KEY_VARIABLE = f"{ENVIRONMENT_PREFIX}ENCRYPTION_KEY"
+"""The key itself: no setting, so that nothing that shows or logs settings has it."""
 _MOST_TRAINERS = 8
 _CONTROL_GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of this process, as a container sees it
 
@@ -83,6 +85,11 @@ class Settings(BaseSettings):
     upload_idle_seconds: float = Field(
         120.0, gt=0, description="Seconds for which an upload may pause before it is ended and its data wiped."
     )
+    upload_seconds: float = Field(
+        600.0,
+        gt=0,
+        description="Seconds that an upload may take, and one more for each 64 KiB of it, before it is ended likewise.",
+    )
     max_queue: int = Field(64, gt=0, description="Tasks that may be arriving, queued or learning at one time.")
     client_ingest_share: float = Field(
         0.8,
@@ -90,7 +97,12 @@ class Settings(BaseSettings):
         le=1,
         description="Share of the ingest budget, and of the places in the queue, that one client may hold.",
     )
-    client_streams: int = Field(1000, gt=0, description="Streams of samples that one client may have open at one time.")
+    client_streams: int = Field(
+        1000, gt=0, description="Streams of samples, and of what becomes of tasks, that one client may have open."
+    )
+    client_calls: int = Field(
+        100, gt=0, description="Uploads, imports, exports and calls of Classify that one client may have open."
+    )
     max_samples_per_request: int = Field(1_000_000, gt=0, description="Largest n of one Sample call, in rows.")
     max_message_bytes: int = Field(
         4 << 20, ge=64 << 10, description="Largest message that the server accepts, in bytes."
@@ -145,7 +157,14 @@ class Settings(BaseSettings):
         None, ge=0, le=65535, description="Port of the Prometheus metrics; 0 picks one; unset: none."
     )
     metrics_host: str = Field(
-        "127.0.0.1", description="Address of the metrics, for --metrics-port: plain HTTP that names memories, no data."
+        "127.0.0.1",
+        description="Address of the metrics, for --metrics-port: plain HTTP that names memories, no data; beyond the "
+        "loopback only with --insecure-expose-metrics.",
+    )
+    insecure_expose_metrics: bool = Field(
+        False,
+        description="Serve the metrics beyond the loopback: whoever reaches their port learns how memories are called, "
+        "and how much they are used.",
     )
     trace_endpoint: str = Field(
         "",
@@ -181,6 +200,11 @@ class Settings(BaseSettings):
     def exposed(self) -> bool:
         """Whether others than this machine could reach the server."""
         return self.host not in _LOOPBACK
+
+    @property
+    def metrics_exposed(self) -> bool:
+        """Whether others than this machine could read the metrics."""
+        return self.metrics_port is not None and self.metrics_host not in _LOOPBACK
 
     @property
     def address(self) -> str:
@@ -223,14 +247,25 @@ def load(chosen: Mapping[str, Any]) -> Settings:
     file = chosen.get("config")
     if file is not None and not file.is_file():
         raise ValueError(f"--config {file}: there is no such file; name one that the server may read")
+    if unknown := _unknown_variables():  # one for the key, misspelt, would leave all in plain
+        raise ValueError(f"{unknown[0]}: there is no such setting; memory-server serve --help lists them")
     try:
         return Settings(**chosen)
     except ValidationError as error:
         first = error.errors()[0]
-        option = str(first["loc"][0]).replace("_", "-")
+        name = str(first["loc"][0])
+        option = name.replace("_", "-")
+        if name not in Settings.model_fields:  # never repeats a value: it may be a key that belongs elsewhere
+            raise ValueError(f"--{option}: there is no such setting; memory-server serve --help lists them") from None
         raise ValueError(f"--{option} {first['input']}: {first['msg']}") from None
     except (OSError, ValueError) as error:  # of TOML, which says the line
         raise ValueError(f"--config {file}: {error}") from None
+
+
+def _unknown_variables() -> list[str]:
+    """What the environment sets for a server and no server knows."""
+    known = {f"{ENVIRONMENT_PREFIX}{name.upper()}" for name in Settings.model_fields} | {KEY_VARIABLE}
+    return sorted(name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX) and name not in known)
 
 
 def _cores() -> int:

@@ -64,6 +64,10 @@ class ServerProcess:
     def start(self) -> "ServerProcess":
         """Starts it and waits until it is ready."""
         self.launch()
+        return self.ready()
+
+    def ready(self) -> "ServerProcess":
+        """Waits until it is."""
         deadline = time.monotonic() + PATIENCE
         while not (line := self.stdout.read_text()).endswith("\n"):
             assert self.process is not None and self.process.poll() is None, self.stderr.read_text()
@@ -105,10 +109,15 @@ class ServerProcess:
         """Host and port of its Prometheus metrics."""
         return [line["address"] for line in self.log if line["event"] == "metrics"][-1]
 
+    @property
+    def metrics(self) -> str:
+        """All its Prometheus metrics."""
+        with urllib.request.urlopen(f"http://{self.metrics_address}/metrics", timeout=10) as answer:
+            return str(answer.read().decode())
+
     def metric(self, name: str) -> float:
         """The value of one Prometheus metric, given with its labels; 0 if it is not there."""
-        with urllib.request.urlopen(f"http://{self.metrics_address}/metrics", timeout=10) as answer:
-            values = [line.rsplit(" ", 1) for line in answer.read().decode().splitlines()]
+        values = [line.rsplit(" ", 1) for line in self.metrics.splitlines()]
         return next((float(value) for key, value in values if key == name), 0.0)
 
     def end(self) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -24,7 +25,35 @@ Reader = Callable[[bytes], Any]
 Writer = Callable[[Any], bytes]
 """From a message to bytes."""
 
+_LEAST_RATE = 64 << 10
+"""Bytes a second of an upload that may go on for as long as it likes."""
+
 _HEALTH = f"/{health.SERVICE_NAME}/"
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long the server waits for an upload, which holds a place all the while.
+
+    Arguments:
+        idle: seconds for which nothing may come.
+        total: seconds that all of it may take, and one more for each 64 KiB of it.
+    """
+
+    idle: float
+    total: float
+
+    def seconds(self, received: int) -> float:
+        """What an upload may take of which so many bytes have come."""
+        return self.total + received / _LEAST_RATE
+
+    def lost(self, received: int, slow: bool) -> UploadStalled:
+        """Why an upload is ended."""
+        why, fix = f"nothing came for {self.idle:g} s", "send it again"
+        if slow:
+            why = f"{received} bytes came in {self.seconds(received):g} s, the longest for so few"
+            fix = "gather it first and send it again, or have the server's --upload-seconds raised"
+        return UploadStalled(f"{why}, so what had come was wiped; {fix}")
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
@@ -34,14 +63,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         service: full name of the service.
         telemetry: watches the calls.
         guard: lets them in.
-        idle_seconds: how long an upload may pause.
+        patience: with uploads.
     """
 
-    def __init__(self, service: str, telemetry: Telemetry, guard: Guard, idle_seconds: float) -> None:
+    def __init__(self, service: str, telemetry: Telemetry, guard: Guard, patience: Patience) -> None:
         self._prefix = f"/{service}/"
         self._telemetry = telemetry
         self._guard = guard
-        self._idle_seconds = idle_seconds
+        self._patience = patience
 
     async def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]], details: grpc.HandlerCallDetails
@@ -68,8 +97,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _single(self, behaviour: Handler, method: str, read: Reader) -> Callable[[bytes, Context], Awaitable[Any]]:
         async def answer(content: bytes, context: Context) -> Any:
             with self._telemetry.call(method, context) as call:
-                async with translated(method, context, call.trailer):
-                    caller = self._guard.identified(method, context)
+                async with translated(method, context, call.trailer), self._guard.identified(method, context) as caller:
                     call.received(request := read(content))
                     with self._guard.visit(method, caller, context, request) as visit:
                         answer = visit.answered(await behaviour(request, context))
@@ -83,8 +111,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     ) -> Callable[[AsyncIterator[bytes], Context], Awaitable[Any]]:
         async def answer(contents: AsyncIterator[bytes], context: Context) -> Any:
             with self._telemetry.call(method, context) as call:
-                async with translated(method, context, call.trailer):
-                    caller = self._guard.identified(method, context)
+                async with translated(method, context, call.trailer), self._guard.upload(method, context) as caller:
                     requests = self._read(contents, read, call)
                     first = await anext(requests, None)
                     with self._guard.visit(method, caller, context, first) as visit:
@@ -97,8 +124,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     ) -> Callable[[bytes, Context], Awaitable[None]]:
         async def answer(content: bytes, context: Context) -> None:
             with self._telemetry.call(method, context) as call:
-                async with translated(method, context, call.trailer):
-                    caller = self._guard.identified(method, context)
+                async with translated(method, context, call.trailer), self._guard.identified(method, context) as caller:
                     call.received(request := read(content))
                     with self._guard.visit(method, caller, context, request) as visit:
                         async with aclosing(behaviour(request, context)) as answers:
@@ -114,8 +140,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """A conversation of another service, for callers with a valid token alone."""
 
         async def answer(requests: AsyncIterator[Any], context: Context) -> None:
-            async with translated(method, context):
-                self._guard.identified(method, context)
+            async with translated(method, context), self._guard.identified(method, context):
                 async for answer in handler.stream_stream(requests, context):
                     await context.write(answer)
 
@@ -126,19 +151,22 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         )
 
     async def _read(self, contents: AsyncIterator[bytes], read: Reader, call: Call) -> AsyncIterator[Any]:
-        """The messages of an upload. Raises UploadStalled when none comes for too long."""
-        while (content := await self._next(contents)) is not None:
+        """The messages of an upload. Raises UploadStalled when none comes for too long, or all too slowly."""
+        clock = asyncio.get_running_loop().time
+        began, received = clock(), 0
+        while True:
+            left = self._patience.seconds(received) - (clock() - began)
+            try:
+                async with asyncio.timeout(min(self._patience.idle, left)):
+                    content = await anext(contents, None)
+            except TimeoutError:
+                raise self._patience.lost(received, slow=left < self._patience.idle) from None
+            if content is None:
+                return
+            received += len(content)
             request = read(content)
             call.received(request)
             yield request
-
-    async def _next(self, contents: AsyncIterator[bytes]) -> bytes | None:
-        try:
-            async with asyncio.timeout(self._idle_seconds):
-                return await anext(contents, None)
-        except TimeoutError:
-            seconds = self._idle_seconds
-            raise UploadStalled(f"nothing came for {seconds:g} s, so what had come was wiped; send it again") from None
 
 
 async def _confirmed(first: Any, requests: AsyncIterator[Any], visit: Visit) -> AsyncIterator[Any]:

@@ -1,9 +1,10 @@
 """What stands before every call: who calls, may they, and the audit log's lines about it."""
 
+import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import grpc
@@ -12,11 +13,14 @@ from memory_api.v1 import memory_pb2 as pb
 from memory_server.errors import UnknownMemory
 from memory_server.interceptors.access import RULES, Access, check, host, memory_of, origin, shown, tasks_of
 from memory_server.interceptors.errors import code_of
+from memory_server.interceptors.open_calls import OpenCalls
 from memory_server.security.audit import AuditLog
 from memory_server.security.rights import CLIENT, Caller
 from memory_server.security.streams import OpenStreams
 
-_STREAMED = (pb.SampleRequest, pb.InterpolateRequest)
+_STREAMED = ("Sample", "Interpolate", "WatchTask", "Sleep")
+_HEAVY = ("Classify", "ExportMemory")
+"""They hold a message or a blob each, as uploads do, which count before their first message."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -28,7 +32,11 @@ class Guard:
         access: who may do what.
         audit: told of it, None if nobody wants to know.
         streams: how many of them each client has open.
+        calls: how many others that hold much.
         clock: seconds, never going back.
+
+    Attributes:
+        open_calls: those that it has let in.
     """
 
     def __init__(
@@ -36,17 +44,32 @@ class Guard:
         access: Access,
         audit: AuditLog | None,
         streams: OpenStreams,
+        calls: OpenStreams,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.open_calls = OpenCalls(access)
         self._access = access
         self._audit = audit
-        self._streams = streams
+        self._uploads = calls
+        self._open = dict.fromkeys(_STREAMED, streams) | dict.fromkeys(_HEAVY, calls)
         self._clock = clock
 
-    def identified(self, method: str, context: Context) -> Caller:
-        """Who makes a call, before it has said anything. Raises Unauthenticated."""
+    @asynccontextmanager
+    async def identified(self, method: str, context: Context) -> AsyncIterator[Caller]:
+        """Who makes a call, before it has said anything. Raises Unauthenticated, also once the token is revoked."""
         with self._refusals(method, origin(context), context, None):
-            return self._access.caller(context)
+            caller = self._access.caller(context)
+        async with self.open_calls.one_more(caller):
+            yield caller
+
+    @asynccontextmanager
+    async def upload(self, method: str, context: Context) -> AsyncIterator[Caller]:
+        """Who sends an upload, as `identified`; it counts while the block lasts. Raises ClientLimit, too."""
+        async with self.identified(method, context) as caller:
+            with ExitStack() as stack:
+                with self._refusals(method, caller.name, context, None):
+                    stack.enter_context(self._uploads.one_more(caller.name))
+                yield caller
 
     @contextmanager
     def visit(self, method: str, caller: Caller, context: Context, request: Any) -> "Iterator[Visit]":
@@ -54,15 +77,16 @@ class Guard:
 
         Raises:
             PermissionDenied: the caller may not.
-            ClientLimit: it has too many streams open.
+            ClientLimit: it has too many streams, or other calls, open.
             AuditFailed: what is done cannot be noted, so it is not done; or its end could not be.
+            Unauthenticated: it was cancelled, and the token is no longer good.
             Whatever leaves the block, without names of which the caller may not know.
         """
         with ExitStack() as stack:
             with self._refusals(method, caller.name, context, request):
                 check(method, caller, request)
-                if isinstance(request, _STREAMED):
-                    stack.enter_context(self._streams.one_more(caller.name))
+                if method in self._open:
+                    stack.enter_context(self._open[method].one_more(caller.name))
             visit = Visit(caller, self._access)
             stack.enter_context(self._noted(method, caller, context, request, visit))
             stack.callback(CLIENT.reset, CLIENT.set(caller.name))
@@ -70,6 +94,9 @@ class Guard:
                 yield visit
             except UnknownMemory as error:
                 raise error.told(caller.grant.covers) from None
+            except asyncio.CancelledError:
+                self._access.confirm(caller)  # so that the audit log says who ended it: we did
+                raise
 
     @contextmanager
     def _refusals(self, method: str, client: str, context: Context, request: Any) -> Iterator[None]:

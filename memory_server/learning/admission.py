@@ -117,7 +117,9 @@ class IngestBudget:
         return wait
 
     def _seconds_left(self, reservation: "Reservation") -> float:
-        return (reservation.until or reservation.since + self._typical_hold) - self._clock()
+        """Until it is likely to be released. One that is overdue for long is not likely to be released at once."""
+        left = (reservation.until or reservation.since + self._typical_hold) - self._clock()
+        return left if left > 0 else min(-left, self._typical_hold)
 
 
 class Reservation:

@@ -32,8 +32,9 @@ from memory_server.learning.messages import (
     renewing_frame,
 )
 from memory_server.learning.watchdog import Bounds, Watchdog, kills_for_memory
+from memory_server.settings import KEY_VARIABLE
 from memory_server.store.keyring import data_keys
-from memory_server.store.sealing import KEY_VARIABLE, SealingKey
+from memory_server.store.sealing import SealingKey
 
 _WORKER = "memory_server.learning.worker"
 _SPINS = {"GOMP_SPINCOUNT": "1000", "OMP_WAIT_POLICY": "passive"}

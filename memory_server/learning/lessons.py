@@ -40,6 +40,8 @@ class Lessons:
     ) -> None:
         self._setting = setting
         self._checkpoints = checkpoints
+        # A server that was killed may have ended a task and not come to remove what was left of its training.
+        checkpoints.keep_only(setting.store.catalog.failed(GOES_ON))
         self._committed = committed
         self._entries: dict[Key, Lesson] = {}
         self.typical_seconds = _TYPICAL_SECONDS
@@ -65,17 +67,19 @@ class Lessons:
         self._finish(entry, await self._teach(entry))
 
     async def stop(self, entry: Lesson, end: Ending) -> None:
-        """Brings a task to a final state: the given one, or LEARNED if its commit has begun."""
-        entry.verdict = end
-        if entry.done.is_set():
-            return
-        if entry.runner is None:
-            self._setting.schedule.remove(entry.memory, entry)
-            await asyncio.to_thread(entry.buffer.wipe)
-            self._finish(entry, await self._record(entry, end))
-            entry.done.set()
-        elif entry.doing is not None:
-            entry.doing.cancel()
+        """Brings a task to a final state: the given one, or LEARNED if its commit has begun.
+
+        Of several at one time, the first decides.
+        """
+        if entry.verdict is None and not entry.done.is_set():
+            entry.verdict = end
+            if entry.runner is None:
+                self._setting.schedule.remove(entry.memory, entry)
+                await asyncio.to_thread(entry.buffer.wipe)
+                self._finish(entry, await self._record(entry, end))
+                entry.done.set()
+            elif entry.doing is not None:
+                entry.doing.cancel()
         await entry.done.wait()
 
     async def stop_all(self, end: Ending, memory: str | None = None) -> None:
@@ -101,10 +105,12 @@ class Lessons:
             await asyncio.wait(runners, timeout=grace)
 
     async def record_late(self, memory: str, task: str) -> None:
-        """Records the end of a task that could not be recorded when it came, as on a full disk."""
+        """Waits for the end of a task that is being stopped; records it if that failed then, as on a full disk."""
         entry = self.get(memory, task)
+        if entry is not None and entry.verdict is not None:
+            await entry.done.wait()
         if entry is not None and entry.unrecorded is not None:
-            await asyncio.to_thread(self._setting.store.catalog.set_state, *entry.key, *astuple(entry.unrecorded))
+            await asyncio.to_thread(self._setting.store.set_state, *entry.key, *astuple(entry.unrecorded))
             del self._entries[entry.key]
 
     async def _teach(self, entry: Lesson) -> TaskRecord:
@@ -153,11 +159,11 @@ class Lessons:
 
     async def _move(self, entry: Lesson, state: TaskState) -> None:
         entry.live.set(TaskStatus(replace(entry.record, state=state)))
-        await asyncio.to_thread(self._setting.store.catalog.set_state, *entry.key, state)
+        await asyncio.to_thread(self._setting.store.set_state, *entry.key, state)
 
     async def _record(self, entry: Lesson, end: Ending) -> TaskRecord:
         try:
-            return await asyncio.to_thread(self._setting.store.catalog.set_state, *entry.key, *astuple(end))
+            return await asyncio.to_thread(self._setting.store.set_state, *entry.key, *astuple(end))
         except Exception as problem:  # A task must end for those who wait, even if the disk is full.
             memory, task = entry.key
             structlog.get_logger().error("a task's end was not recorded", memory=memory, task=task, error=repr(problem))

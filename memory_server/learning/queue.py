@@ -8,7 +8,7 @@ retrained or put to sleep.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -31,6 +31,7 @@ from memory_server.learning.status import LiveStatus, SleepState, SleepStatus, T
 from memory_server.learning.work import Lesson, Retraining, Sleep, Work
 from memory_server.store.checkpoints import CHECKPOINTS, CheckpointStore
 from memory_server.store.datadir import DataDir
+from memory_server.store.errors import NotDeleted
 from memory_server.store.records import MemoryRecord, TaskRecord, TaskState
 
 T = TypeVar("T")
@@ -74,7 +75,7 @@ class TaskQueue:
         self._running: list[Work] = []  # in the order in which they started
         self._turns = LiveStatus(Turn(0))
         self._held: set[str] = set()  # memories of which nothing may start now
-        self._changing = asyncio.Lock()  # one admission, cancellation, forgetting or deletion at a time
+        self._changing = asyncio.Lock()  # one admission, forgetting or deletion at a time; cancellations go past it
         self._closing = False
         self._unfinished: set[asyncio.Task[Any]] = set()
 
@@ -122,7 +123,12 @@ class TaskQueue:
         await self._to_the_end(self._forget(memory, task))
 
     async def delete(self, memory: str) -> None:
-        """Cancels the tasks of a memory and deletes it. Raises UnknownMemory."""
+        """Cancels the tasks of a memory and deletes it.
+
+        Raises:
+            UnknownMemory.
+            NotDeleted: the disk is full or fails; the memory is there still.
+        """
         await self._to_the_end(self._delete(memory))
 
     async def resume(self) -> None:
@@ -134,13 +140,18 @@ class TaskQueue:
                 self._solvers.restore_next(memory)
             self._dispatch()
 
-    async def imported(self, record: MemoryRecord) -> None:
-        """Schedules what a memory lacks that has come from another server, as `resume` does."""
-        async with self._changing:
-            self._sleeps.settle(record.name, record.manifest)
-            if not record.manifest.complete:
-                self._solvers.restore_next(record.name)
-            self._dispatch()
+    async def take_in(self, keep: Callable[[], MemoryRecord]) -> MemoryRecord:
+        """Makes a memory of what has come from another server. Goes on if the caller goes away.
+
+        What it lacks is scheduled, as `resume` does.
+
+        Arguments:
+            keep: makes it; may block, and raise whatever it likes.
+
+        Raises:
+            ShuttingDown: nothing new is begun.
+        """
+        return await self._to_the_end(self._take_in(keep))
 
     async def sleep(self, memory: str) -> AsyncIterator[SleepStatus]:
         """Has a memory sleep, or joins its sleep: the present status at once, then every change, with heartbeats.
@@ -207,8 +218,7 @@ class TaskQueue:
             CannotSleep: it will never be consolidated.
             ShuttingDown: it is not consolidated yet.
         """
-        async with self._changing:  # a task may be in the catalog and about to enter the queue
-            entry = self._lessons.get(memory, task)
+        entry = await self._entry(memory, task)
         if entry is not None:
             async for status in entry.live.watch(self._heartbeat):
                 yield status
@@ -240,7 +250,7 @@ class TaskQueue:
             self._announce()
         await asyncio.gather(*self._unfinished, return_exceptions=True)
 
-    # Changes that callers make, one at a time
+    # Changes that callers make, one at a time but for cancellations
 
     async def _submit(
         self, record: TaskRecord, buffer: IngestBuffer, terms: Terms, manifest_if_new: Manifest | None, content: Blobs
@@ -272,27 +282,52 @@ class TaskQueue:
             manifest = await asyncio.to_thread(self._store.catalog.manifest, memory)
         return not kind_of(manifest.kind).side_by_side(manifest.options)
 
-    async def _cancel(self, memory: str, task: str) -> TaskStatus:
+    async def _take_in(self, keep: Callable[[], MemoryRecord]) -> MemoryRecord:
+        self._check_open("import the memory into the next one")
+        record = await asyncio.to_thread(keep)
         async with self._changing:
-            entry = self._lessons.get(memory, task)
-            if entry is not None and entry.record.state is not TaskState.COMMITTING:
-                await self._lessons.stop(entry, CANCELLED)
-                self._announce()
-            status = await self.status(memory, task) if entry is None else entry.live.value
+            self._complete(record.name, record.manifest)
+            self._dispatch()
+        return record
+
+    async def _cancel(self, memory: str, task: str) -> TaskStatus:
+        # Waits for no change of another memory, nor of this one: a data owner is told that it takes two seconds.
+        entry = await self._entry(memory, task)
+        if entry is not None and entry.record.state is not TaskState.COMMITTING:
+            await self._lessons.stop(entry, CANCELLED)
+            self._announce()
+        status = await self.status(memory, task) if entry is None else entry.live.value
         if status.record.state is TaskState.CANCELLED:
             return status
         raise TaskFinished(
             f"task {task!r} of memory {memory!r} is {status.record.state} and can no longer be cancelled"
         )
 
+    async def _entry(self, memory: str, task: str) -> Lesson | None:
+        """A task that waits or learns; None if it is final. Raises UnknownMemory, UnknownTask."""
+        if self._lessons.get(memory, task) is None and not (await self.status(memory, task)).record.state.final:
+            async with self._changing:  # it is in the catalog and about to enter the queue
+                pass
+        return self._lessons.get(memory, task)
+
     async def _delete(self, memory: str) -> None:
         async with self._changing, self._hold(memory):
             await self._lessons.stop_all(CANCELLED, memory)
             await self._solvers.drop(memory)
             await self._sleeps.drop(memory)
-            await asyncio.to_thread(self._store.delete_memory, memory)
+            try:
+                await asyncio.to_thread(self._store.delete_memory, memory)
+            except NotDeleted:
+                self._complete(memory, await asyncio.to_thread(self._store.catalog.manifest, memory))
+                raise
             self._lessons.let_go(memory)
             self._audience.deleted(memory)
+
+    def _complete(self, memory: str, newest: Manifest) -> None:
+        """Schedules what a memory lacks."""
+        self._sleeps.settle(memory, newest)
+        if not newest.complete:
+            self._solvers.restore_next(memory)
 
     async def _forget(self, memory: str, task: str) -> None:
         async with self._changing:
@@ -369,15 +404,17 @@ class TaskQueue:
         return work.memory not in self._held and not any(work.excludes(other) for other in self._running)
 
     async def _run(self, work: Work) -> None:
-        if isinstance(work, Lesson):
-            await self._lessons.run(work)
-        elif isinstance(work, Retraining):
-            await self._solvers.run(work)
-        elif isinstance(work, Sleep):
-            await self._sleeps.run(work)
-        self._running.remove(work)
-        work.done.set()
-        self._dispatch()
+        try:
+            if isinstance(work, Lesson):
+                await self._lessons.run(work)
+            elif isinstance(work, Retraining):
+                await self._solvers.run(work)
+            elif isinstance(work, Sleep):
+                await self._sleeps.run(work)
+        finally:  # whoever waits for its end, or for its place, hears of it even if nobody foresaw what it was
+            self._running.remove(work)
+            work.done.set()
+            self._dispatch()
 
     def _settle(self, memory: str, learned: Manifest) -> None:
         self._solvers.settle(memory, learned)

@@ -1,20 +1,15 @@
 """The worker process, `python -m memory_server.learning.worker SOCKET_FD SERVER_PID`: does one piece of work and ends.
 
-It may crash, be killed or hog its interpreter without harm to the server, and never outlives it.
+It may crash, be killed or hog its interpreter without harm to the server, and never outlives it: so this module imports
+next to nothing, for until it is loaded nobody would notice that the server has died.
 """
 
 import ctypes
 import os
 import resource
 import signal
-import socket
 import sys
-import threading
 from contextlib import suppress
-from pathlib import Path
-from typing import BinaryIO
-
-from memory_server.learning.frames import Frame, encode, read
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -30,16 +25,10 @@ def main(arguments: list[str]) -> None:
     keep_data_private()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the server decides what it means
     os.nice(_NICENESS)
-    with socket.socket(fileno=descriptor) as connection, connection.makefile("rb") as stream:
-        job = read(stream)
-        if job is None:
-            return
-        ending = threading.Event()
-        threading.Thread(target=_listen, args=(stream, ending), daemon=True).start()
-        # Loading torch takes seconds, in which the server may die: by now this process would notice.
-        from memory_server.learning.training import run  # noqa: PLC0415
+    # Even asyncio takes a part of a second to load, and seconds where processors are busy.
+    from memory_server.learning.errand import run_errand  # noqa: PLC0415
 
-        run(job, lambda frame: _send(connection, frame), ending)
+    run_errand(descriptor)
 
 
 def die_with(server: int) -> None:
@@ -51,8 +40,9 @@ def die_with(server: int) -> None:
 
 def die_before_others() -> None:
     """Has the kernel choose this process, and not the server, when the machine runs out of memory."""
-    with suppress(OSError):  # a container may forbid it; then the kernel chooses by size
-        Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO)
+    # A container may forbid it; then the kernel chooses by size. And pathlib would take a while to load.
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123
+        file.write(_FIRST_TO_GO)
 
 
 def keep_data_private() -> None:
@@ -64,18 +54,6 @@ def keep_data_private() -> None:
 def _prctl(option: int, value: int) -> None:
     if ctypes.CDLL(None, use_errno=True).prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
-
-
-def _listen(stream: BinaryIO, ending: threading.Event) -> None:
-    """Hears when training should be put down; ends the process when the server closes its end, or dies."""
-    while read(stream) is not None:  # there is but one thing that it says now
-        ending.set()
-    os._exit(1)
-
-
-def _send(connection: socket.socket, frame: Frame) -> None:
-    for piece in encode(frame):
-        connection.sendall(piece)
 
 
 if __name__ == "__main__":

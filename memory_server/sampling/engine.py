@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from dgm_core.manifest import Label, Manifest
+from dgm_core.memory import Solver
 from memory_server.errors import EmptyMemory, ShuttingDown, UnknownMemory
 from memory_server.sampling.experts import ExpertCache
 from memory_server.sampling.pool import TilePool
@@ -20,6 +23,7 @@ from memory_server.sampling.runtime import Trimmer
 from memory_server.sampling.stream import Stream
 from memory_server.store.records import Forgotten
 
+T = TypeVar("T")
 FindManifest = Callable[[str, int | None], Manifest]
 """(memory, revision or None for the newest) -> manifest; raises UnknownMemory, UnknownRevision. May block."""
 
@@ -32,7 +36,7 @@ class SamplingEngine:
     Arguments:
         find: finds revisions.
         experts: the generators and solvers.
-        threads: how many passes over the device are computed at once.
+        threads: how many passes over the device are computed at once; and how many of task solvers.
         waited_for: is told whether rows are waited for, at every change.
     """
 
@@ -46,6 +50,8 @@ class SamplingEngine:
         self._find = find
         self._experts = experts
         self._pool = TilePool(experts, threads, waited_for)
+        # Apart from the loop's own threads, which read the catalog, take data in and commit for everybody.
+        self._solving = ThreadPoolExecutor(threads, "solving")
         self._newest: dict[str, Manifest] = {}
         self._streams: set[Stream] = set()
         self._trimmer = Trimmer()
@@ -92,7 +98,11 @@ class SamplingEngine:
         manifest = await self._manifest(memory, 0)
         if not manifest.tasks:
             raise EmptyMemory(memory)
-        return await asyncio.to_thread(self._classify, memory, x, task)
+        manifest, solver = await self._computed(self._experts.solver, memory, task)
+        classes = manifest.classes if task is None else solver.classes
+        order = [solver.classes.index(label) for label in classes]
+        parts = [await self._computed(_probabilities, solver, rows) for rows in torch.split(x, _CLASSIFIED_AT_ONCE)]
+        return Classified(manifest.revision, classes, np.concatenate(parts)[:, order])
 
     def committed(self, memory: str, manifest: Manifest) -> None:
         """A new revision: streams that are not pinned follow it from their next batch on."""
@@ -128,6 +138,7 @@ class SamplingEngine:
     def close(self) -> None:
         """Ends the threads. Streams must have ended."""
         self._pool.close()
+        self._solving.shutdown(cancel_futures=True)
 
     async def _manifest(self, memory: str, revision: int) -> Manifest:
         if revision != 0:
@@ -136,12 +147,9 @@ class SamplingEngine:
             self.committed(memory, await asyncio.to_thread(self._find, memory, None))
         return self._newest[memory]
 
-    def _classify(self, memory: str, x: Tensor, task: str | None) -> "Classified":
-        manifest, solver = self._experts.solver(memory, task)
-        classes = manifest.classes if task is None else solver.classes
-        order = [solver.classes.index(label) for label in classes]
-        parts = [solver.probabilities(rows).numpy(force=True) for rows in torch.split(x, _CLASSIFIED_AT_ONCE)]
-        return Classified(manifest.revision, classes, np.concatenate(parts)[:, order])
+    def _computed(self, compute: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
+        """What is computed once a thread is free; it is not begun if whoever waits for it has gone."""
+        return asyncio.get_running_loop().run_in_executor(self._solving, compute, *arguments)
 
 
 @dataclass(frozen=True)
@@ -157,6 +165,10 @@ class Classified:
     revision: int
     classes: tuple[Label, ...]
     probabilities: Float[ndarray, "rows classes"]
+
+
+def _probabilities(solver: Solver, rows: Tensor) -> Float[ndarray, "rows classes"]:
+    return solver.probabilities(rows).numpy(force=True)
 
 
 def _stopping() -> ShuttingDown:

@@ -11,6 +11,7 @@ from dgm_core.memory import Progress
 from memory_server.learning.messages import Renewal
 from memory_server.learning.observer import Observer
 from memory_server.learning.status import TaskStatus
+from memory_server.secrecy import keep_private
 from memory_server.store.records import TaskState
 
 _RUNS = {Renewal.SOLVER: "_solver", Renewal.SLEEP: "_sleep"}
@@ -32,7 +33,7 @@ class Curves(Observer):
     A task that is sent again goes on in its run. The server removes none: that is the operator's to do.
 
     Arguments:
-        directory: of all runs; made with mode 0700 if it is not there.
+        directory: of all runs; made with mode 0700 if it is not there, and given it if others may use it.
 
     Raises:
         OSError: it cannot be made.
@@ -41,6 +42,7 @@ class Curves(Observer):
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        keep_private(directory)
         self._runs: dict[Path, _Run] = {}
 
     def changed(self, status: TaskStatus) -> None:

@@ -30,12 +30,13 @@ def test_the_header_says_what_is_sent(wire, taught):
 
 def test_every_dtype_and_layout_shows_the_same_pictures(memory):
     x, y = memory.sample(n=700, seed=6, dtype="float32")
+    half = np.float32(127.5)
     for dtype in ("uint8", "float16"):
         for layout in ("NCHW", "NHWC"):
             other, labels = memory.sample(n=700, seed=6, dtype=dtype, layout=layout)
             assert other.dtype == dtype
             other = other if layout == "NCHW" else np.moveaxis(other, 3, 1)
-            expected = x.astype(np.float16) if dtype == "float16" else np.rint((x + 1) * np.float32(127.5))
+            expected = x.astype(np.float16) if dtype == "float16" else np.rint(x * half + half)
             assert np.array_equal(other, expected.astype(dtype))
             assert np.array_equal(labels, y)
 

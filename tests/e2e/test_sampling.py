@@ -53,7 +53,8 @@ def test_float_images_are_those_of_uint8_before_rounding(wire, taught):
     assert floats.headers[0].spec.dtype == pb.FLOAT32
     values = floats.rows(dtype="float32")
     assert np.abs(values).max() <= 1
-    assert np.array_equal(np.rint((values + 1) * np.float32(127.5)).astype(np.uint8), pixels)
+    half = np.float32(127.5)
+    assert np.array_equal(np.rint(values * half + half).astype(np.uint8), pixels)
 
 
 def test_a_seed_makes_the_stream_a_function_of_the_request(wire, taught):

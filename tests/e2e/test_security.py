@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import signal
+import threading
 from datetime import UTC, datetime
 from functools import partial
 
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from memory_api.v1 import memory_pb2 as pb
+from memory_api.v1.memory_pb2_grpc import MemoryServiceStub
 from memory_client import (
     Memory,
     NotAllowed,
@@ -28,7 +31,7 @@ from memory_server.__main__ import application
 from memory_server.security import tokens
 from memory_server.security.rights import Right
 from tests.certificates import DAY, Authority
-from tests.conftest import ServerProcess, images
+from tests.conftest import ServerProcess, Wire, images
 
 SMALL = {"kind": "dgmw", "options": {"width": 4, "noise": 8}}
 RAW = "authorization"
@@ -52,7 +55,9 @@ class Secured:
         self.config = home / "server.toml"
         self.config.write_text("log_level = 'info'")
         files = {"config": self.config, "tls_cert": cert, "tls_key": key, "tls_client_ca": authority}
-        self.server = ServerProcess(home, tokens=self.tokens, audit_log=self.audited, client_streams=3, **files)
+        self.server = ServerProcess(
+            home, tokens=self.tokens, audit_log=self.audited, client_streams=3, metrics_port=0, **files
+        )
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("GRPC_VERBOSITY", "INFO")  # has gRPC say why a handshake failed
             self.server.start()
@@ -238,6 +243,32 @@ def test_a_revoked_token_is_refused_at_once_and_its_streams_end(secured):
         with pytest.raises(NotAuthenticated):
             for _ in stream:
                 pass
+
+
+def test_a_revoked_token_ends_an_upload_that_pauses_and_a_stream_that_nobody_reads(secured, eventually):
+    sent, seen, hold = "memory_server_sample_bytes_total", [], threading.Event()
+
+    def upload():
+        yield Wire.header("digits-1", "half")
+        hold.wait()
+
+    token = tokens.add(secured.tokens, "idle", [Right.LEARN, Right.SAMPLE], ["digits-1"], None)
+    shown = [(RAW, f"Bearer {token}")]
+    with secured.channel() as channel:
+        stub = MemoryServiceStub(channel)
+        unread = stub.Sample(pb.SampleRequest(memory="digits-1"), metadata=shown)
+        next(unread)
+        paused = stub.LearnTask.future(upload(), metadata=shown)
+        eventually(lambda: secured.audit(event="begin", client="idle", action="learn"))
+        eventually(lambda: (seen.append(secured.server.metric(sent)), len(seen) > 20 and seen[-1] == seen[-20])[-1])
+        tokens.revoke(secured.tokens, "idle")
+        assert paused.exception(timeout=10).code() is grpc.StatusCode.UNAUTHENTICATED
+        hold.set()
+        calls = {line["call"] for line in secured.audit(event="begin", client="idle")}
+        eventually(lambda: {line["call"] for line in secured.audit(event="end", code="UNAUTHENTICATED")} >= calls, 10)
+        with pytest.raises(grpc.RpcError) as caught:
+            list(unread)
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 def test_a_client_that_floods_is_told_when_to_come_back_and_stops_no_other(secured, eventually):

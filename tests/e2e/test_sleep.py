@@ -55,6 +55,14 @@ def test_a_memory_that_holds_enough_sleeps_and_everyone_sees_what_changed(dual):
 
 
 @pytest.mark.slow
+def test_a_server_with_nothing_to_learn_has_its_memories_sleep_if_it_is_told_to(new_server, eventually):
+    idle = new_server(sleep_when_idle=0.2).start()
+    with Memory(idle.target, "idle", kind="dual", options=DUAL) as memory:
+        teach(memory, "t0", 0)
+        eventually(lambda: memory.describe().consolidated == 1)
+
+
+@pytest.mark.slow
 def test_it_sleeps_when_asked_and_learns_tasks_again_and_is_the_same_as_a_file(dual, server, name, tmp_path):
     teach(dual, "t0", 0)
     before = dual.describe().revision

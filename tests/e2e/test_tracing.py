@@ -2,46 +2,21 @@
 
 import re
 import time
-from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
-import grpc
 import pytest
 from memory_api.v1 import memory_pb2 as pb
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as collected
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as collecting
 
+from tests.collector import Collector
 from tests.conftest import images
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-class Collector(collecting.TraceServiceServicer):
-    """An OTLP collector that keeps what it gets."""
-
-    def __init__(self):
-        self.requests: list[collected.ExportTraceServiceRequest] = []
-
-    def Export(self, request, context):  # noqa: N802 - as in the proto
-        self.requests.append(request)
-        return collected.ExportTraceServiceResponse()
-
-    @property
-    def spans(self):
-        resources = [one for request in self.requests for one in request.resource_spans]
-        return [span for one in resources for scope in one.scope_spans for span in scope.spans]
-
-
 @pytest.fixture
 def collector():
-    server = grpc.server(ThreadPoolExecutor(max_workers=2))
-    collector = Collector()
-    collecting.add_TraceServiceServicer_to_server(collector, server)
-    collector.endpoint = f"http://localhost:{server.add_insecure_port('localhost:0')}"
-    collector.stop = lambda: server.stop(None).wait()
-    server.start()
-    yield collector
-    collector.stop()
+    with Collector.listening() as collector:
+        yield collector
 
 
 def attributes(span) -> SimpleNamespace:

@@ -124,7 +124,7 @@ def test_an_import_that_breaks_off_leaves_nothing_and_makes_way_for_the_next(
             yield pb.ImportMemoryRequest(chunk=content[at : at + 100_000][: len(content) - 100 - at])
         eventually(lambda: held(elsewhere) != before)
         refused = wire.refusal(lambda: wire.stub.ImportMemory(iter([next(half())])))
-        assert (refused.reason, refused.retry_after) == ("SERVER_BUSY", 10.0)
+        assert (refused.reason, 1 <= refused.retry_after < 60) == ("SERVER_BUSY", True)
         call.cancel()
         yield pb.ImportMemoryRequest()
 

@@ -166,6 +166,7 @@ def test_memoryctl_speaks_over_a_unix_socket(unix, taught, tmp_path):
     assert np.load(out)["x"].dtype == np.float16
 
 
+@pytest.mark.slow
 def test_a_unix_socket_is_gone_when_its_server_stops_and_is_there_again_after_a_crash(new_server, tmp_path):
     path = tmp_path / "socket"
     server = new_server(unix_socket=path).start()

@@ -87,9 +87,9 @@ async def _keep_calling(channel: grpc.aio.Channel, calls: Iterator[tuple[str, li
             await _call(channel, method, payloads)
             outcome.answers["OK"] += 1
         except grpc.aio.AioRpcError as error:
-            named = reason(error)
+            named = reason(error) or (error.details() if error.details() == BROKEN_OFF else "")
             outcome.answers[named or error.code().name] += 1
-            if named not in _REASONS and error.details() != BROKEN_OFF:
+            if named not in _REASONS | {BROKEN_OFF}:
                 outcome.wrong.append(f"{method} {[each[:200] for each in payloads]}: {error.code()} {error.details()}")
 
 

@@ -72,12 +72,18 @@ def move(storm: "Storm", key: Key) -> bool:
 DEEDS = {
     "ingest": Deed(learn, lambda storm: True, 0.05),
     "training": Deed(learn, lambda storm: bool(storm.workers()), 2.0, victims=("server", "worker")),
+    "checkpoint": Deed(learn, lambda storm: bool(storm.checkpoints()), 0.05, victims=("server", "worker")),
     "commit": Deed(learn, lambda storm: storm.writes(), 0.03),
     "export": Deed(move, lambda storm: True, 0.05, fresh=False),
     "import": Deed(move, lambda storm: storm.imports(), 0.1, fresh=False),
     "forget": Deed(forget, lambda storm: True, 0.03, fresh=False, keeps=False),
 }
 """One line for each verb that changes something."""
+
+
+def _checkpoint_of(key: Key) -> str:
+    """How the names of its files begin; written apart from the server's own."""
+    return "".join(hashlib.sha256(name.encode()).hexdigest()[:32] + "-" for name in key)
 
 
 @dataclass
@@ -93,6 +99,7 @@ class Storm:
     Attributes:
         kept: committed tasks, and the digest of their seeded samples.
         deaths: how often who was killed during what.
+        put_down: how often a checkpoint was left.
         starts: seconds that each start took.
         ends: seconds for which workers outlived their server.
     """
@@ -103,6 +110,7 @@ class Storm:
     kinds: dict[str, dict[str, Any]]
     kept: dict[Key, str] = field(default_factory=dict)
     deaths: list[str] = field(default_factory=list)
+    put_down: int = 0
     starts: list[float] = field(default_factory=list)
     ends: list[float] = field(default_factory=list)
     _lost: list[Key] = field(default_factory=list)
@@ -146,6 +154,10 @@ class Storm:
     def writes(self) -> bool:
         """Whether there are files of blobs that were not there when the deed began."""
         return not self._blobs() <= self._files
+
+    def checkpoints(self) -> set[str]:
+        """Files of trainings that were put down."""
+        return {path.name for path in self.server.data_dir.glob("checkpoints/*")}
 
     def imports(self) -> bool:
         """Whether a memory is arriving."""
@@ -212,6 +224,7 @@ class Storm:
         failed = [task for each, task in states.items() if each not in learned]
         assert all(task.state == pb.FAILED and "again" in task.error for task in failed), failed
         self._assert_no_debris()
+        self._assert_no_checkpoint_but_of(set(states) - learned)
 
     def _look_at_what_moved(self, origin: str) -> None:
         """A memory that was imported is the one that was exported, or is not there."""
@@ -225,6 +238,12 @@ class Storm:
         while (files := self._blobs()) != (named := self._named()):  # a solver may be being stored just now
             assert time.monotonic() < deadline, f"in files and catalog differ {files ^ named}"
             time.sleep(0.05)
+
+    def _assert_no_checkpoint_but_of(self, failed: set[Key]) -> None:
+        """What is left of a training belongs to a task that may go on, and has a name that tells nothing."""
+        self.put_down += bool(self.checkpoints())
+        strangers = {name for name in self.checkpoints() if not name.startswith(tuple(map(_checkpoint_of, failed)))}
+        assert not strangers, f"checkpoints of nothing that failed: {strangers}"
 
     def _states(self) -> dict[Key, pb.Task]:
         stub = self.wire.stub

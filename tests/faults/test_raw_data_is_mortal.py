@@ -11,6 +11,8 @@ import pytest
 from memory_api.v1 import memory_pb2 as pb
 from memory_client import Memory
 
+from tests.collector import Collector
+
 MARK = np.random.default_rng(2026).integers(0, 256, 16, dtype=np.uint8)
 
 
@@ -24,16 +26,20 @@ def traces(mark: np.ndarray) -> list[bytes]:
     return [pixels, floats.tobytes(), (mark / 255).astype(np.float32).tobytes(), *encoded, *map(str.encode, texts)]
 
 
+def holds(content: bytes, mark: np.ndarray) -> bool:
+    """Whether there is a trace of the mark."""
+    return any(trace in content for trace in traces(mark))
+
+
 def files_with(mark: np.ndarray, *roots: Path) -> list[Path]:
     """Files under `roots` that hold a trace of the mark."""
-    wanted = traces(mark)
     found = []
     for path in (path for root in roots for path in root.rglob("*") if path.is_file()):
         try:
             content = path.read_bytes()
         except FileNotFoundError:
             continue
-        if any(trace in content for trace in wanted):
+        if holds(content, mark):
             found.append(path)
     return found
 
@@ -57,22 +63,39 @@ def test_the_scanner_finds_the_mark_in_the_task_itself(tmp_path, make_images):
     assert files_with(MARK, tmp_path)
 
 
-def test_raw_data_is_in_no_file_during_and_after_training(new_server, connect, make_images):
-    kept = {"checkpoint_seconds": 0.01, "encryption_key": secrets.token_hex(32)}
-    server = new_server(metrics_port=0, log_level="debug", **kept).start()
+@pytest.fixture
+def talkative(new_server):
+    """A server that writes and sends whatever it can be told to, and the collector of its traces."""
+    with Collector.listening() as collector:
+        places = {"audit_log": "audit.log", "tensorboard_dir": "curves", "unix_socket": "socket"}
+        server = new_server(
+            metrics_port=0,
+            log_level="debug",
+            checkpoint_seconds=0.01,
+            encryption_key=secrets.token_hex(32),
+            trace_endpoint=collector.endpoint,
+        )
+        server.settings |= {setting: server.home / place for setting, place in places.items()}
+        yield server.start(), collector
+
+
+def test_raw_data_is_in_no_file_and_in_no_message_during_and_after_training(talkative, connect, make_images):
+    server, collector = talkative
     wire = connect(server)
     x, y = marked(make_images)
     # Refused data must leave no trace either.
     floats = (x / 127.5 - 1).astype(np.float32)
     floats[-1, 0, 0, 0] = np.nan
     wrong = wire.messages("m", "t0", floats, y, (0, 1), dtype=pb.FLOAT32)
-    assert wire.refusal(lambda: wire.stub.LearnTask(wrong, timeout=30)).field == "chunk.x"
+    refusal = wire.refusal(lambda: wire.stub.LearnTask(wrong, timeout=30))
+    assert refusal.field == "chunk.x"
 
     wire.stub.LearnTask(wire.messages("m", "t0", x, y, (0, 1), steps=60), timeout=30)
     assert server.metric("memory_server_held_bytes") >= x.nbytes
-    states, put_down = set(), 0
+    told, states, put_down = [repr(refusal).encode()], set(), 0
     for status in wire.stub.WatchTask(pb.WatchTaskRequest(memory="m", task="t0"), timeout=100):
         states.add(status.state)
+        told.append(status.SerializeToString())
         put_down += any((server.data_dir / "checkpoints").glob("*"))
         assert files_with(MARK, server.home, Path("/dev/shm")) == []
     assert states >= {pb.LEARNING, pb.LEARNED}
@@ -81,7 +104,13 @@ def test_raw_data_is_in_no_file_during_and_after_training(new_server, connect, m
     assert wire.sample("m", n=64).x
     assert files_with(MARK, server.home, Path("/dev/shm")) == []
     assert [path for path in server.temporary.rglob("*") if path.is_file()] == []
+    told += [server.metrics.encode(), repr(wire.everything()).encode()]
+    told += [wire.stub.GetMemory(pb.GetMemoryRequest(name="m"), timeout=60).SerializeToString()]
     assert server.stop() == 0
+    told += [request.SerializeToString() for request in collector.requests]
+    assert collector.spans and (server.home / "audit.log").read_text().count('"learn"') == 2
+    assert any((server.home / "curves").rglob("*.*"))
+    assert [message for message in told if holds(message, MARK)] == []
     assert [path for path in server.data_dir.rglob("*") if path.stat().st_size], "the server kept nothing at all"
     assert files_with(MARK, server.home) == []
 
@@ -114,20 +143,35 @@ def writable(pid: int, memory) -> Iterator[bytes]:
                 break
 
 
+def repeating(side: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.tile(PERIOD, rows * side * side // 8).reshape(rows, 1, side, side), np.arange(rows) % 2
+
+
+def assert_forgets(server, name, batches, eventually):
+    """Learned data is nowhere in the memory of the server five seconds later, and its worker is gone."""
+    with Memory(server.target, name, options={"width": 4, "noise": 8}) as memory:
+        memory.learn_task(iter(batches), "t0", steps=10)
+        eventually(lambda: runs_in_memory(server.process.pid) == 0, seconds=5)
+    learning = [each for each in psutil.Process(server.process.pid).children() if "worker" in " ".join(each.cmdline())]
+    assert learning == []
+
+
 @pytest.mark.parametrize(("side", "rows", "floats"), [(32, 800, False), (8, 100, True)], ids=["pixels", "floats"])
 def test_raw_data_is_nowhere_in_the_memory_of_the_server_once_it_is_learned(
     side, rows, floats, server, name, eventually
 ):
     """The smaller data comes in messages of few rows: small blocks go other ways through an allocator."""
-    x = np.tile(PERIOD, rows * side * side // 8).reshape(rows, 1, side, side)
+    x, y = repeating(side, rows)
     x, pieces = ((x / np.float32(127.5) - 1).astype(np.float32), 4) if floats else (x, rows)
-    y = np.arange(rows) % 2
-    with Memory(server.target, name, options={"width": 4, "noise": 8}) as memory:
-        batches = [(x[at : at + pieces], y[at : at + pieces]) for at in range(0, rows, pieces)]
-        memory.learn_task(iter(batches), "t0", steps=10)
-        eventually(lambda: runs_in_memory(server.process.pid) == 0, seconds=5)
-    learning = [each for each in psutil.Process(server.process.pid).children() if "worker" in " ".join(each.cmdline())]
-    assert learning == []
+    assert_forgets(
+        server, name, [(x[at : at + pieces], y[at : at + pieces]) for at in range(0, rows, pieces)], eventually
+    )
+
+
+@pytest.mark.slow
+def test_nor_is_it_in_the_memory_of_a_server_that_writes_and_sends_whatever_it_can(talkative, eventually):
+    server, _ = talkative
+    assert_forgets(server, "m", [repeating(32, 800)], eventually)
 
 
 def test_the_scanner_of_memory_finds_what_a_process_holds():

@@ -1,7 +1,9 @@
 """A server that is stopped, killed or started again loses no committed task and keeps nobody waiting."""
 
 import signal
+import threading
 import time
+from pathlib import Path
 
 import grpc
 import psutil
@@ -68,6 +70,35 @@ def test_sigterm_ends_streams_watches_and_workers_and_exits_0(new_server, connec
     assert server.process.wait(20) == 0
     assert time.monotonic() - began < 5 + 5
     assert not any(worker.is_running() for worker in learning)
+
+
+def test_sighup_ends_no_server_however_early_it_comes(new_server, connect, eventually):
+    server = new_server()
+    process = server.launch()
+    eventually(lambda: ignored(process, signal.SIGHUP))
+    loaded = threading.Event()
+
+    def hang_up():
+        while not loaded.wait(0.01):
+            process.send_signal(signal.SIGHUP)
+
+    hanging_up = threading.Thread(target=hang_up)
+    hanging_up.start()
+    try:
+        wire = connect(server.ready())
+    finally:
+        loaded.set()
+        hanging_up.join()
+    assert not ignored(process, signal.SIGHUP)
+    wire.stub.ListMemories(pb.ListMemoriesRequest(), timeout=30)
+    process.send_signal(signal.SIGHUP)  # those before may all have come while they were ignored
+    eventually(lambda: any(line["event"] == "settings read again" for line in server.log))
+
+
+def ignored(process, number):
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    mask = next(line.split()[1] for line in status.splitlines() if line.startswith("SigIgn"))
+    return bool(int(mask, 16) >> (number - 1) & 1)
 
 
 @pytest.mark.slow

@@ -110,6 +110,11 @@ class Service(MemoryServiceServicer):
             )
             return
         yield lesson.task
+        if request.until_consolidated:
+            if self.faults.awake:
+                fail(context, "CANNOT_SLEEP", "memory 'digits' has nothing to consolidate")
+            lesson.task.consolidated = True
+            yield lesson.task
 
     def GetTask(self, request, context):
         return self._lesson(request, context).task

@@ -313,6 +313,15 @@ async def test_cancelling_an_upload_cancels_the_call(client, service):
     assert service.lessons == {}
 
 
+async def test_an_upload_may_be_cancelled_at_any_moment_of_its_begin(client):
+    for thousandths in range(20):
+        waiting = asyncio.create_task(client.learn_task(never_ending(), progress=False))
+        await asyncio.sleep(thousandths / 1000)
+        waiting.cancel()
+        await asyncio.wait([waiting], timeout=10)
+        assert waiting.cancelled(), f"{thousandths} ms after its begin"
+
+
 async def never_ending():
     yield np.zeros((1024, 1, 32, 32), np.uint8), np.zeros(1024, int)
     await asyncio.Event().wait()

@@ -166,6 +166,17 @@ def test_json_is_for_programs(ctl, taught, tmp_path):
     assert parsed("delete", "--yes") == {"deleted": "digits"}
 
 
+def test_watching_until_a_task_is_consolidated_goes_on_once_it_is_learned(ctl, taught, service):
+    for until, consolidated in (("final", False), ("consolidated", True)):
+        status, out, err = ctl("watch", "t0", "--until", until, "--json")
+        assert (status, err, json.loads(out)["consolidated"]) == (0, "", consolidated)
+
+    service.faults.awake = True
+    status, out, err = ctl("watch", "t0", "--until", "consolidated")
+    assert (status, out, err) == (1, "", "error: memory 'digits' has nothing to consolidate\n")
+    assert ctl("watch", "t0", "--until", "asleep")[0] == 2
+
+
 def test_tables_are_for_people(ctl, taught):
     assert "t0    LEARNED" in ctl("tasks")[1]
     assert "1×2×2 uint8" in ctl("memories")[1]

@@ -4,7 +4,7 @@ import sys
 from memory_server import allocator
 from memory_server.allocator import OVERWRITING, overwrite_what_is_freed
 from memory_server.learning import executor
-from memory_server.store.sealing import KEY_VARIABLE
+from memory_server.settings import KEY_VARIABLE
 
 
 def test_a_program_begins_again_once_with_an_allocator_that_overwrites(monkeypatch):

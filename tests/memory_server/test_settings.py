@@ -43,7 +43,7 @@ def test_what_is_given_wins_over_the_environment_and_that_over_the_file(config, 
     ("content", "said"),
     [
         ("port = 70000", "--port 70000: Input should be less than or equal to 65535"),
-        ("prot = 1", "--prot 1: Extra inputs are not permitted"),
+        ("prot = 1", "--prot: there is no such setting; memory-server serve --help lists them"),
         ("log_level = 'loud'", "--log-level loud"),
         ("port 1", r"--config .*: Expected '=' after a key"),
     ],
@@ -53,6 +53,26 @@ def test_a_file_that_makes_no_sense_is_refused_by_name(config, content, said):
     with pytest.raises(ValueError, match=said) as caught:
         load({"config": config})
     assert "\n" not in str(caught.value)
+
+
+SECRET = "5ec2e7" * 10 + "abcd"
+
+
+@pytest.mark.parametrize("content", [f"encryption_key = '{SECRET}'", f"[encryption]\nkey = '{SECRET}'", SECRET])
+def test_a_key_that_was_put_into_the_file_by_mistake_is_not_repeated(config, content):
+    config.write_text(content)
+    with pytest.raises(ValueError, match=r"--encryption|--config") as caught:
+        load({"config": config})
+    assert SECRET not in str(caught.value)
+
+
+def test_a_variable_that_is_no_setting_is_refused_and_what_it_holds_is_not_repeated(monkeypatch):
+    monkeypatch.setenv("MEMORY_SERVER_ENCRYPTION_KEY", "00" * 32)  # no setting, and known all the same
+    load({})
+    monkeypatch.setenv("MEMORY_SERVER_ENCRYPTON_KEY", "5ec2e7")
+    with pytest.raises(ValueError, match="MEMORY_SERVER_ENCRYPTON_KEY: there is no such setting") as refused:
+        load({})
+    assert "5ec2e7" not in str(refused.value)
 
 
 def test_a_file_that_is_not_there_is_refused(config):

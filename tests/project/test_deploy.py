@@ -14,6 +14,7 @@ import typer
 import yaml
 
 from memory_server.__main__ import application
+from memory_server.security.setup import refuse_strangers
 from memory_server.settings import Settings
 
 KUBERNETES = "1.31"
@@ -106,8 +107,10 @@ def test_the_pod_has_one_replica_without_rights_and_probes_that_exist(manifests:
 
     assert workload["replicas"] == 1
     assert {f"--{name}" for name in chosen} <= options_of_serve()
+    refuse_strangers(Settings(**{name.replace("-", "_"): value or True for name, value in chosen.items()}))
     healthy = ["memory-server", "health", "--target", f"unix:{chosen['unix-socket']}"]
     assert probes == [healthy] * 3, "without --learning, which restarts do not mend"
+    assert not pod["enableServiceLinks"], "they set variables that the server would take for settings"
     assert pod["terminationGracePeriodSeconds"] > float(chosen["grace-seconds"])
     assert pod["securityContext"]["runAsNonRoot"] and container["securityContext"]["readOnlyRootFilesystem"]
     mounts = [mount["mountPath"] for mount in container["volumeMounts"]]

@@ -168,7 +168,8 @@ class MemoryServiceServicer(object):
         FAILED_PRECONDITION (MEMORY_MISMATCH)  the memory exists with another kind or other options.
         RESOURCE_EXHAUSTED (SERVER_BUSY)    the ingest budget or the queue is full; RetryInfo says when to come back.
         RESOURCE_EXHAUSTED (TASK_TOO_LARGE) this task alone exceeds the ingest budget: no retry will help.
-        DEADLINE_EXCEEDED (UPLOAD_STALLED)  nothing came for minutes while data was held; what had come is wiped.
+        DEADLINE_EXCEEDED (UPLOAD_STALLED)  nothing came for minutes while data was held, or all of it too slowly: see the server's
+        --upload-seconds; what had come is wiped.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -267,7 +268,7 @@ class MemoryServiceServicer(object):
         INVALID_ARGUMENT (BAD_ARCHIVE)      it is not such a file, of another format, cut, damaged, or does not add up.
         INVALID_ARGUMENT (BAD_REQUEST)      wrong order, or a malformed name.
         RESOURCE_EXHAUSTED (SERVER_BUSY)    another memory is being imported; RetryInfo says when to come back.
-        DEADLINE_EXCEEDED (UPLOAD_STALLED)  nothing came for minutes.
+        DEADLINE_EXCEEDED (UPLOAD_STALLED)  nothing came for minutes, or all of it too slowly.
         INTERNAL                            there is no room for it on the server's disk; the message says so.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -1,13 +1,13 @@
 """While the reader of a stream stalls, its last message is held by gRPC alone, as bytes."""
 
 import weakref
-from contextlib import contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from types import SimpleNamespace
 
 import grpc
 
 from memory_server.codec import answers
-from memory_server.interceptors.calls import CallInterceptor
+from memory_server.interceptors.calls import CallInterceptor, Patience
 
 
 class Message:
@@ -38,8 +38,9 @@ class Watched:
     def visit(self, method, caller, context, request):
         yield SimpleNamespace(answered=lambda answer: answer)
 
-    def identified(self, method, context):
-        return None
+    @asynccontextmanager
+    async def identified(self, method, context):
+        yield None
 
     def received(self, message):
         pass
@@ -60,7 +61,7 @@ async def test_a_message_that_is_being_written_is_held_as_bytes_alone():
     async def found(details):
         return handler
 
-    interceptor = CallInterceptor("memory.v1.Service", watched, watched, idle_seconds=1.0)
+    interceptor = CallInterceptor("memory.v1.Service", watched, watched, Patience(1.0, 1.0))
     wrapped = await interceptor.intercept_service(found, SimpleNamespace(method="/memory.v1.Service/Sample"))
     await wrapped.unary_stream(b"", watched)
     assert watched.written == [(b"bytes", None)] * 3

@@ -66,6 +66,16 @@ def test_what_was_held_for_long_is_expected_to_be_held_for_long_again(budget, no
     assert busy.value.retry_after == pytest.approx(400.0, rel=0.01)
 
 
+@pytest.mark.parametrize(("overdue", "told"), [(0.5, 1.0), (20.0, 20.0), (3000.0, 30.0)])
+def test_what_is_overdue_is_expected_to_go_on_for_as_long_again_up_to_a_typical_time(budget, now, overdue, told):
+    for _ in range(3):
+        budget.reserve()
+    now[0] = 30.0 + overdue  # a task is expected to take 30 seconds, as long as nothing better is known
+    with pytest.raises(ServerBusy) as busy:
+        budget.reserve()
+    assert busy.value.retry_after == told
+
+
 def test_releasing_twice_gives_back_once(budget):
     first, second = budget.reserve(), budget.reserve()
     first.grow(10)

@@ -1,6 +1,9 @@
 """What becomes of the checkpoint of a task when the task ends."""
 
+import asyncio
+import errno
 import threading
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
@@ -9,11 +12,12 @@ import torch
 from dgm_core.checkpoints import State
 from dgm_core.errors import Cancelled, QualityTooLow, TrainingDiverged
 from dgm_core.memory import Terms
+from memory_server.learning.endings import CANCELLED, SERVER_STOPPED, Ending
 from memory_server.learning.errors import TaskTimedOut, WorkerDied, WorkerSilent
 from memory_server.learning.queue import TaskQueue
 from memory_server.learning.resuming import SealedCheckpoints
 from memory_server.store.checkpoints import CHECKPOINTS, CheckpointStore
-from memory_server.store.records import TaskState
+from memory_server.store.records import TaskRecord, TaskState
 from memory_server.store.sealing import SealingKey
 from tests.memory_server.learning.fakes import finished
 
@@ -103,6 +107,52 @@ async def test_a_forgotten_task_leaves_no_checkpoint(queue, teacher, put_down):
     await finished(queue, "t0")
     await queue.forget("digits", "t0")
     assert not Path(slot.path).exists()
+
+
+@pytest.mark.parametrize(
+    ("end", "kept"),
+    [
+        (SERVER_STOPPED, True),
+        (Ending(TaskState.FAILED, "", "WORKER_DIED"), True),
+        (Ending(TaskState.FAILED, "", "QUALITY_TOO_LOW"), False),
+        (CANCELLED, False),
+        (Ending(TaskState.LEARNED), False),
+        (None, False),
+    ],
+)
+async def test_what_a_server_could_not_remove_that_was_killed_is_gone_once_the_next_one_has_started(
+    end, kept, store, teacher, witness, manifest, checkpoints
+):
+    store.admit(TaskRecord("digits", "t0", (0, 1), 40, "d0"), manifest)
+    slot = checkpoints.slot("digits", "t0", "a0")
+    slot.write(b"state")
+    if end is None:
+        store.delete_memory("digits")
+    else:
+        store.catalog.set_state("digits", "t0", *astuple(end))
+    TaskQueue(store, teacher, witness, checkpoints=checkpoints)
+    assert Path(slot.path).exists() == kept
+
+
+async def test_a_disk_that_lets_no_checkpoint_go_holds_up_neither_the_queue_nor_an_end(
+    queue, teacher, submit, put_down, monkeypatch
+):
+    def stuck(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    slot = await put_down()
+    for task in ("t1", "t2"):
+        await submit(queue, task)
+    monkeypatch.setattr(Path, "unlink", stuck)
+    async with asyncio.timeout(10):
+        await teacher.fail("t0", QualityTooLow("0.2 is below 0.5"))
+        assert (await finished(queue, "t0")).record.error_reason == "QUALITY_TOO_LOW"
+        await teacher.teaches("t1")
+        for task in ("t1", "t2"):
+            assert (await queue.cancel("digits", task)).record.state is TaskState.CANCELLED
+        await queue.delete("digits")
+        await queue.close()
+    assert Path(slot.path).exists()
 
 
 async def test_a_server_that_ends_has_its_workers_put_down_what_they_train(queue, put_down, store):

@@ -62,6 +62,7 @@ async def test_a_worker_learns_reports_and_leaves_nothing_running(executor, mani
     assert expert.classes == ("cat", "dog")
 
 
+@pytest.mark.slow
 async def test_a_worker_makes_the_solver_anew_from_the_blobs_alone(executor, manifest, rows, store, workers):
     with rows() as buffer:
         learned = await executor.learn(job(manifest, Terms(steps=10)), buffer, lambda _: None)

@@ -1,8 +1,10 @@
 import asyncio
 import signal
 import sqlite3
+import threading
 import time
 from contextvars import ContextVar
+from dataclasses import replace
 
 import pytest
 from sqlalchemy.exc import OperationalError
@@ -18,11 +20,13 @@ from memory_server.errors import (
     UnknownTask,
 )
 from memory_server.learning.executor import LocalProcessExecutor
+from memory_server.learning.lessons import Lessons
 from memory_server.learning.observer import Observer, Observers
 from memory_server.learning.queue import TaskQueue
 from memory_server.store.catalog import INTERRUPTED
+from memory_server.store.errors import NotDeleted
 from memory_server.store.records import TaskRecord, TaskState
-from tests.memory_server.learning.fakes import NOTHING, finished, seen
+from tests.memory_server.learning.fakes import NOTHING, finished, learned, restored, seen
 
 
 @pytest.fixture
@@ -96,8 +100,9 @@ async def test_tasks_of_different_memories_may_learn_at_one_time_but_never_two_o
     queue = TaskQueue(store, teacher, witness, parallel=2)
     for task, memory in (("a0", "a"), ("a1", "a"), ("b0", "b")):
         await submit(queue, task, memory=memory)
-    await teacher.teaches("b0")
-    assert teacher.started == ["a0", "b0"]
+    for task in ("a0", "b0"):  # in either order
+        await teacher.teaches(task)
+    assert sorted(teacher.started) == ["a0", "b0"]
     await teacher.succeed("a0")
     await teacher.teaches("a1")
     await queue.close()
@@ -179,6 +184,29 @@ async def test_a_task_is_admitted_even_if_the_client_goes_away_meanwhile(queue, 
 # Failures
 
 
+async def test_a_memory_that_is_taken_in_gets_what_it_lacks_even_if_the_client_goes_away(
+    queue, teacher, store, manifest
+):
+    came, left = learned("t0", 0), threading.Event()
+    content = {came.entry.blob: came.blobs[came.entry.blob]}
+
+    def keep():
+        left.wait(60)
+        return store.create_memory("digits", replace(manifest, tasks=(came.entry,)), content)
+
+    going = asyncio.create_task(queue.take_in(keep))
+    await asyncio.sleep(0.05)
+    going.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await going
+    left.set()
+    await teacher.restores("t0")
+    assert (await restored(store)).complete
+    await queue.close()
+    with pytest.raises(ShuttingDown, match="import the memory into the next one"):
+        await queue.take_in(keep)
+
+
 async def test_a_failed_task_leaves_the_memory_as_it_was_and_the_next_one_learns(
     queue, teacher, submit, store, manifest
 ):
@@ -230,6 +258,53 @@ async def test_a_task_ends_for_its_watchers_even_if_the_catalog_cannot_be_writte
     assert status.record.state is TaskState.QUEUED
 
 
+async def test_a_full_disk_on_the_way_is_the_end_of_a_task_in_plain_words(queue, teacher, submit, store, monkeypatch):
+    def full(memory, task, state, *_):
+        if state is TaskState.COMMITTING:
+            raise OperationalError("UPDATE tasks", None, sqlite3.OperationalError("database or disk is full"))
+        return set_state(memory, task, state, *_)
+
+    set_state = store.catalog.set_state
+    monkeypatch.setattr(store.catalog, "set_state", full)
+    await submit(queue, "t0")
+    await teacher.succeed("t0")
+    error = (await finished(queue, "t0")).record.error
+    assert "disk is full" in error and "free space" in error
+    assert "UPDATE" not in error and "OperationalError" not in error
+
+
+async def test_a_memory_that_cannot_be_deleted_is_made_whole_again(queue, teacher, submit, store, monkeypatch):
+    for task in ("t0", "t1"):
+        await submit(queue, task)
+        await teacher.succeed(task)
+        await finished(queue, task)
+
+    def full(*_):
+        raise OperationalError("DELETE", None, sqlite3.OperationalError("database or disk is full"))
+
+    await queue.forget("digits", "t1")
+    with monkeypatch.context() as patch:
+        patch.setattr(store.catalog, "delete_memory", full)
+        with pytest.raises(NotDeleted, match="disk is full"):
+            await queue.delete("digits")
+    await teacher.restores("t0")
+    assert (await restored(store)).complete
+    await queue.delete("digits")
+    with pytest.raises(UnknownMemory):
+        await queue.tasks("digits")
+
+
+async def test_a_turn_that_ends_in_a_way_that_nobody_foresaw_is_over_all_the_same(queue, teacher, submit, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Lessons, "_finish", lambda *_: 1 / 0)
+        await submit(queue, "t0")
+        await submit(queue, "t1")
+        await teacher.succeed("t0")
+        await teacher.teaches("t1")
+    async with asyncio.timeout(10):
+        await queue.delete("digits")
+
+
 async def test_a_commit_that_nobody_can_be_told_of_is_a_commit(store, teacher, submit, witness, monkeypatch):
     def deaf(*_):
         raise RuntimeError("no one listens")
@@ -255,6 +330,43 @@ async def test_cancelling_wipes_the_data_of_a_queued_and_of_a_learning_task(queu
     assert second.wiped
     assert admission.used == 0
     assert (await queue.cancel("digits", "t0")).record.state is TaskState.CANCELLED
+
+
+async def test_a_cancellation_waits_for_nothing_else_that_changes(queue, teacher, submit, store, monkeypatch):
+    forget, release = store.forget, threading.Event()
+    monkeypatch.setattr(store, "forget", lambda *named: release.wait(60) and forget(*named))
+    await submit(queue, "old", memory="birds")
+    await teacher.succeed("old")
+    await finished(queue, "old", "birds")
+    for task in ("t0", "t1"):
+        await submit(queue, task)
+    await teacher.teaches("t0")
+    forgetting = asyncio.create_task(queue.forget("birds", "old"))
+    await asyncio.sleep(0.05)
+    try:
+        async with asyncio.timeout(2):
+            for task in ("t1", "t0", "t0"):
+                assert (await queue.cancel("digits", task)).record.state is TaskState.CANCELLED
+            with pytest.raises(TaskFinished, match="LEARNED"):
+                await queue.cancel("birds", "old")
+    finally:
+        release.set()
+    await forgetting
+
+
+async def test_a_task_that_is_stopped_twice_at_once_ends_once_and_may_be_sent_again(queue, teacher, submit, store):
+    for task in ("t0", "t1"):
+        await submit(queue, task)
+    await teacher.teaches("t0")
+    twice = [queue.cancel("digits", task) for task in ("t0", "t1") for _ in range(2)]
+    *ended, (again, _) = await asyncio.gather(*twice, submit(queue, "t1"))
+    assert {status.record.state for status in ended} == {TaskState.CANCELLED}
+    assert again.record.state is TaskState.QUEUED
+    await teacher.succeed("t1")
+    assert (await finished(queue, "t1")).record.state is TaskState.LEARNED
+    await submit(queue, "t2", memory="birds")
+    await asyncio.gather(queue.delete("birds"), queue.cancel("birds", "t2"))
+    assert "birds" not in [record.name for record in store.catalog.memories()]
 
 
 async def test_a_task_that_is_about_to_start_can_be_cancelled(queue, teacher, submit):

@@ -60,3 +60,6 @@ def test_no_name_leads_out_of_the_directory_or_into_another_run(curves, tmp_path
 
 def test_others_cannot_read_the_directory(curves, tmp_path):
     assert stat.S_IMODE((tmp_path / "curves").stat().st_mode) == 0o700
+    (tmp_path / "curves").chmod(0o755)
+    with closing(Curves(tmp_path / "curves")):
+        assert stat.S_IMODE((tmp_path / "curves").stat().st_mode) == 0o700
