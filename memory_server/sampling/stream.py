@@ -20,7 +20,8 @@ from memory_server.sampling.queries import Query
 
 MESSAGE_BYTES = 512 * 1024
 """A message is filled up to here with what is finished already; nothing waits for it to fill."""
-LARGEST_MESSAGE_BYTES = 1024 * 1024
+LARGEST_MESSAGE_BYTES = 768 * 1024
+"""A reader that stalls holds two messages: what is being sent, and the copy of it that gRPC makes."""
 AHEAD_BYTES = 1024 * 1024
 """What is generated ahead of a reader once it has proved to read on; at least two segments."""
 STALL_SECONDS = 1.0
@@ -61,6 +62,13 @@ class _Due(NamedTuple):
     job: Job
 
 
+class Message(NamedTuple):
+    """Rows that are finished and were not given yet, and the first segment that they are from."""
+
+    segment: int
+    rows: Rows
+
+
 class Stream:
     """Iterate it once: an `Opening`, then `Rows`, and another `Opening` whenever what it says changes.
 
@@ -97,6 +105,8 @@ class Stream:
         self._wanted = query.wanted
         self._segment = self._plan.find(query.start_at)
         self._window: deque[_Due] = deque()  # consecutive wanted segments up to before `_segment`
+        self._finished: deque[Message] = deque()  # what comes before the window
+        self._row = 0  # where to go on in a segment of which some rows were given
         self._allowance = 1
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -129,40 +139,44 @@ class Stream:
         self._fill()
         while self._window:
             while not await self._ready(self._window[0].job):
-                yield Rows(self._window[0].job.part.position)
+                yield Rows(max(self._row, self._window[0].job.part.position))
             if self._window[0].opening != opening:
                 opening = self._window[0].opening
                 yield opening
-            finished = deque(messages(self._finished(opening), opening.form.nbytes))
-            while finished:  # nothing is kept of what is given: a reader may stall for long
+            self._finish(opening)
+            while self._finished:  # nothing is kept of what is given: a reader may stall for long
                 letting_go = asyncio.get_running_loop().call_later(STALL_SECONDS, self._let_go)
-                yield await self._formed(finished.popleft(), opening.form)
+                yield await self._formed(self._finished.popleft().rows, opening.form)
                 letting_go.cancel()
+                self._raise_if_ended()
             self._fill()
 
     async def _ready(self, job: Job) -> bool:
         """Whether a job is done, after at most a heartbeat or once it is dropped. Raises what ended job or stream."""
         await asyncio.wait((job.done, self._ended), timeout=self._heartbeat, return_when=asyncio.FIRST_COMPLETED)
-        if self._ended.done():
-            self._ended.result()
+        self._raise_if_ended()
         if job.done.cancelled():
             return False
         if job.done.done():
             job.done.result()
         return job.done.done()
 
-    def _finished(self, opening: Opening) -> list[Job]:
+    def _raise_if_ended(self) -> None:
+        if self._ended.done():
+            self._ended.result()
+
+    def _finish(self, opening: Opening) -> None:
         """Takes what is done from the head of the window: at least one job, no more than fills a message."""
         row = opening.form.nbytes
-        jobs = [self._window.popleft().job]
-        size = len(jobs[0].part.rows) * row
+        taken = [self._window.popleft()]
+        size = len(taken[0].job.part.rows) * row
         while self._window and size < MESSAGE_BYTES:
             its_opening, _, job = self._window[0]
             if its_opening != opening or not job.done.done() or job.done.exception() is not None:
                 break
             size += len(job.part.rows) * row
-            jobs.append(self._window.popleft().job)
-        return jobs
+            taken.append(self._window.popleft())
+        self._finished.extend(one for one in messages(taken, row) if one.rows.row >= self._row)
 
     async def _formed(self, rows: Rows, form: Form) -> Rows:
         """The rows in the form in which they are sent, which those that would take much room have only from here on."""
@@ -183,20 +197,23 @@ class Stream:
     def _begin_anew(self) -> None:
         """Submits again what is under way, by the newest revision: where segments begin is the same in all of them."""
         self._follow()
-        if self._window:
+        if self._finished or self._window:
             self._drop()
             self._fill()
 
     def _let_go(self) -> None:
         """Drops what is ahead of a reader that has stalled; if it reads on, the same bits are computed again."""
-        if self._window:
+        if self._finished or self._window:
             self._pool.forget(self)
             self._allowance = 1
             self._drop()
             self._freed()
 
     def _drop(self) -> None:
-        self._segment = self._window[0].segment
+        self._segment = (self._finished or self._window)[0].segment
+        if self._finished:
+            self._row = self._finished[0].rows.row
+            self._finished.clear()
         for due in self._window:
             due.job.done.cancel()
         self._window.clear()
@@ -234,17 +251,18 @@ class Stream:
         return Opening(manifest.revision, self.query.format.of(manifest.spec), plan.classes, plan.batch_size)
 
 
-def messages(jobs: Sequence[Job], row_bytes: int) -> Iterator[Rows]:
-    """Finished jobs, which follow each other in what is sent, as messages of at most 1 MiB as sent (or one row)."""
-    pieces = [(job.part, job.part.of(job.x), job.part.of(job.segment.y)) for job in jobs]
-    if sum(len(y) for _, _, y in pieces) * row_bytes <= LARGEST_MESSAGE_BYTES:
-        yield Rows(pieces[0][0].position, tuple(x for _, x, _ in pieces), b"".join(y.data for _, _, y in pieces))
+def messages(dues: Sequence[_Due], row_bytes: int) -> Iterator[Message]:
+    """Finished segments, which follow each other in what is sent, as messages of at most 768 KiB, or of one row."""
+    pieces = [(number, job.part, job.part.of(job.x), job.part.of(job.segment.y)) for _, number, job in dues]
+    if sum(len(y) for *_, y in pieces) * row_bytes <= LARGEST_MESSAGE_BYTES:
+        together = Rows(pieces[0][1].position, tuple(x for _, _, x, _ in pieces), b"".join(y.data for *_, y in pieces))
+        yield Message(pieces[0][0], together)
         return
     step = max(1, LARGEST_MESSAGE_BYTES // row_bytes)
-    for part, x, y in pieces:
+    for number, part, x, y in pieces:
         for start in range(0, len(y), step):
             cut = slice(start, start + step)
-            yield Rows(part.segment.row + int(part.rows[start]), (x[cut],), y[cut].tobytes())
+            yield Message(number, Rows(part.segment.row + int(part.rows[start]), (x[cut],), y[cut].tobytes()))
 
 
 def _formed(rows: Rows, form: Form, device: torch.device) -> Rows:

@@ -202,20 +202,36 @@ async def test_what_waits_for_a_reader_is_no_larger_than_floats(learned, pool, e
     assert 0 < held <= AHEAD_BYTES + 1024 * ROW * 4
 
 
+@pytest.mark.parametrize("format", [Format(), Format("float32", None, (64, 64))], ids=["as it is", "in many messages"])
 async def test_what_is_ahead_of_a_reader_that_stalls_is_let_go_and_computed_again_when_it_reads_on(
-    learned, pool, experts, monkeypatch
+    learned, pool, experts, monkeypatch, format
 ):
-    wanted = await collect(stream_of(learned, pool, seed=5, n=4000, batch_size=50))
+    request = {"seed": 5, "n": 4000, "batch_size": 50, "format": format}
+    wanted = await collect(stream_of(learned, pool, **request))
     without, experts.tiles = experts.tiles, 0
     monkeypatch.setattr("memory_server.sampling.stream.STALL_SECONDS", 0.3)
     got, freed = [], []
-    async for answer in stream_of(learned, pool, freed=lambda: freed.append(len(got)), seed=5, n=4000, batch_size=50):
+    stream = stream_of(learned, pool, freed=lambda: freed.append(len(got)), **request)
+    async for answer in stream:
         got.append(answer)
         if len(got) == 3:
             await asyncio.sleep(1.0)
+            assert not stream._window and not stream._finished
     assert bytes_of(got) == bytes_of(wanted)
+    assert [rows.row for rows in got[1:]] == sorted({rows.row for rows in got[1:]})
     assert experts.tiles > without
     assert freed == [3]
+
+
+async def test_a_stream_that_is_ended_between_two_messages_of_a_segment_gives_no_second(learned, pool):
+    stream = stream_of(learned, pool, n=64, batch_size=64, format=Format("float32", None, (256, 256)))
+    reader = aiter(stream)
+    await anext(reader)
+    await anext(reader)
+    assert stream._finished and not stream._window
+    stream.end(ShuttingDown("bye"))
+    with pytest.raises(ShuttingDown):
+        await anext(reader)
 
 
 async def test_a_small_reader_is_not_kept_waiting_by_a_large_one(learned, experts):
