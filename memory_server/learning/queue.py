@@ -31,7 +31,7 @@ from memory_server.learning.status import LiveStatus, SleepState, SleepStatus, T
 from memory_server.learning.work import Lesson, Retraining, Sleep, Work
 from memory_server.store.checkpoints import CHECKPOINTS, CheckpointStore
 from memory_server.store.datadir import DataDir
-from memory_server.store.errors import NotDeleted
+from memory_server.store.errors import NotDeleted, NotErased
 from memory_server.store.records import MemoryRecord, TaskRecord, TaskState
 
 T = TypeVar("T")
@@ -118,6 +118,7 @@ class TaskQueue:
             TaskUnfinished: it is queued or learning, or another task of its memory is learning on top of it.
             CannotForget: later tasks reuse what it reserved.
             NotForgotten: the disk is full or fails.
+            NotErased: the disk fails; the task is forgotten.
             ShuttingDown: nothing is changed any more.
         """
         await self._to_the_end(self._forget(memory, task))
@@ -128,6 +129,7 @@ class TaskQueue:
         Raises:
             UnknownMemory.
             NotDeleted: the disk is full or fails; the memory is there still.
+            NotErased: the disk fails; the memory is deleted.
         """
         await self._to_the_end(self._delete(memory))
 
@@ -316,12 +318,14 @@ class TaskQueue:
             await self._solvers.drop(memory)
             await self._sleeps.drop(memory)
             try:
-                await asyncio.to_thread(self._store.delete_memory, memory)
+                undeleted = await asyncio.to_thread(self._store.delete_memory, memory)
             except NotDeleted:
                 self._complete(memory, await asyncio.to_thread(self._store.catalog.manifest, memory))
                 raise
             self._lessons.let_go(memory)
             self._audience.deleted(memory)
+        if undeleted:
+            raise NotErased(f"memory {memory!r}", undeleted)
 
     def _complete(self, memory: str, newest: Manifest) -> None:
         """Schedules what a memory lacks."""
@@ -376,6 +380,8 @@ class TaskQueue:
             newest = await asyncio.to_thread(self._store.catalog.manifest, memory)
             if not newest.complete:
                 self._solvers.restore_next(memory)
+        if forgotten.undeleted:
+            raise NotErased(f"task {record.task!r} of memory {memory!r}", forgotten.undeleted)
 
     async def _ask_to_sleep(self, memory: str) -> LiveStatus[SleepStatus]:
         async with self._changing:

@@ -71,6 +71,7 @@ class DataDir:
         self._lock = take_lock(path)
         # Blobs appear before and vanish after their rows in the catalog; between the two nobody else may look.
         self._changing = threading.Lock()
+        self._undeletable: set[str] = set()  # blobs that nobody needed but that the disk would not let go
         try:
             keep_private(path)
             self.catalog = _catalog(path / CATALOG, clock, master)
@@ -174,7 +175,8 @@ class DataDir:
     def forget(self, memory: str, task: str) -> Forgotten:
         """Erases a task (see `Catalog.forget`), then every blob that nothing else needs.
 
-        Should the server be killed in between, the next one that opens this directory removes those blobs.
+        Should the server be killed in between, or the disk not let a blob go (which the answer says), the next one that
+        opens this directory removes those blobs.
 
         Raises:
             NotForgotten: the disk is full or fails; the memory is as it was.
@@ -183,11 +185,10 @@ class DataDir:
         with self._changing:
             with _written(NotForgotten):
                 forgotten = self.catalog.forget(memory, task)
-            self._remove(forgotten.unused)
-            return forgotten
+            return replace(forgotten, undeleted=self._remove(forgotten.unused))
 
-    def delete_memory(self, name: str) -> None:
-        """Removes a memory and every blob that no other needs.
+    def delete_memory(self, name: str) -> str:
+        """Removes a memory and every blob that no other needs. Returns why one is still there; empty if none is.
 
         Raises:
             NotDeleted: the disk is full or fails; the memory is as it was.
@@ -196,7 +197,7 @@ class DataDir:
         with self._changing:
             with _written(NotDeleted):
                 unused = self.catalog.delete_memory(name)
-            self._remove(unused)
+            return self._remove(unused)
 
     def set_state(
         self, memory: str, task: str, state: TaskState, error: str = "", error_reason: str = ""
@@ -232,7 +233,8 @@ class DataDir:
         self.catalog.scrub()  # a server may have been killed between deleting and scrubbing
         shutil.rmtree(self.path / ARRIVALS, ignore_errors=True)
         self.blobs.remove_unfinished()
-        self._remove(self.blobs.orphans(self.catalog.digests()))
+        if why := self._remove(self.blobs.orphans(self.catalog.digests())):
+            raise self._not_in_order(why)
         for digest in sorted(self.catalog.digests()):
             if not self.blobs.sound(digest):
                 self._lose(digest)
@@ -245,12 +247,27 @@ class DataDir:
         needed_by = self.catalog.needed_by(digest)
         structlog.get_logger().error("a blob is damaged or missing", digest=digest, needed_by=needed_by)
 
-    def _remove(self, digests: Collection[str]) -> None:
-        """Removes blobs, those that were put aside as well: they go with what needed them."""
-        self.blobs.delete(digests)
-        for digest in digests:
-            for aside in (self.path / QUARANTINE).glob(f"{digest}*"):
-                aside.unlink(missing_ok=True)
+    def _remove(self, digests: Collection[str]) -> str:
+        """Removes blobs, those that were put aside as well: they go with what needed them.
+
+        What the disk does not let go is tried again whenever anything is removed. Returns why; empty if all is gone.
+        """
+        failures = {}
+        for digest in {*digests, *self._due()}:
+            try:
+                self.blobs.delete([digest])
+                for aside in (self.path / QUARANTINE).glob(f"{digest}*"):
+                    aside.unlink(missing_ok=True)
+            except OSError as error:
+                failures[digest] = str(reason(error))
+        self._undeletable = set(failures)
+        if failures:
+            structlog.get_logger().error("blobs that nothing needs cannot be removed", reasons=failures)
+        return next(iter(failures.values()), "")
+
+    def _due(self) -> set[str]:
+        """What could not be removed before, and is not needed again."""
+        return self._undeletable - self.catalog.digests() if self._undeletable else set()
 
     @contextmanager
     def _stored(self, blobs: Blobs, failed: Callable[[object], Broken]) -> Iterator[None]:

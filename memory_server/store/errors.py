@@ -83,6 +83,16 @@ class NotDeleted(Broken):
         super().__init__(f"nothing was deleted: {reason}; mend the disk or free space on it, and ask again")
 
 
+class NotErased(Broken):
+    """What was forgotten or deleted can no longer be sampled, but lies on the disk still."""
+
+    def __init__(self, what: str, reason: object) -> None:
+        super().__init__(
+            f"{what} is gone for everybody, but a file of it is on the disk still: {reason}; mend the disk and start "
+            "the server again, which removes it"
+        )
+
+
 class NotRecorded(Broken):
     """What becomes of a task could not be written down; its memory is as it was."""
 

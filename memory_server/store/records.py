@@ -99,12 +99,14 @@ class Forgotten:
         revisions: all that are left, in order.
         unused: digests of blobs that nothing refers to any more.
         experts: digests of experts that no memory holds any more.
+        undeleted: why a blob of `unused` is on the disk still; empty if none is.
     """
 
     manifest: Manifest
     revisions: tuple[int, ...]
     unused: frozenset[str]
     experts: frozenset[str]
+    undeleted: str = ""
 
 
 @dataclass(frozen=True)

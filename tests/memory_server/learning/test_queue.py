@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import signal
 import sqlite3
 import threading
@@ -24,7 +25,7 @@ from memory_server.learning.lessons import Lessons
 from memory_server.learning.observer import Observer, Observers
 from memory_server.learning.queue import TaskQueue
 from memory_server.store.catalog import INTERRUPTED
-from memory_server.store.errors import NotDeleted
+from memory_server.store.errors import NotDeleted, NotErased
 from memory_server.store.records import TaskRecord, TaskState
 from tests.memory_server.learning.fakes import NOTHING, finished, learned, restored, seen
 
@@ -290,6 +291,32 @@ async def test_a_memory_that_cannot_be_deleted_is_made_whole_again(queue, teache
     await teacher.restores("t0")
     assert (await restored(store)).complete
     await queue.delete("digits")
+    with pytest.raises(UnknownMemory):
+        await queue.tasks("digits")
+
+
+async def test_what_is_forgotten_on_a_disk_that_lets_nothing_go_is_forgotten_for_everybody_and_said(
+    queue, teacher, submit, store, monkeypatch
+):
+    def broken(_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    for task in ("t0", "t1"):
+        await submit(queue, task)
+        await teacher.succeed(task)
+        await finished(queue, task)
+    with monkeypatch.context() as patch:
+        patch.setattr(store.blobs, "delete", broken)
+        with pytest.raises(NotErased, match=r"task 't1' of memory 'digits' is gone .*Input/output error.*start"):
+            await queue.forget("digits", "t1")
+    with pytest.raises(UnknownTask):
+        await queue.status("digits", "t1")
+    await teacher.restores("t0")
+    assert (await restored(store)).complete
+    with monkeypatch.context() as patch:
+        patch.setattr(store.blobs, "delete", broken)
+        with pytest.raises(NotErased, match="memory 'digits' is gone for everybody"):
+            await queue.delete("digits")
     with pytest.raises(UnknownMemory):
         await queue.tasks("digits")
 

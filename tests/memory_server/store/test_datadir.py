@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import signal
 import sqlite3
@@ -5,6 +6,7 @@ import stat
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from dgm_core.manifest import Shared
 from memory_server.errors import UnknownMemory
+from memory_server.store.blobs import BlobStore
 from memory_server.store.datadir import DataDir
 from memory_server.store.errors import CommitFailed, DataDirError, NotDeleted, NotForgotten, SolverNotStored
 from memory_server.store.records import TaskState
@@ -232,6 +235,69 @@ def test_a_disk_that_is_full_erases_nothing_and_says_so(verb, named, failed, sai
     with pytest.raises(failed, match=f"{said}.*disk is full.*free space"):
         getattr(taught, verb)(*named)
     assert dict(taught.blobs) == before
+
+
+@pytest.fixture
+def disk_that_lets_nothing_go(monkeypatch):
+    """A context in which no file can be removed."""
+
+    @contextmanager
+    def failing(data):
+        def broken(_):
+            raise OSError(errno.EIO, "Input/output error")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(data.blobs, "delete", broken)
+            yield
+
+    return failing
+
+
+def test_what_the_disk_does_not_let_go_is_said_and_removed_with_the_next(path, teach, disk_that_lets_nothing_go):
+    with DataDir(path) as data:
+        teach(data)
+        with disk_that_lets_nothing_go(data):
+            forgotten = data.forget("digits", "t1")
+        assert "Input/output error" in forgotten.undeleted
+        assert [entry.task for entry in data.catalog.manifest("digits").tasks] == ["t0"]
+        assert b"t1" in data.blobs.values()
+        with disk_that_lets_nothing_go(data):
+            assert data.delete_memory("birds") == "Input/output error"
+        assert data.forget("digits", "t0").undeleted == ""
+        assert list(data.blobs) == []
+
+
+def test_what_the_disk_does_not_let_go_stays_if_it_is_needed_again(
+    path, teach, learn, record, disk_that_lets_nothing_go
+):
+    with DataDir(path) as data:
+        teach(data)
+        with disk_that_lets_nothing_go(data):
+            data.forget("digits", "t1")
+        data.admit(record("again"))
+        data.commit("digits", "again", learn("again", b"t1"))
+        data.forget("digits", "t0")
+        assert set(data.blobs.values()) == {b"t0", b"t1", b"birds t0"}  # birds needs t0, too
+
+
+def test_a_task_is_learned_though_the_disk_does_not_let_the_last_solver_go(
+    taught, record, learn, disk_that_lets_nothing_go
+):
+    taught.admit(record("t2"))
+    with disk_that_lets_nothing_go(taught):
+        assert taught.commit("digits", "t2", learn("t2", b"t2", solver=b"another")).manifest.tasks[-1].task == "t2"
+
+
+def test_a_start_on_a_disk_that_lets_nothing_go_is_refused_while_something_has_to_go(path, teach, monkeypatch):
+    with DataDir(path) as data:
+        teach(data)
+        data.blobs.put(b"orphan")
+    with monkeypatch.context() as patch:
+        patch.setattr(BlobStore, "delete", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")))
+        with pytest.raises(DataDirError, match=r"cannot be put in order \(Input/output error\)"):
+            DataDir(path)
+    with DataDir(path) as data:
+        assert b"orphan" not in data.blobs.values()
 
 
 def test_blobs_of_a_task_that_was_forgotten_just_before_a_crash_are_gone_after_it(path, teach, monkeypatch):
