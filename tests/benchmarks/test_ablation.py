@@ -5,6 +5,8 @@ from compiled import made_memory
 
 from dgm_core.manifest import DataSpec
 
+pytestmark = pytest.mark.slow  # measurements in miniature take as long as the product's own tests
+
 
 @pytest.fixture
 def short(monkeypatch):
@@ -26,7 +28,6 @@ def test_what_reads_more_than_it_reserves_moves_the_first_task(short, row):
     assert short(row).drift > 1e-3
 
 
-@pytest.mark.slow
 def test_without_expansion_the_network_stays_small(short):
     assert short("dgmw, no expansion").parameters < short("dgmw").parameters
 

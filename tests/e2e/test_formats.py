@@ -62,12 +62,12 @@ def test_a_resized_stream_is_resumed_at_any_batch_with_the_same_bytes(wire, taug
         assert rest.x == whole.x[64 * row * start :]
 
 
-def test_large_images_are_cut_into_messages_of_a_mebibyte_at_most(wire, taught):
+def test_large_images_are_cut_into_messages_of_768_kib_at_most(wire, taught):
     form = pb.Format(dtype=pb.FLOAT32, height=200, width=200)
     samples = wire.sample(taught, n=100, batch_size=100, format=form)
     assert len(samples.x) == 100 * 200 * 200 * 4
-    assert max(len(chunk.x) for chunk in samples.chunks) <= 1 << 20
-    assert [chunk.row for chunk in samples.chunks] == list(range(0, 100, (1 << 20) // 160_000))
+    assert max(len(chunk.x) for chunk in samples.chunks) <= 768 << 10
+    assert [chunk.row for chunk in samples.chunks] == list(range(0, 100, (768 << 10) // 160_000))
 
 
 def test_the_largest_image_comes_in_a_message_of_its_own(memory):
