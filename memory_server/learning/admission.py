@@ -61,6 +61,10 @@ class IngestBudget:
             self._held.append(reservation)
             return reservation
 
+    def _busy(self, why: str) -> ServerBusy:
+        with self._guard:
+            return ServerBusy(why, self._wait(0, self._held))
+
     def _grow(self, reservation: "Reservation", nbytes: int) -> None:
         with self._guard:
             if reservation.nbytes + nbytes > self.limit:
@@ -152,6 +156,11 @@ class Reservation:
     def expect(self, seconds: float) -> None:
         """Notes that it will be released in about that time, which is what a refused client is told to wait."""
         self.until = self._budget._clock() + seconds
+
+    def turned_away(self, why: str) -> ServerBusy:
+        """Gives everything back, and says when a task may be let in that cannot be now."""
+        self.release()
+        return self._budget._busy(why)
 
     def release(self) -> None:
         """Gives everything back; doing it again changes nothing."""

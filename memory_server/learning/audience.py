@@ -5,7 +5,7 @@ from typing import Protocol
 import structlog
 
 from dgm_core.manifest import Manifest
-from memory_server.store.records import Forgotten, Restored
+from memory_server.store.records import Deleted, Forgotten, Restored
 
 
 class Audience(Protocol):
@@ -20,8 +20,8 @@ class Audience(Protocol):
     async def forgotten(self, memory: str, forgotten: Forgotten) -> None:
         """A task was forgotten, or a generator retrained; nothing of what was may be kept any longer."""
 
-    def deleted(self, memory: str) -> None:
-        """A memory is gone."""
+    async def deleted(self, memory: str, deleted: Deleted) -> None:
+        """A memory is gone; nothing of it may be kept any longer."""
 
 
 async def tell(audience: Audience, memory: str, new: Restored) -> None:

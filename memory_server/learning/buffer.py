@@ -2,6 +2,7 @@
 
 import os
 import threading
+from contextlib import ExitStack
 from typing import Self
 
 import numpy as np
@@ -25,14 +26,19 @@ class IngestBuffer:
     Attributes:
         count: rows so far.
         x_fd, y_fd: memfds of x, row-major, and of y, int32.
+
+    Raises:
+        ServerBusy: the system gives no memory; the reservation is released.
     """
 
     def __init__(self, spec: DataSpec, reservation: Reservation) -> None:
         self.spec = spec
         self.reservation = reservation
         self.count = 0
-        self.x_fd = os.memfd_create("x")
-        self.y_fd = os.memfd_create("y")
+        try:
+            self.x_fd, self.y_fd = _anonymous("x", "y")
+        except OSError as error:
+            raise reservation.turned_away(f"the system has no place for more data: {error.strerror}") from error
         self.wiped = False
         self._guard = threading.Lock()
 
@@ -78,6 +84,17 @@ class IngestBuffer:
 
     def __exit__(self, *_: object) -> None:
         self.wipe()
+
+
+def _anonymous(*names: str) -> list[int]:
+    """A memfd for each name, all or none."""
+    with ExitStack() as made:
+        descriptors = []
+        for name in names:
+            descriptors.append(os.memfd_create(name))
+            made.callback(os.close, descriptors[-1])
+        made.pop_all()
+        return descriptors
 
 
 def _write(descriptor: int, view: memoryview) -> None:

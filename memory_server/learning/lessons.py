@@ -12,7 +12,7 @@ from dgm_core.manifest import Learned, Manifest
 from dgm_core.memory import Progress, Terms
 from memory_server.learning.audience import tell
 from memory_server.learning.buffer import IngestBuffer
-from memory_server.learning.endings import GOES_ON, SERVER_STOPPED, Ending, failure
+from memory_server.learning.endings import CANCELLED, GOES_ON, SERVER_STOPPED, Ending, failure
 from memory_server.learning.messages import Job
 from memory_server.learning.setting import Setting
 from memory_server.learning.status import TaskStatus
@@ -116,6 +116,8 @@ class Lessons:
     async def _teach(self, entry: Lesson) -> TaskRecord:
         try:
             learned = await self._learn(entry)
+            if entry.verdict is CANCELLED:  # while its data was being wiped
+                raise asyncio.CancelledError
             return await self._commit(entry, learned)
         except asyncio.CancelledError:
             return await self._record(entry, entry.verdict or SERVER_STOPPED)

@@ -318,14 +318,14 @@ class TaskQueue:
             await self._solvers.drop(memory)
             await self._sleeps.drop(memory)
             try:
-                undeleted = await asyncio.to_thread(self._store.delete_memory, memory)
+                deleted = await asyncio.to_thread(self._store.delete_memory, memory)
             except NotDeleted:
                 self._complete(memory, await asyncio.to_thread(self._store.catalog.manifest, memory))
                 raise
             self._lessons.let_go(memory)
-            self._audience.deleted(memory)
-        if undeleted:
-            raise NotErased(f"memory {memory!r}", undeleted)
+            await self._audience.deleted(memory, deleted)
+        if deleted.undeleted:
+            raise NotErased(f"memory {memory!r}", deleted.undeleted)
 
     def _complete(self, memory: str, newest: Manifest) -> None:
         """Schedules what a memory lacks."""

@@ -21,7 +21,7 @@ from memory_server.sampling.pool import TilePool
 from memory_server.sampling.queries import Query
 from memory_server.sampling.runtime import Trimmer
 from memory_server.sampling.stream import Stream
-from memory_server.store.records import Forgotten
+from memory_server.store.records import Deleted, Forgotten
 
 T = TypeVar("T")
 FindManifest = Callable[[str, int | None], Manifest]
@@ -53,6 +53,7 @@ class SamplingEngine:
         # Apart from the loop's own threads, which read the catalog, take data in and commit for everybody.
         self._solving = ThreadPoolExecutor(threads, "solving")
         self._newest: dict[str, Manifest] = {}
+        self._deletions = 0
         self._streams: set[Stream] = set()
         self._trimmer = Trimmer()
         self._draining = False
@@ -121,12 +122,15 @@ class SamplingEngine:
                 stream.revise(forgotten.revisions)
         await asyncio.to_thread(self._experts.forget, forgotten.experts)
 
-    def deleted(self, memory: str) -> None:
-        """A memory is gone: its streams end with UnknownMemory."""
+    async def deleted(self, memory: str, deleted: Deleted) -> None:
+        """A memory is gone: its streams end with UnknownMemory. Nothing of it is kept."""
+        self._deletions += 1
         self._newest.pop(memory, None)
         for stream in self._streams:
             if stream.query.memory == memory:
                 stream.end(UnknownMemory(memory, self._newest))
+                self._pool.forget(stream)
+        await asyncio.to_thread(self._experts.forget, deleted.experts)
 
     def drain(self) -> None:
         """Opens no more streams and ends those that would never end by themselves."""
@@ -143,8 +147,11 @@ class SamplingEngine:
     async def _manifest(self, memory: str, revision: int) -> Manifest:
         if revision != 0:
             return await asyncio.to_thread(self._find, memory, revision)
-        if memory not in self._newest:
-            self.committed(memory, await asyncio.to_thread(self._find, memory, None))
+        while memory not in self._newest:
+            deletions = self._deletions
+            found = await asyncio.to_thread(self._find, memory, None)
+            if deletions == self._deletions:  # else it may be of a memory that is gone, and another have its name
+                self.committed(memory, found)
         return self._newest[memory]
 
     def _computed(self, compute: Callable[..., T], *arguments: object) -> asyncio.Future[T]:

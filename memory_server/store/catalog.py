@@ -17,6 +17,7 @@ from memory_server.store.migration import migrate
 from memory_server.store.records import (
     Census,
     Committed,
+    Deleted,
     Forgotten,
     MemoryRecord,
     Portable,
@@ -116,13 +117,14 @@ class Catalog:
             newest = revisions.existing(db, name)
             return newest if revision in (None, newest.revision) else revisions.revision(db, name, revision or 0)
 
-    def delete_memory(self, name: str) -> set[str]:
-        """Removes a memory with its revisions and tasks; returns the digests that nothing refers to any more."""
+    def delete_memory(self, name: str) -> Deleted:
+        """Removes a memory with its revisions and tasks. Raises UnknownMemory."""
         with self._database.write() as db:
-            revisions.existing(db, name)
+            held = _experts(revisions.existing(db, name))
             unused = revisions.drop_unneeded(db, revisions.delete_memory(db, name))
+            deleted = Deleted(frozenset(unused), held - _all_experts(db))
         self.scrub()
-        return unused
+        return deleted
 
     def digests(self) -> set[str]:
         """Every blob that something refers to."""

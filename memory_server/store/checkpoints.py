@@ -15,6 +15,7 @@ import structlog
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from memory_server.store.blobs import sync_directory
 from memory_server.store.sealing import KEY_BYTES, SealingKey, Unsealable
 
 CHECKPOINTS = "checkpoints"
@@ -46,17 +47,22 @@ class Slot:
     seconds: float
 
     def write(self, content: bytes) -> None:
-        """Seals and writes; whoever reads sees the whole file, or the one before. Raises OSError."""
+        """Seals and writes; whoever reads sees the whole file, or the one before. Raises OSError and leaves no part."""
         key, path = SealingKey(bytes.fromhex(self.secret)), Path(self.path)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         unfinished = Path(f"{path}{_UNFINISHED}")
-        with open(unfinished, "wb", opener=_private) as file:
-            parts = range(0, max(len(content), 1), PART)
-            for start in parts:
-                file.write(key.seal(content[start : start + PART], _part(start, start == parts[-1])))
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.rename(path)
+        try:
+            with open(unfinished, "wb", opener=_private) as file:
+                parts = range(0, max(len(content), 1), PART)
+                for start in parts:
+                    file.write(key.seal(content[start : start + PART], _part(start, start == parts[-1])))
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.rename(path)
+        except OSError:
+            unfinished.unlink(missing_ok=True)  # on a disk that is full it would be what the commit lacks
+            raise
+        sync_directory(path.parent)
 
     def read(self) -> bytes | None:
         """What was written last; None if there is nothing, or nothing whole. Raises OSError."""

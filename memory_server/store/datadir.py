@@ -35,7 +35,16 @@ from memory_server.store.errors import (
     reason,
 )
 from memory_server.store.lock import take_lock
-from memory_server.store.records import Committed, Forgotten, MemoryRecord, Portable, Restored, TaskRecord, TaskState
+from memory_server.store.records import (
+    Committed,
+    Deleted,
+    Forgotten,
+    MemoryRecord,
+    Portable,
+    Restored,
+    TaskRecord,
+    TaskState,
+)
 from memory_server.store.sealing import SealingKey
 
 BASES = "bases"
@@ -187,8 +196,8 @@ class DataDir:
                 forgotten = self.catalog.forget(memory, task)
             return replace(forgotten, undeleted=self._remove(forgotten.unused))
 
-    def delete_memory(self, name: str) -> str:
-        """Removes a memory and every blob that no other needs. Returns why one is still there; empty if none is.
+    def delete_memory(self, name: str) -> Deleted:
+        """Removes a memory and every blob that no other needs.
 
         Raises:
             NotDeleted: the disk is full or fails; the memory is as it was.
@@ -196,8 +205,8 @@ class DataDir:
         """
         with self._changing:
             with _written(NotDeleted):
-                unused = self.catalog.delete_memory(name)
-            return self._remove(unused)
+                deleted = self.catalog.delete_memory(name)
+            return replace(deleted, undeleted=self._remove(deleted.unused))
 
     def set_state(
         self, memory: str, task: str, state: TaskState, error: str = "", error_reason: str = ""

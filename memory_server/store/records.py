@@ -110,6 +110,21 @@ class Forgotten:
 
 
 @dataclass(frozen=True)
+class Deleted:
+    """What only a memory needed that is deleted.
+
+    Arguments:
+        unused: digests of blobs that nothing refers to any more.
+        experts: digests of experts that no memory holds any more.
+        undeleted: why a blob of `unused` is on the disk still; empty if none is.
+    """
+
+    unused: frozenset[str]
+    experts: frozenset[str]
+    undeleted: str = ""
+
+
+@dataclass(frozen=True)
 class Restored:
     """A revision in which what a memory shares is made anew.
 

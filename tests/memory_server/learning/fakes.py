@@ -110,7 +110,7 @@ class Witness:
     async def forgotten(self, memory, forgotten):
         self.losses.append((memory, forgotten.manifest))
 
-    def deleted(self, memory):
+    async def deleted(self, memory, deleted):
         self.deletions.append(memory)
 
 

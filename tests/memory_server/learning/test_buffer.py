@@ -1,3 +1,4 @@
+import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dgm_core.manifest import DataSpec
-from memory_server.errors import TaskTooLarge
+from memory_server.errors import ServerBusy, TaskTooLarge
+from memory_server.learning.admission import IngestBudget
 from memory_server.learning.buffer import IngestBuffer
 
 VECTOR = DataSpec((3,), "float32")
@@ -58,6 +60,27 @@ def test_nothing_is_left_for_another_descriptor_of_the_same_memory(admission):
     for descriptor in (buffer.x_fd, buffer.y_fd):
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(descriptor)
+
+
+@pytest.mark.parametrize("made", [0, 1])
+def test_where_the_system_gives_no_memory_nobody_keeps_a_place_in_the_queue(made, monkeypatch):
+    budget, descriptors = IngestBudget(1 << 20, max_queue=1), []
+
+    def memfd_create(name, really=os.memfd_create):
+        if len(descriptors) == made:
+            raise OSError(errno.EMFILE, "Too many open files")
+        descriptors.append(really(name))
+        return descriptors[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("memory_server.learning.buffer.os.memfd_create", memfd_create)
+        with pytest.raises(ServerBusy, match="no place for more data: Too many open files") as refusal:
+            IngestBuffer(VECTOR, budget.reserve())
+    assert refusal.value.retry_after > 0
+    for descriptor in descriptors:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+    IngestBuffer(VECTOR, budget.reserve()).wipe()
 
 
 def test_a_wiped_buffer_takes_nothing_more(admission):

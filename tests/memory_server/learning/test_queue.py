@@ -359,6 +359,26 @@ async def test_cancelling_wipes_the_data_of_a_queued_and_of_a_learning_task(queu
     assert (await queue.cancel("digits", "t0")).record.state is TaskState.CANCELLED
 
 
+async def test_a_task_that_is_cancelled_while_its_data_is_wiped_is_not_learned(queue, teacher, submit, store):
+    _, buffer = await submit(queue, "t0")
+    await teacher.teaches("t0")
+    wiping, go_on, wipe = threading.Event(), threading.Event(), buffer.wipe
+
+    def slowly():
+        wiping.set()
+        assert go_on.wait(60)
+        wipe()
+
+    buffer.wipe = slowly
+    await teacher.succeed("t0")
+    await asyncio.to_thread(wiping.wait, 60)
+    cancelling = asyncio.create_task(queue.cancel("digits", "t0"))
+    await asyncio.sleep(0.05)
+    go_on.set()
+    assert (await cancelling).record.state is TaskState.CANCELLED
+    assert (buffer.wiped, store.catalog.manifest("digits").tasks) == (True, ())
+
+
 async def test_a_cancellation_waits_for_nothing_else_that_changes(queue, teacher, submit, store, monkeypatch):
     forget, release = store.forget, threading.Event()
     monkeypatch.setattr(store, "forget", lambda *named: release.wait(60) and forget(*named))

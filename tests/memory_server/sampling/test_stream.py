@@ -23,7 +23,7 @@ from memory_server.sampling.formats import Form, Format
 from memory_server.sampling.pool import TilePool
 from memory_server.sampling.queries import SampleQuery
 from memory_server.sampling.stream import AHEAD_BYTES, LARGEST_MESSAGE_BYTES, Opening, Rows, Stream
-from memory_server.store.records import Forgotten
+from memory_server.store.records import Deleted, Forgotten
 
 ROW = 64
 
@@ -483,6 +483,40 @@ async def test_who_knows_the_task_has_its_classes_alone_to_choose_from(engine):
 async def test_classifying_by_a_task_that_was_not_learned_names_those_that_were(engine):
     with pytest.raises(UnknownTask, match="no task 't9'; the tasks are 't0', 't1'"):
         await engine.classify("m", torch.zeros(1, 1, 8, 8, dtype=torch.uint8), "t9")
+
+
+# Deleting
+
+
+async def test_of_a_memory_that_is_deleted_no_expert_is_kept(engine, learned, forgetting):
+    held = frozenset(expert.digest for _, expert in learned[0][-1].experts())
+    async with engine.open(SampleQuery("m", n=100)) as stream:
+        await collect(stream)
+    assert forgetting.count > 0
+    await engine.deleted("m", Deleted(frozenset(), held))
+    assert (forgetting.count, forgetting.nbytes) == (0, 0)
+
+
+async def test_what_was_looked_up_before_a_deletion_is_not_taken_for_the_memory_that_has_the_name_since(
+    learned, experts
+):
+    revisions, _ = learned
+    looked_up, go_on, found = threading.Event(), threading.Event(), [revisions[2]]
+
+    def find(memory, revision):
+        seen = found[0]
+        looked_up.set()
+        assert go_on.wait(60)
+        return seen
+
+    engine = SamplingEngine(find, experts, 1)
+    looking = asyncio.create_task(engine.newest("m"))
+    await asyncio.to_thread(looked_up.wait, 60)
+    found[0] = revisions[1]
+    await engine.deleted("m", Deleted(frozenset(), frozenset()))
+    go_on.set()
+    assert (await looking).revision == (await engine.newest("m")).revision == 1
+    engine.close()
 
 
 # Retraining

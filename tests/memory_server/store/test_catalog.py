@@ -24,7 +24,7 @@ from memory_server.errors import (
 from memory_server.store import revisions
 from memory_server.store.catalog import INTERRUPTED, Catalog
 from memory_server.store.errors import NewerFormat
-from memory_server.store.records import Census, TaskRecord, TaskState
+from memory_server.store.records import Census, Deleted, TaskRecord, TaskState
 
 labels = st.integers(-(2**62), 2**62) | st.text(min_size=1, max_size=20)
 entries = st.builds(
@@ -232,10 +232,11 @@ def test_deleting_a_memory_releases_what_no_other_memory_uses(digits, record, le
         digits.admit(record("t0", memory=memory))
         digits.commit(memory, "t0", learn("t0", own, solver=b"the same solver"))
     own = digits.manifest("digits").tasks[0].blob
-    assert digits.delete_memory("digits") == {own}
+    assert digits.delete_memory("digits") == Deleted(frozenset({own}), experts=frozenset())
     with pytest.raises(UnknownMemory):
         digits.tasks("digits")
-    assert len(digits.delete_memory("birds")) == 2
+    deleted = digits.delete_memory("birds")
+    assert (len(deleted.unused), deleted.experts) == (2, {"e" * 64})
     assert digits.digests() == set()
 
 

@@ -262,7 +262,7 @@ def test_what_the_disk_does_not_let_go_is_said_and_removed_with_the_next(path, t
         assert [entry.task for entry in data.catalog.manifest("digits").tasks] == ["t0"]
         assert b"t1" in data.blobs.values()
         with disk_that_lets_nothing_go(data):
-            assert data.delete_memory("birds") == "Input/output error"
+            assert data.delete_memory("birds").undeleted == "Input/output error"
         assert data.forget("digits", "t0").undeleted == ""
         assert list(data.blobs) == []
 

@@ -1,5 +1,6 @@
 """A disk that is full, whenever it fills, and a clock that jumps: what was committed stays, the next attempt works."""
 
+import os
 import resource
 import subprocess
 from collections.abc import Iterator
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from memory_server.store.checkpoints import CheckpointStore
 from memory_server.store.datadir import DataDir
 from memory_server.store.errors import CommitFailed, DataDirError, NotDeleted, NotForgotten, NotRecorded
 from memory_server.store.records import TaskState
+from memory_server.store.sealing import SealingKey
 
 PAGE = 4096
 DISK = 4 * 1024 * 1024
@@ -134,6 +137,19 @@ def test_a_disk_that_is_full_at_any_write_of_a_deletion_deletes_wholly_or_not_at
         assert pages > 0, "the disk was never full"
         assert data.catalog.memories() == []
         assert consistent(data)
+
+
+def test_a_checkpoint_that_a_full_disk_does_not_hold_takes_no_room_from_the_commit(disk, manifest, record, learn):
+    with DataDir(disk.path / "data") as data:
+        data.admit(record("t0"), manifest)
+        slot = CheckpointStore(disk.path / "checkpoints", SealingKey.new(), 60.0).slot("digits", "t0", "a0")
+        slot.write(b"the one before")
+        with disk.leaving(80):
+            with pytest.raises(OSError, match=r"No space left|File too large"):
+                slot.write(os.urandom(100 * PAGE))
+            data.commit("digits", "t0", learn("t0", b"0" * 5000, solver=b"s" * 5000))
+        assert slot.read() == b"the one before"
+        assert [path.name for path in (disk.path / "checkpoints").iterdir()] == [Path(slot.path).name]
 
 
 def test_a_disk_that_is_full_when_a_task_moves_on_is_said(disk, manifest, record):
