@@ -11,6 +11,8 @@ import structlog
 _FOR_OTHERS = 0o077
 _FOR_OTHERS_OF_ROOTS = 0o037
 
+_ACCESS_LIST = "system.posix_acl_access"
+
 _LIKE_A_SECRET = re.compile(r"[A-Za-z0-9_-]{43,}|.*\n.*", re.DOTALL)
 """A key, a token or PEM: 256 bits take 43 characters of base 64, 64 hexadecimal digits, or lines."""
 
@@ -18,11 +20,47 @@ _LIKE_A_SECRET = re.compile(r"[A-Za-z0-9_-]{43,}|.*\n.*", re.DOTALL)
 def exposed(found: os.stat_result) -> bool:
     """Whether others than those that it is meant for may do something with a file of secrets.
 
-    It is meant for its owner; and if that is root and this process is not, for root's group to read: so a platform
-    hands secrets to a service, as Kubernetes does. Whoever is in that group was put there by root.
+    It is meant for its owner; and if that is root, for the group to read that root gave it: so a platform hands secrets
+    to a service, as Kubernetes does. Whoever is in that group was put there by root.
     """
-    handed_down = found.st_uid == 0 and os.geteuid() != 0
-    return bool(stat.S_IMODE(found.st_mode) & (_FOR_OTHERS_OF_ROOTS if handed_down else _FOR_OTHERS))
+    return bool(stat.S_IMODE(found.st_mode) & _for_others(found))
+
+
+def remedy(path: Path, found: os.stat_result) -> str:
+    """The command by which a file is `exposed` no longer; whom root let read it by its group still may."""
+    return f"chmod {0o660 & ~_for_others(found):04o} {path}"
+
+
+def _for_others(found: os.stat_result) -> int:
+    return _FOR_OTHERS_OF_ROOTS if found.st_uid == 0 else _FOR_OTHERS
+
+
+def pass_on(descriptor: int, path: Path) -> None:
+    """Gives a new file, of mode 0600, those who may use the file in whose place it is to be: owner, group, mode, list.
+
+    Where there is none, and root makes one, it is for whom the directory belongs to, as for a service's own directory.
+
+    Raises:
+        OSError: this user may not.
+    """
+    try:
+        present = path.stat()
+    except FileNotFoundError:
+        if os.geteuid() == 0:
+            folder = path.absolute().parent.stat()
+            os.fchown(descriptor, folder.st_uid, folder.st_gid)
+        return
+    os.fchown(descriptor, present.st_uid, present.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(present.st_mode))
+    if access := _access_list(path):
+        os.setxattr(descriptor, _ACCESS_LIST, access)
+
+
+def _access_list(path: Path) -> bytes:
+    try:
+        return os.getxattr(path, _ACCESS_LIST)
+    except OSError:  # it has none, or its file system knows none
+        return b""
 
 
 def named(path: Path) -> str:

@@ -10,18 +10,23 @@ from typing import Generic, TypeVar
 import structlog
 
 from memory_server.errors import CannotStart
-from memory_server.secrecy import exposed, named
+from memory_server.secrecy import exposed, named, remedy
 
 T = TypeVar("T")
 
 Signature = tuple[tuple[int, int, int], ...]
 
+_UNTIL_MENDED = (
+    "what was revoked or replaced since is still good, until the files are whole and readable for the server's user,"
+)
+
 
 class Following(Generic[T]):
     """What files say now. Safe to use from any thread.
 
-    Whoever asks gets what is there then: files that were replaced or changed are read again. Looking takes
-    microseconds. Files that make no sense are reported in the log once, and what was read before stays in force.
+    Whoever asks gets what is there then: files that were replaced, or changed in content, owner or mode, are read
+    again. Looking takes microseconds. Files that make no sense, cannot be read or are gone are reported in the log
+    once, and what was read before stays in force: a slip of the operator's must not lock everybody out.
 
     Arguments:
         paths: the files.
@@ -59,7 +64,9 @@ class Following(Generic[T]):
         try:
             self._value = self._read()
         except CannotStart as error:
-            structlog.get_logger().error("kept what was read before", files=names, reason=str(error))
+            structlog.get_logger().error(
+                "kept what was read before", files=names, reason=str(error), remedy=f"{_UNTIL_MENDED} {os.geteuid()}"
+            )
         else:
             structlog.get_logger().info("read again", files=names)
 
@@ -83,7 +90,7 @@ def private(path: Path, option: str) -> bytes:
                 raise CannotStart(f"{option} {path}: this is no file")
             if exposed(found):
                 mode = f"{stat.S_IMODE(found.st_mode):04o}"
-                raise CannotStart(f"{option} {path}: its mode is {mode}, so others may use it; chmod 0600 {path}")
+                raise CannotStart(f"{option} {path}: its mode is {mode}, so others may use it; {remedy(path, found)}")
             return file.read()
     except OSError as error:
         raise CannotStart(f"{option} {named(path)}: {error.strerror}; name a file that the server may read") from error
@@ -102,4 +109,4 @@ def _signature(path: Path) -> tuple[int, int, int]:
         found = path.stat()
     except OSError:
         return 0, 0, 0
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return found.st_ino, found.st_ctime_ns, found.st_size  # the time of a change of owner or mode, too

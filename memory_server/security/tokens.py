@@ -17,6 +17,7 @@ from pathlib import Path
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from memory_server.errors import CannotStart
+from memory_server.secrecy import pass_on
 from memory_server.security.following import private
 from memory_server.security.rights import Grant, Right
 
@@ -145,15 +146,19 @@ def _changing(path: Path) -> Iterator[None]:
 
 
 def _write(path: Path, tokens: Tokens) -> None:
-    """Replaces the file at once: a server that reads it meanwhile sees the old or the new one whole."""
+    """Replaces the file at once: a server that reads it meanwhile sees one of the two whole, and may read both."""
+    if path.is_symlink():
+        raise CannotStart(f"--tokens {path}: this is a symbolic link; name the file itself. Nothing was changed")
     made = path.absolute().with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
+            pass_on(descriptor, path)
             file.write(tokens.model_dump_json(indent=2) + "\n")
             file.flush()
             os.fsync(descriptor)
         made.replace(path)
     except OSError as error:
         made.unlink(missing_ok=True)
-        raise CannotStart(f"--tokens {path}: {error.strerror}; nothing was changed") from error
+        advice = ": do this as the file's owner, or as root" if isinstance(error, PermissionError) else ""
+        raise CannotStart(f"--tokens {path}: {error.strerror}; nothing was changed{advice}") from error

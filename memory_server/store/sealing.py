@@ -8,7 +8,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from memory_server.errors import Broken, CannotStart
-from memory_server.secrecy import exposed, named
+from memory_server.secrecy import exposed, named, remedy
 from memory_server.settings import KEY_VARIABLE
 
 KEY_BYTES = 32
@@ -58,8 +58,8 @@ class SealingKey:
     def read(cls, path: Path) -> Self:
         """The key in a file. Raises BadKey if it cannot be read, is malformed, or others may read it."""
         try:
-            if exposed(path.stat()):
-                raise BadKey(f"others may read the key file {path}; make it private: chmod 600 {path}")
+            if exposed(found := path.stat()):
+                raise BadKey(f"others may read the key file {path}; make it private: {remedy(path, found)}")
             text = path.read_text()
         except OSError as error:
             raise BadKey(f"the key file {named(path)} cannot be read ({error.strerror}); name another") from error

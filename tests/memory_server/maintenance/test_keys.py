@@ -1,5 +1,7 @@
 """`memory-server key`: what it writes, and with which exit status it ends."""
 
+import os
+
 import pytest
 from typer.testing import CliRunner
 
@@ -43,6 +45,16 @@ def test_a_directory_changes_its_key(run, keys, tmp_path):
     DataDir(tmp_path / "data", master=SealingKey.read(keys[1])).close()
     status, _, error = run(*arguments)
     assert status == 2 and "another key" in error
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_directory_whose_key_root_changes_stays_the_servers(run, keys, tmp_path):
+    DataDir(tmp_path / "data", master=SealingKey.read(keys[0])).close()
+    for path in (tmp_path / "data", *(tmp_path / "data").rglob("*")):
+        os.chown(path, 65533, 65532)
+    assert run("rotate", "--old", keys[0], "--new", keys[1], "--data-dir", tmp_path / "data")[0] == 0
+    left = {(path.stat().st_uid, path.stat().st_gid) for path in (tmp_path / "data").rglob("*")}
+    assert left == {(65533, 65532)}
 
 
 @pytest.mark.parametrize(

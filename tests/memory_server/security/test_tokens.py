@@ -1,11 +1,19 @@
 """Tokens: how they are kept, found, revoked, and what a file of them must be."""
 
+import errno
 import json
+import os
 import stat
+import subprocess
+import sys
+import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from memory_server.errors import CannotStart
@@ -71,12 +79,133 @@ def test_a_revoked_token_is_gone_and_others_stay(path):
         tokens.revoke(path, "gone")
 
 
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o601])
+@pytest.mark.parametrize("mode", [0o644, 0o604, 0o660, 0o601])
 def test_a_file_that_is_open_to_others_is_refused(path, mode):
     tokens.add(path, "alice", [Right.SAMPLE], ["*"], None)
     path.chmod(mode)
-    with pytest.raises(CannotStart, match=f"its mode is {mode:04o}.*chmod 0600"):
+    with pytest.raises(CannotStart, match=f"its mode is {mode:04o}.*chmod 06[04]0"):
         tokens.read(path)
+
+
+SERVER, GROUP = 65533, 65532
+AS_SERVER = f"""
+import os, sys
+from pathlib import Path
+import structlog
+from memory_server.security import tokens
+from memory_server.security.following import Following
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+path = Path(sys.argv[1])
+os.setgroups([])
+os.setgid({GROUP})
+os.setuid({SERVER})
+followed = Following([path], lambda: tokens.read(path))
+for line in sys.stdin:
+    print(followed.value.find(tokens.digest_of(line.strip()), tokens.now()) is not None, flush=True)
+"""
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+
+
+@pytest.fixture
+def shared_folder():
+    """A directory that a server of another user can enter, as it could not enter `tmp_path`."""
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("owner", "group", "mode", "folders"),
+    [(SERVER, GROUP, 0o600, SERVER), (SERVER, 0, 0o400, 0), (0, GROUP, 0o440, 0), (0, GROUP, 0o640, 0)],
+)
+def test_what_root_revokes_and_adds_is_followed_by_a_server_of_another_user(shared_folder, owner, group, mode, folders):
+    path = shared_folder / "tokens.json"
+    stays, gone = (tokens.add(path, name, [Right.SAMPLE], ["*"], None) for name in ("stays", "gone"))
+    os.chown(shared_folder, folders, folders)
+    os.chown(path, owner, group)
+    path.chmod(mode)
+    arguments = [sys.executable, "-c", AS_SERVER, str(path)]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+
+        def takes(token):
+            print(token, file=server.stdin, flush=True)
+            return server.stdout.readline().strip() == "True"
+
+        assert takes(stays) and takes(gone)
+        tokens.revoke(path, "gone")
+        assert takes(stays) and not takes(gone)
+        assert takes(tokens.add(path, "new", [Right.SAMPLE], ["*"], None))
+        server.stdin.close()
+    found = path.stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (owner, group, mode)
+    assert server.returncode == 0
+
+
+@as_root
+def test_the_first_token_that_root_adds_is_for_whom_the_directory_belongs_to(path):
+    os.chown(path.parent, SERVER, GROUP)
+    tokens.add(path, "alice", [Right.SAMPLE], ["*"], None)
+    found = path.stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (SERVER, GROUP, 0o600)
+
+
+def test_a_file_that_cannot_be_given_to_its_owner_is_left_as_it_was(path, monkeypatch):
+    tokens.add(path, "alice", [Right.SAMPLE], ["*"], None)
+    before = path.read_bytes()
+
+    def refuse(*_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchown", refuse)
+    with pytest.raises(CannotStart, match="nothing was changed: do this as the file's owner, or as root"):
+        tokens.revoke(path, "alice")
+    assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
+
+
+def test_an_access_list_is_passed_on(path, monkeypatch):
+    tokens.add(path, "alice", [Right.SAMPLE], ["*"], None)
+    given = []
+    monkeypatch.setattr(os, "getxattr", lambda of, name: b"list of " + of.name.encode() + name.encode())
+    monkeypatch.setattr(os, "setxattr", lambda _, name, value: given.append((name, value)))
+    tokens.revoke(path, "alice")
+    name = "system.posix_acl_access"
+    assert given == [(name, b"list of tokens.json" + name.encode())]
+
+
+def test_a_link_is_not_replaced_for_the_server_reads_what_it_names(path):
+    tokens.add(path, "alice", [Right.SAMPLE], ["*"], None)
+    link = path.with_name("link.json")
+    link.symlink_to(path)
+    with pytest.raises(CannotStart, match="symbolic link; name the file itself"):
+        tokens.revoke(link, "alice")
+    assert link.is_symlink() and tokens.read(path).tokens
+
+
+def test_a_file_that_cannot_be_read_leaves_what_was_read_in_force_and_the_log_says_what_to_do(path):
+    token = tokens.add(path, "alice", [Right.SAMPLE], ["*"], None)
+    followed = Following([path], lambda: tokens.read(path))
+    away = path.rename(path.with_name("away"))
+    with capture_logs() as lines:
+        assert followed.value.find(tokens.digest_of(token), NOW)
+        assert followed.value.find(tokens.digest_of(token), NOW)
+    (line,) = lines
+    assert (line["log_level"], line["event"], line["files"]) == ("error", "kept what was read before", [str(path)])
+    assert "revoked" in line["remedy"] and f"readable for the server's user, {os.geteuid()}" in line["remedy"]
+    away.rename(path)
+    tokens.revoke(path, "alice")
+    assert followed.value.find(tokens.digest_of(token), NOW) is None
+
+
+def test_a_file_that_is_made_readable_again_is_read_though_its_content_is_no_newer(path):
+    token = tokens.add(path, "alice", [Right.SAMPLE], ["*"], None)
+    followed = Following([path], lambda: tokens.read(path))
+    tokens.revoke(path, "alice")
+    path.chmod(0o666)
+    assert followed.value.find(tokens.digest_of(token), NOW), "others may write it, so it is not taken"
+    time.sleep(0.05)  # the clock of the file system is coarse
+    path.chmod(0o600)
+    assert followed.value.find(tokens.digest_of(token), NOW) is None
 
 
 @pytest.mark.parametrize(

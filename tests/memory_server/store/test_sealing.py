@@ -47,8 +47,8 @@ def test_a_key_file_is_private_hexadecimal_and_not_repeated(tmp_path):
     assert SealingKey.read(path).secret == key.secret
     assert key.secret.hex() not in repr(key)
 
-    path.chmod(0o640)
-    with pytest.raises(BadKey, match="chmod 600"):
+    path.chmod(0o644)
+    with pytest.raises(BadKey, match=r"chmod 06[04]0"):
         SealingKey.read(path)
     with pytest.raises(BadKey, match="cannot be read"):
         SealingKey.read(tmp_path / "none")
