@@ -8,6 +8,9 @@ import grpc
 import numpy as np
 import pytest
 from memory_api.v1 import memory_pb2 as pb
+from memory_client import Memory, MessageTooLarge, TaskRejected
+from memory_client._lesson import Resending
+from memory_client.aio import Memory as AsyncMemory
 
 INVALID, MISSING = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
 EXISTS, PRECONDITION = grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.FAILED_PRECONDITION
@@ -368,6 +371,24 @@ def test_a_message_larger_than_the_limit_is_refused(wire, unchanged):
     with pytest.raises(grpc.RpcError) as caught:
         wire.stub.LearnTask(iter(upload(wire, x, y)), timeout=30)
     assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_the_sdk_does_not_send_again_what_is_larger_than_a_message_may_be(new_server, monkeypatch):
+    server = new_server(max_message_bytes=64 << 10).start()
+
+    def sends_again(_, error):
+        raise AssertionError("it is sent again") from error
+
+    monkeypatch.setattr(Resending, "next_pause", sends_again)
+    data = np.random.default_rng(0).integers(0, 256, (2000, 1, 8, 8), np.uint8), np.arange(2000) % 2
+    said = r"larger than max \(\d+ vs\. 65536\)\. Send smaller rows.*--max-message-bytes"
+    with Memory(server.target, "m", kind="dgmw") as memory, pytest.raises(TaskRejected, match=said):
+        memory.learn_task(data, progress=False)
+    async with AsyncMemory(server.target, "m", kind="dgmw") as memory:
+        with pytest.raises(TaskRejected, match=said):
+            await memory.learn_task(data, progress=False)
+        with pytest.raises(MessageTooLarge, match=said):
+            await memory.classify(data[0])
 
 
 def test_a_task_beyond_the_whole_budget_is_refused_for_good_and_one_beyond_the_rest_for_now(new_server, connect):

@@ -7,7 +7,15 @@ from pathlib import Path
 import grpc
 import memory_api.v1
 import pytest
-from memory_client import InvalidInput, MemoryServiceError, ServerUnavailable, TaskRejected, errors
+from memory_client import (
+    InvalidInput,
+    MemoryServiceError,
+    MessageTooLarge,
+    ServerBusy,
+    ServerUnavailable,
+    TaskRejected,
+    errors,
+)
 from memory_client.errors import BY_REASON, FieldViolation, as_rejection, from_rpc
 
 PROTO = Path(memory_api.v1.__path__[0]) / "memory.proto"
@@ -70,6 +78,14 @@ def test_a_port_that_speaks_another_service_is_told():
     error = from_rpc(Failure(grpc.StatusCode.UNIMPLEMENTED, "Method not found!"), "host:1")
 
     assert "is not a memory server" in str(error)
+
+
+def test_a_message_that_grpc_refuses_for_its_size_is_no_busy_server():
+    for said in ("CLIENT: Received message larger than max (5 vs. 4)", "SERVER: Decompressed message larger than max"):
+        error = from_rpc(Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, said), "host:1")
+        assert type(error) is MessageTooLarge
+        assert str(error).startswith(f"{said}. Send smaller rows") and "--max-message-bytes" in str(error)
+    assert type(from_rpc(Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "slow down"), "host:1")) is ServerBusy
 
 
 def test_errors_survive_pickling():

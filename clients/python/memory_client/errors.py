@@ -2,7 +2,8 @@
 
 MemoryServiceError
 ├── InvalidInput ── TaskRejected          the request or the data must change
-│   └── DamagedExport                     the file is no exported memory, or not a whole one
+│   ├── DamagedExport                     the file is no exported memory, or not a whole one
+│   └── MessageTooLarge                   a single message is more than the server, or this client, takes
 ├── UnknownMemory, UnknownTask, UnknownClass, UnknownRevision, EmptyMemory
 ├── MemoryExists, MemoryMismatch, TaskExists, TaskFinished, TaskUnfinished, TaskInUse, TaskTooLarge, CannotInterpolate
 ├── CannotSleep                           there is nothing to consolidate
@@ -82,6 +83,12 @@ class TaskRejected(InvalidInput):
 
 class DamagedExport(InvalidInput):
     """What was to be imported is no exported memory, or a damaged one; nothing of it was kept."""
+
+
+class MessageTooLarge(InvalidInput):
+    """A message is more than its receiver takes, however long one waits; nothing of its call was kept."""
+
+    advice = "Send smaller rows or less in one call, or have the server's operator raise --max-message-bytes"
 
 
 class DamagedMemory(MemoryServiceError):
@@ -271,6 +278,9 @@ BY_STATUS: Mapping[grpc.StatusCode, type[MemoryServiceError]] = {
 }
 """What a status means where the reason is absent or unknown; any other is an InternalError."""
 
+_TOO_LARGE = "larger than max"
+"""How gRPC itself refuses a message, which no server has seen: with RESOURCE_EXHAUSTED and this alone."""
+
 
 def from_rpc(error: grpc.RpcError, target: str) -> MemoryServiceError:
     """The error that a failed call stands for; `target` is the address that was called."""
@@ -278,9 +288,12 @@ def from_rpc(error: grpc.RpcError, target: str) -> MemoryServiceError:
     if status is grpc.StatusCode.UNAVAILABLE and (why := _handshake.broken(error.details() or "")):
         return TlsFailed(f"no TLS with the memory server at {target}: {why}", status=status)
     details = _Details.of(error)
+    text = error.details() or status.name
     kind = BY_REASON.get(details.reason) or BY_STATUS.get(status, InternalError)
+    if kind is ServerBusy and not details.reason and _TOO_LARGE in text:
+        kind = MessageTooLarge
     return kind(
-        _message(kind, error.details() or status.name, details, status, target),
+        _message(kind, text, details, status, target),
         reason=details.reason,
         status=status,
         field_violations=details.field_violations,
