@@ -112,7 +112,12 @@ async def serving(settings: Settings) -> AsyncIterator[Serving]:
         stack.callback(engine.close)
         budget = IngestBudget(settings.ingest_budget_bytes, settings.max_queue, settings.client_ingest_share)
         executor = LocalProcessExecutor(
-            store.blobs.directory, gate, str(device), settings.trainers(cuda), _bounds(settings), store.catalog.keys
+            store.blobs.directory,
+            gate,
+            str(device),
+            settings.trainers(cuda),
+            _bounds(settings, cuda),
+            store.catalog.keys,
         )
         registry = _registry(settings, stack)
         activity = Activity()
@@ -185,8 +190,18 @@ def _data_dir(settings: Settings) -> DataDir:
     return DataDir(settings.data_dir, master=configured_key(settings.encryption_key_file))
 
 
-def _bounds(settings: Settings) -> Bounds:
-    return Bounds(settings.worker_bytes, settings.task_seconds_limit or None, settings.worker_silence_seconds)
+def _bounds(settings: Settings, cuda: bool) -> Bounds:
+    """What each worker may take; warns if the kernel may have to end one, or the server, before all have filled it."""
+    each = settings.worker_bytes(cuda)
+    if missing := settings.missing_bytes(cuda):
+        structlog.get_logger().warning(
+            "the settings allow more memory than there is: lower --ingest-budget-bytes, --expert-cache-bytes, "
+            "--learners or --worker-memory-bytes, or give the server more",
+            missing_bytes=missing,
+            worker_bytes=each,
+            learners=settings.workers(cuda),
+        )
+    return Bounds(each, settings.task_seconds_limit or None, settings.worker_silence_seconds)
 
 
 def _server(settings: Settings, interceptor: CallInterceptor, service: MemoryService) -> grpc.aio.Server:

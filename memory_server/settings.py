@@ -1,7 +1,8 @@
 """What an operator may choose. Each setting is an environment variable too: MEMORY_SERVER_ and its name in capitals."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,11 @@ ENVIRONMENT_PREFIX = "MEMORY_SERVER_"
 KEY_VARIABLE = f"{ENVIRONMENT_PREFIX}ENCRYPTION_KEY"
 """The key itself: no setting, so that nothing that shows or logs settings has it."""
 _MOST_TRAINERS = 8
-_CONTROL_GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of this process, as a container sees it
+_OWN_CONTROL_GROUP = Path("/proc/self/cgroup")
+_CONTROL_GROUPS = Path("/sys/fs/cgroup")
+
+_SERVER_BYTES = 512 << 20  # of the server itself, with a hundred streams
+_LEAST_WORKER_BYTES = 1 << 30  # in which small images are learned
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -138,7 +143,8 @@ class Settings(BaseSettings):
         0,
         ge=0,
         description="Bytes of memory that a process that learns may fill, its data included, before its task fails; "
-        "0: four fifths of what the machine or the server's control group has.",
+        "0: what the machine or the server's control group has, less 512 MiB for the server, the ingest budget and the "
+        "expert cache, shared by the learners; at least 1 GiB.",
     )
     task_seconds_limit: float = Field(
         0.0, ge=0, description="Seconds that a task may take to learn before it fails; 0: no limit."
@@ -225,10 +231,19 @@ class Settings(BaseSettings):
         # does not depend on who learns now, or the same data would give other weights beside another task.
         return self.training_threads or max(1, min(_MOST_TRAINERS, (_cores() - 1) // self.workers(cuda)))
 
+    def worker_bytes(self, cuda: bool) -> int:
+        """What each process that learns may fill: all of them together what the server itself leaves."""
+        # What they fill beyond is for the kernel to end, which may end the server with them.
+        left = (_memory_bytes() - self._own_bytes) // self.workers(cuda)
+        return self.worker_memory_bytes or max(left, _LEAST_WORKER_BYTES)
+
+    def missing_bytes(self, cuda: bool) -> int:
+        """What the server and all processes that learn may fill together beyond what there is."""
+        return max(0, self._own_bytes + self.workers(cuda) * self.worker_bytes(cuda) - _memory_bytes())
+
     @property
-    def worker_bytes(self) -> int:
-        """What a process that learns may fill. The kernel ends it before the server if several fill more together."""
-        return self.worker_memory_bytes or _memory_bytes() * 4 // 5
+    def _own_bytes(self) -> int:
+        return _SERVER_BYTES + self.ingest_budget_bytes + self.expert_cache_bytes
 
     def learners_share(self, cuda: bool) -> float:
         """What learning keeps of the device while samples are waited for."""
@@ -273,9 +288,14 @@ def _cores() -> int:
 
 
 def _memory_bytes() -> int:
-    """What the machine has, or the control group if that is less."""
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        return min(machine, int(_CONTROL_GROUP_LIMIT.read_text()))
-    except (OSError, ValueError):  # no control group, or "max"
-        return machine
+    """What the machine has, or a control group around this process if that is less."""
+    return min([os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *_limits_of_control_groups()])
+
+
+def _limits_of_control_groups() -> Iterator[int]:
+    """From that of this process to the outermost, which is its own as a container sees it."""
+    own = next((line[3:] for line in _OWN_CONTROL_GROUP.read_text().splitlines() if line.startswith("0::")), "/")
+    group = _CONTROL_GROUPS / own.lstrip("/")
+    for each in (group, *group.parents):
+        with suppress(OSError, ValueError):  # no control group, or "max"
+            yield int((each / "memory.max").read_text())

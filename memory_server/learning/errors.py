@@ -40,7 +40,7 @@ class WorkerTooLarge(OutOfMemory):
     def __init__(self, bound: int) -> None:
         super().__init__(
             f"learning needed more than the {bound} bytes of memory that a worker may fill; nothing was kept: send "
-            "fewer rows, or start the server with a larger --worker-memory-bytes"
+            "fewer rows, or start the server with a larger --worker-memory-bytes or fewer --learners"
         )
 
 

@@ -1,6 +1,9 @@
 import asyncio
 
-from memory_server import app
+from structlog.testing import capture_logs
+
+from memory_server import app, settings
+from memory_server.settings import Settings
 
 
 async def test_the_sweeping_of_checkpoints_goes_on_after_a_sweep_that_failed(monkeypatch):
@@ -18,3 +21,14 @@ async def test_the_sweeping_of_checkpoints_goes_on_after_a_sweep_that_failed(mon
     sweeping = asyncio.create_task(app._expire(Failing()))
     await asyncio.wait_for(twice.wait(), 10)
     sweeping.cancel()
+
+
+def test_settings_that_allow_more_memory_than_there_is_are_a_warning_that_says_what_to_lower(monkeypatch):
+    monkeypatch.setattr(settings, "_memory_bytes", lambda: 8 << 30)
+    with capture_logs() as lines:
+        assert app._bounds(Settings(learners=2), cuda=False).memory_bytes == 9 << 28
+        assert lines == []
+        assert app._bounds(Settings(learners=2, worker_memory_bytes=3 << 30), cuda=False).memory_bytes == 3 << 30
+    (line,) = lines
+    assert "--learners or --worker-memory-bytes" in line["event"]
+    assert (line["missing_bytes"], line["worker_bytes"], line["learners"]) == (3 << 29, 3 << 30, 2)

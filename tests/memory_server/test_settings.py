@@ -1,3 +1,5 @@
+import os
+
 import pytest
 from typer.testing import CliRunner
 
@@ -21,6 +23,63 @@ def test_an_operator_may_choose_both(monkeypatch):
     assert Settings(learners=1).trainers(cuda=False) == 7
     assert Settings(learners=3).trainers(cuda=False) == 2
     assert Settings(learners=3, training_threads=5).trainers(cuda=False) == 5
+
+
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize("chosen", [{}, {"learners": 5}, {"ingest_budget_bytes": 5 * GIB, "expert_cache_bytes": GIB}])
+@pytest.mark.parametrize("cuda", [False, True])
+@pytest.mark.parametrize("memory", [16 * GIB, 64 * GIB, 1000 * GIB + 7])
+def test_what_the_workers_may_fill_together_is_what_the_server_leaves(monkeypatch, memory, cuda, chosen):
+    monkeypatch.setattr(settings, "_memory_bytes", lambda: memory)
+    monkeypatch.setattr(settings, "_cores", lambda: 8)
+    found = Settings(**chosen)
+    server = found.ingest_budget_bytes + found.expert_cache_bytes + GIB // 2
+    together = server + found.workers(cuda) * found.worker_bytes(cuda)
+    assert memory - found.workers(cuda) < together <= memory
+    assert found.missing_bytes(cuda) == 0
+
+
+@pytest.mark.parametrize("memory", [GIB, 4 * GIB, 5 * GIB])
+def test_workers_that_are_left_too_little_get_the_least_and_what_is_missing_is_told(monkeypatch, memory):
+    monkeypatch.setattr(settings, "_memory_bytes", lambda: memory)
+    monkeypatch.setattr(settings, "_cores", lambda: 8)
+    found = Settings()
+    assert found.worker_bytes(cuda=False) == GIB
+    assert found.missing_bytes(cuda=False) == 5.5 * GIB - memory
+    assert Settings(learners=1, ingest_budget_bytes=1, expert_cache_bytes=1).missing_bytes(False) == max(
+        0, GIB // 2 + 2 + GIB - memory
+    )
+
+
+def test_a_bound_that_the_operator_chose_stays_and_is_counted(monkeypatch):
+    monkeypatch.setattr(settings, "_memory_bytes", lambda: 8 * GIB)
+    chosen = Settings(worker_memory_bytes=3 * GIB, learners=2)
+    assert chosen.worker_bytes(cuda=False) == 3 * GIB
+    assert chosen.missing_bytes(cuda=False) == 1.5 * GIB
+
+
+@pytest.mark.parametrize(
+    ("own", "limits", "least"),
+    [
+        ("0::/a.slice/b.service\n", {"a.slice/b.service": "3", "a.slice": "max", "": "9"}, 3),
+        ("1:memory:/x\n0::/a.slice/b.service\n", {"a.slice/b.service": "max", "a.slice": "2"}, 2),
+        ("0::/\n", {"": "4"}, 4),
+        ("0::/kubepods/x\n", {"": "4"}, 4),
+        ("0::/a.slice\n", {"a.slice": "max"}, None),
+        ("4:memory:/x\n", {}, None),
+    ],
+)
+def test_the_memory_is_that_of_the_narrowest_control_group_around_the_server(monkeypatch, tmp_path, own, limits, least):
+    for group, limit in limits.items():
+        (tmp_path / group).mkdir(parents=True, exist_ok=True)
+        (tmp_path / group / "memory.max").write_text(limit + "\n")
+    (tmp_path / "cgroup").write_text(own)
+    monkeypatch.setattr(settings, "_CONTROL_GROUPS", tmp_path)
+    monkeypatch.setattr(settings, "_OWN_CONTROL_GROUP", tmp_path / "cgroup")
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert settings._memory_bytes() == (least or machine)
 
 
 @pytest.fixture

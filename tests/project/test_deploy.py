@@ -18,6 +18,7 @@ from memory_server.security.setup import refuse_strangers
 from memory_server.settings import Settings
 
 KUBERNETES = "1.31"
+DROP_IN = "deploy/memory-server.service.d/network.conf"
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +124,18 @@ def test_the_pod_has_one_replica_without_rights_and_probes_that_exist(manifests:
     assert held < int(container["resources"]["requests"]["memory"].removesuffix("Gi")) << 30
 
 
+def test_the_watchdog_ends_a_worker_before_the_kernel_ends_the_pod(manifests: dict[str, Any]) -> None:
+    pod = manifests["StatefulSet"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    chosen = dict(argument.removeprefix("--").partition("=")[::2] for argument in container["args"])
+    workers = int(chosen["learners"]) * int(chosen["worker-memory-bytes"])
+    server = int(chosen["ingest-budget-bytes"]) + int(chosen["expert-cache-bytes"]) + (512 << 20)
+    disks = [volume["emptyDir"] for volume in pod["volumes"] if "emptyDir" in volume]
+    files = sum(int(disk["sizeLimit"].removesuffix("Mi")) << 20 for disk in disks if disk["medium"] == "Memory")
+
+    assert workers + server + files < int(container["resources"]["limits"]["memory"].removesuffix("Gi")) << 30
+
+
 def test_the_unit_is_hardened_and_waits_longer_than_the_grace(unit: configparser.ConfigParser) -> None:
     service = unit["Service"]
     environment = dict(pair.split("=") for pair in service["Environment"].split())
@@ -130,6 +143,7 @@ def test_the_unit_is_hardened_and_waits_longer_than_the_grace(unit: configparser
 
     expected = {
         "DynamicUser": "yes",
+        "OOMPolicy": "continue",
         "ProtectSystem": "strict",
         "NoNewPrivileges": "yes",
         "MemorySwapMax": "0",
@@ -148,11 +162,36 @@ def test_the_unit_is_hardened_and_waits_longer_than_the_grace(unit: configparser
     assert {word for word in service["ExecStart"].split() if word.startswith("--")} <= options_of_serve()
 
 
+def test_the_units_user_gets_secrets_as_copies_and_what_changes_in_a_directory_of_its_own(
+    root: Path, unit: configparser.ConfigParser
+) -> None:
+    lines = (root / DROP_IN).read_text().splitlines()
+    pairs = [pair for line in lines if line.startswith("Environment=") for pair in line.split("=", 1)[1].split()]
+    chosen = {name.removeprefix("MEMORY_SERVER_").lower(): value for name, value in (pair.split("=") for pair in pairs)}
+    copies = {line.split("=")[1].split(":")[0] for line in lines if line.startswith("LoadCredential=")}
+    own = [f"%S/{name}" for name in unit["Service"]["StateDirectory"].split()]
+
+    settings = Settings(**chosen)  # type: ignore[arg-type]
+    refuse_strangers(settings)
+    assert settings.exposed
+    copied = {str(path) for path in (settings.tls_cert, settings.tls_key, settings.encryption_key_file)}
+    assert copied == {f"%d/{name}" for name in copies}
+    data = re.search(r"--data-dir (\S+)", unit["Service"]["ExecStart"])
+    assert data is not None and data[1] in own
+    own.remove(data[1])  # or a backup that is restored would bring revoked tokens back
+    assert {str(path and path.parent) for path in (settings.tokens, settings.audit_log)} == {*own}
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
-def test_systemd_accepts_the_unit(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("also", [[], [DROP_IN]], ids=["loopback", "network"])
+def test_systemd_accepts_the_unit(root: Path, tmp_path: Path, also: list[str]) -> None:
     text = (root / "deploy/memory-server.service").read_text()
     installed = tmp_path / "memory-server.service"
     installed.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", text, flags=re.MULTILINE))
+    for each in also:
+        folder = tmp_path / "memory-server.service.d"
+        folder.mkdir()
+        shutil.copy(root / each, folder)
     done = subprocess.run(["systemd-analyze", "verify", installed], check=False, capture_output=True, text=True)
 
     assert (done.returncode, done.stderr) == (0, "")
