@@ -137,6 +137,20 @@ def test_pieces_hold_all_rows_in_order_and_fill_their_chunks(sizes, features):
     assert [value for x, _ in found for value in x[:, -1].tolist()] == want
 
 
+@pytest.mark.parametrize("size", [100, 400, 700])  # rows of a batch; 512 fill a message
+def test_a_stream_may_fill_the_same_arrays_for_every_batch(size):
+    x, y, regrouped, found = np.empty((size, 1024), np.uint8), np.empty(size, int), Pieces(), []
+    for i in range(5):
+        x[:], y[:] = i, i
+        found += [(piece.copy(), labels.copy()) for piece, labels in regrouped.add((x, y))]
+    x[:], y[:] = 9, 9
+    found += regrouped.rest()
+
+    want = [i for i in range(5) for _ in range(size)]
+    assert [label for _, labels in found for label in labels.tolist()] == want
+    assert [value for piece, _ in found for value in piece[:, 0].tolist()] == want
+
+
 @given(arrays(np.int64, st.integers(0, 50)))
 def test_integer_labels_arrive_as_they_are(y):
     np.testing.assert_array_equal(labels(y), y)

@@ -51,21 +51,20 @@ class Pieces:
         self._waiting: list[Batch] = []
 
     def add(self, pair: Any) -> Iterator[Batch]:
-        """The pieces that a batch completes.
+        """The pieces that a batch completes, to be used before the stream goes on: they may lie in the batch's arrays.
 
         Raises:
             InvalidInput: it is no batch, or its rows are not like those of the first.
         """
         x, y = self._checked(pair)
-        if not len(x):
-            return
-        self._waiting.append((x, y))
         rows = rows_per_chunk(x)
-        if sum(len(y) for _, y in self._waiting) >= rows:
-            x, y = _joined(self._waiting)
+        if sum(len(y) for _, y in self._waiting) + len(y) >= rows:
+            x, y = _joined([*self._waiting, (x, y)])
             whole = len(x) - len(x) % rows
             yield from ((x[at : at + rows], y[at : at + rows]) for at in range(0, whole, rows))
-            self._waiting = [(x[whole:], y[whole:])] if whole < len(x) else []
+            self._waiting, x, y = [], x[whole:], y[whole:]
+        if len(x):
+            self._waiting.append((x.copy(), y.copy()))  # a stream may fill its arrays anew for the next batch
 
     def rest(self) -> Iterator[Batch]:
         """What is left when no more batches come: one piece or none."""
