@@ -1,6 +1,10 @@
 """What a client shows: checked where it is given, told to nobody else, carried along."""
 
+import asyncio
 import pickle
+import socket
+from contextlib import nullcontext
+from pathlib import Path
 
 import grpc
 import pytest
@@ -15,6 +19,7 @@ from tests.memory_client.test_errors import Failure
 
 PEM = Authority("ca").certificate
 LOCAL = "localhost:1"
+TEXT = "-----BEGIN PRIVATE KEY-----\nsecret"
 
 
 @pytest.mark.parametrize("kind", [Memory, aio.Memory])
@@ -27,6 +32,11 @@ LOCAL = "localhost:1"
         ({"target": "memory.example:1", "token": "gmt_x"}, "memory.example:1 in plaintext: pass ca="),
         ({"ca": "/missing.pem"}, "ca='/missing.pem' cannot be read"),
         ({"ca": b"secret"}, "ca: the bytes is not PEM"),
+        (
+            {"ca": PEM, "certificate": PEM, "key": TEXT},
+            "key is the PEM itself as text: pass a path, or the PEM as bytes",
+        ),
+        ({"ca": PEM, "certificate": PEM, "key": Path(TEXT)}, "key is the PEM itself as text"),
         ({"token": ""}, "the token is empty or malformed"),
         ({"token": "two words"}, "the token is empty or malformed"),
     ],
@@ -48,6 +58,33 @@ def test_secrets_travel_with_a_pickled_memory_and_show_nowhere():
     credentials = memory._connection._credentials
     assert "gmt_secret" not in repr(memory) + repr(credentials) and "BEGIN" not in repr(credentials)
     assert pickle.loads(pickle.dumps(memory))._connection._credentials == credentials
+
+
+@pytest.fixture
+def proxy(monkeypatch):
+    """A listening socket that the environment names as the proxy of everything."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{listening.getsockname()[1]}")
+        for name in ("no_proxy", "no_grpc_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        yield listening
+
+
+@pytest.mark.parametrize("secrets", [{}, {"token": "gmt_secret"}, {"ca": PEM}])
+@pytest.mark.parametrize("kind", [Memory, aio.Memory])
+def test_a_server_on_this_host_is_reached_past_any_proxy(kind, secrets, taught, server, proxy):
+    memory = kind(server.target, "digits", timeout=5, reconnect=0, **secrets)
+
+    async def tasks():
+        async with memory:
+            return await memory.tasks()
+
+    with pytest.raises(TlsFailed) if "ca" in secrets else nullcontext():  # the server speaks plaintext
+        assert (asyncio.run(tasks()) if kind is aio.Memory else memory.tasks()) == taught.tasks()
+    with pytest.raises(BlockingIOError):
+        proxy.accept()
 
 
 def failed(text):

@@ -33,6 +33,7 @@ _OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
 )
+_LOCAL_OPTIONS = (*_OPTIONS, ("grpc.enable_http_proxy", 0))  # a proxy would read what is plaintext on this host alone
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 _NONE = Credentials()
 
@@ -81,6 +82,7 @@ class Endpoint:
         self.silence = silence
         self.shares_memory = shared_memory and is_local(target)
         self._credentials = credentials
+        self._options = _LOCAL_OPTIONS if is_local(target) else _OPTIONS
         self._own: dict[Any, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -90,15 +92,15 @@ class Endpoint:
         """A new channel for the running event loop."""
         secure = self._credentials.channel
         if secure is None:
-            return grpc.aio.insecure_channel(self.target, options=_OPTIONS)
-        return grpc.aio.secure_channel(self.target, secure, options=_OPTIONS)
+            return grpc.aio.insecure_channel(self.target, options=self._options)
+        return grpc.aio.secure_channel(self.target, secure, options=self._options)
 
     def synchronous_channel(self) -> grpc.Channel:
         """A new channel for this process."""
         secure = self._credentials.channel
         if secure is None:
-            return grpc.insecure_channel(self.target, options=_OPTIONS)
-        return grpc.secure_channel(self.target, secure, options=_OPTIONS)
+            return grpc.insecure_channel(self.target, options=self._options)
+        return grpc.secure_channel(self.target, secure, options=self._options)
 
     def methods(self, channel: grpc.Channel | grpc.aio.Channel) -> MemoryServiceStub:
         """The server's methods on a channel."""

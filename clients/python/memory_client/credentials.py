@@ -103,6 +103,8 @@ def _token(token: str) -> str:
 def _pem(given: PEM | None, name: str) -> bytes | None:
     if given is None:
         return None
+    if not isinstance(given, bytes) and _BEGIN.decode() in str(given):
+        raise InvalidInput(f"{name} is the PEM itself as text: pass a path, or the PEM as bytes")
     try:
         content = given if isinstance(given, bytes) else Path(given).read_bytes()
     except OSError as error:
