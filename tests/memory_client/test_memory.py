@@ -236,6 +236,23 @@ with memory.stream(batch_size=4, seed=1) as stream:
 sys.exit(in_the_middle or after or not sampled())
 """
 
+FORK_A_STREAM = """
+import os, sys
+from memory_client import ForkedWhileStreaming, Memory
+stream = Memory(sys.argv[1], "digits").stream(batch_size=4)
+next(stream)
+child = os.fork()
+if child == 0:
+    try:
+        next(stream)
+    except ForkedWhileStreaming as error:
+        os._exit(0 if "open it in the worker" in str(error) else 1)
+    os._exit(2)
+code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+next(stream)
+sys.exit(code)
+"""
+
 FORK_IN_A_CALL = """
 import os, sys
 from memory_client import ForkedWhileStreaming, Memory, _forks
@@ -269,6 +286,14 @@ def test_a_forked_child_samples_unless_its_parent_was_in_a_call_that_stays(progr
 
     assert done.returncode == 0, done.stderr
     assert "skipping fork() handlers" not in done.stderr  # no thread was inside of gRPC
+
+
+def test_a_stream_is_not_read_by_a_forked_child(taught, server):
+    done = subprocess.run(
+        [sys.executable, "-c", FORK_A_STREAM, server.target], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_stream_that_is_closed_in_a_forked_child_goes_on_in_its_parent(taught, monkeypatch):

@@ -18,7 +18,7 @@ import grpc
 
 from memory_client import _forks
 from memory_client.channel import Connection, Endpoint, Patience
-from memory_client.errors import ServerUnavailable, from_rpc
+from memory_client.errors import ForkedWhileStreaming, ServerUnavailable, from_rpc
 
 T = TypeVar("T")
 Source = Callable[["Relay[Any]"], Iterator[T]]
@@ -118,7 +118,15 @@ class Relay(Generic[T]):
 
         Arguments:
             deadline: the moment of time.monotonic() at which to raise StopIteration all the same.
+
+        Raises:
+            ForkedWhileStreaming: the thread that reads is in the parent of this process.
         """
+        if os.getpid() != self._process:  # the lock may be held by a thread that is not here, and nothing more comes
+            raise ForkedWhileStreaming(
+                "this stream belongs to the parent of this process: open it in the worker, or use "
+                "memory_client.torch.ReplayDataset"
+            )
         with self._changed:
             while not self._items:
                 self._check(deadline)

@@ -16,7 +16,7 @@ MemoryServiceError
 ├── ServerUnavailable, DeadlineExceeded   nobody answers, or not in time
 │   ├── SolverRetraining                  not yet: a task was forgotten a moment ago
 │   └── AuditFailed                       not until the server's operator has mended its audit log
-├── ForkedWhileStreaming                  spawn this process, or end the parent's call before the fork
+├── ForkedWhileStreaming                  open the stream in this process, or end the parent's call before it is forked
 └── InternalError                         the server, or this client, is at fault
     └── SleepFailed                       the memory is as it was
 """
@@ -218,7 +218,9 @@ class NotAllowed(MemoryServiceError):
 
 
 class ForkedWhileStreaming(MemoryServiceError):
-    """This process was forked in a call of its parent that could not be broken off: gRPC cannot be used in it."""
+    """This process was forked in the middle of a stream, which is its parent's to read, or of a call that could not be
+    broken off: gRPC cannot be used in it then.
+    """
 
 
 class InternalError(MemoryServiceError):
