@@ -195,6 +195,8 @@ class Service(MemoryServiceServicer):
                 context.abort(grpc.StatusCode.UNAVAILABLE, "going down")
             left = None if left is None else left - 1
             yield pb.SampleResponse(chunk=chunk)
+        if left == 0:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "going down")
         context.set_code(grpc.StatusCode.OK)
 
     def Interpolate(self, request, context):

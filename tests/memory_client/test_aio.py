@@ -176,6 +176,13 @@ async def test_a_seeded_stream_continues_where_it_broke_at_its_revision(client, 
     assert opened == [(0, 0), (3, 1), (3, 1), (4, 1)]
 
 
+async def test_a_stream_that_breaks_after_its_last_row_is_at_its_end(client, service):
+    service.faults.lost_after_chunks = [20]
+
+    assert [len(y) async for _, y in client.stream(batch_size=64, n=100)] == [64, 36]
+    assert len(service.requests) == 2  # what was learned, and one call
+
+
 async def test_a_sample_that_breaks_is_completed(client, service, rows_of):
     service.cut = lambda row: 1500
     service.faults.lost_after_chunks = [5, 1]

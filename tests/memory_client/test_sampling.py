@@ -214,6 +214,13 @@ def test_an_unseeded_stream_is_reopened_at_the_newest_revision(taught, service):
     assert [(request.start_at, request.revision) for request in service.requests[1:]] == [(0, 0), (3, 0)]
 
 
+def test_a_stream_that_breaks_after_its_last_row_is_at_its_end(taught, service):
+    service.faults.lost_after_chunks = [20]
+
+    assert [len(y) for _, y in taught.stream(batch_size=64, n=100)] == [64, 36]
+    assert len(service.requests) == 2  # what was learned, and one call
+
+
 def test_a_sample_that_breaks_is_completed(taught, service, rows_of):
     service.cut = lambda row: 1500
     service.faults.lost_after_chunks = [5, 1]

@@ -245,12 +245,14 @@ def persistent(
     connection: Connection,
     open_call: Callable[[], Any],
     decode: Callable[[Any], Iterator[T]],
+    complete: Callable[[], bool] = lambda: False,
 ) -> Iterator[T]:
     """Items of a server stream that is reopened where it broke, for `reconnect` seconds after the last message.
 
     Arguments:
         open_call: opens the stream at the present position.
         decode: the items of one message.
+        complete: whether all that was asked for has come, so that a call that breaks after it is at its end.
     """
     patience = Patience(connection.reconnect)
     while True:
@@ -260,6 +262,9 @@ def persistent(
                 yield from decode(message)
             return
         except Interrupted:
-            continue
+            if complete():
+                return
         except ServerUnavailable as error:
+            if complete():
+                return
             relay.pause(patience.next_pause(error))

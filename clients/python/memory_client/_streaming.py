@@ -46,7 +46,7 @@ def _rows(relay: Relay[Any], connection: Connection, reader: RowReader) -> Itera
         return getattr(connection.stub, reader.method)(reader.opening(connection.shares_memory))
 
     try:
-        yield from persistent(relay, connection, open_call, reader.rows)
+        yield from persistent(relay, connection, open_call, reader.rows, lambda: reader.complete)
     finally:
         reader.close()
     reader.ended()

@@ -124,6 +124,11 @@ class RowReader:
         self._share(SharedRing.made() if share and large else None)
         return self._request
 
+    @property
+    def complete(self) -> bool:
+        """Whether the last row has come; never, if there are none to come."""
+        return 0 < self._row == self._course.rows
+
     def rows(self, message: pb.SampleResponse) -> Iterator[Rows]:
         """The rows of one message, if it has any.
 

@@ -93,13 +93,17 @@ class Reading(Generic[T]):
 
 
 async def persistent(
-    connection: Connection, open_call: Callable[[], Any], decode: Callable[[Any], Iterator[T]]
+    connection: Connection,
+    open_call: Callable[[], Any],
+    decode: Callable[[Any], Iterator[T]],
+    complete: Callable[[], bool] = lambda: False,
 ) -> AsyncGenerator[T, None]:
     """Items of a server stream that is reopened where it broke, for `reconnect` seconds after the last message.
 
     Arguments:
         open_call: opens the stream at the present position.
         decode: turns one message into items.
+        complete: whether all that was asked for has come, so that a call that breaks after it is at its end.
     """
     patience = Patience(connection.reconnect)
     while True:
@@ -113,6 +117,8 @@ async def persistent(
         except Silent:
             raise connection.silent() from None
         except ServerUnavailable as error:
+            if complete():
+                return
             pause = patience.next_pause(error)
         finally:
             call.cancel()

@@ -42,7 +42,7 @@ async def _rows(connection: Connection, reader: RowReader) -> AsyncGenerator[Row
         return getattr(connection.stub, reader.method)(reader.opening(connection.shares_memory))
 
     try:
-        async with aclosing(persistent(connection, open_call, reader.rows)) as parts:
+        async with aclosing(persistent(connection, open_call, reader.rows, lambda: reader.complete)) as parts:
             async for rows in parts:
                 yield rows
     finally:
