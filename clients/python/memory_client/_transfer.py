@@ -4,7 +4,6 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -41,9 +40,10 @@ class Download:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
-        with suppress(FileNotFoundError):
-            self._unfinished.unlink()
+        try:
+            self._file.close()  # may have something left to write, and fail
+        finally:
+            self._unfinished.unlink(missing_ok=True)
 
     def take(self, message: pb.ExportMemoryResponse) -> None:
         """Writes what a message brings."""
