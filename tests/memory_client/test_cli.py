@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import pty
+import resource
 import signal
 import struct
 import subprocess
@@ -61,6 +62,26 @@ def test_a_class_filter_keeps_the_named_classes(ctl, npz, service):
     ctl("learn", str(npz), "--class-filter", "0,2")
 
     assert service.lessons["t0"].labels == [0, 2] * 3
+
+
+@pytest.mark.parametrize("text", ["", ",", " , "])
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("learn {npz}", "--class-filter"),
+        ("sample --out {out}", "--classes"),
+        ("interpolate a b --out {out}", "--groups"),
+        ("interpolate a b --out {out}", "--layers"),
+        ("interpolate a b --out {out}", "--weights"),
+    ],
+)
+def test_a_selection_that_names_nothing_is_misuse(ctl, taught, npz, tmp_path, service, command, option, text):
+    called = len(service.requests)
+
+    status, out, err = ctl(*command.format(npz=npz, out=tmp_path / "s.npz").split(), option, text)
+
+    assert (status, out, len(service.requests)) == (2, "", called)
+    assert option in err
 
 
 def test_options_reach_the_memory_and_bad_ones_are_misuse(ctl, npz, service):
@@ -246,6 +267,56 @@ def test_classifying_tells_of_labels_where_there_are_any(ctl, taught, tmp_path):
     assert ctl("classify", str(tmp_path / "new.npz"), "--out", "labels.csv")[0] == 2
 
 
+@pytest.mark.parametrize(
+    ("y", "said"),
+    [
+        (np.array([[0], [1], [2], [1]]), "one label a row"),
+        (np.array([0.0, 1.0, 2.0, 1.0]), "convert them"),
+        (np.array([0, 1, 2]), "4 rows and y 3"),
+        (np.array([0]), "4 rows and y 1"),
+    ],
+)
+def test_labels_that_cannot_be_compared_are_refused(ctl, taught, tmp_path, service, y, said):
+    np.savez(tmp_path / "known.npz", x=np.zeros((4, 1, 2, 2), np.uint8), y=y)
+    called = len(service.requests)
+
+    status, out, err = ctl("classify", str(tmp_path / "known.npz"))
+
+    assert (status, out, len(service.requests)) == (1, "", called)
+    assert said in err
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["sample --n 500 --out {out}", "interpolate a b -n 100 --out {out}", "classify {data} --out {out}"],
+)
+def test_a_disk_that_fails_leaves_the_arrays_that_were_there(taught, server, tmp_path, command):
+    out, data = tmp_path / "out.npz", tmp_path / "data.npz"
+    out.write_bytes(b"older")
+    np.savez(data, x=np.zeros((500, 1, 2, 2), np.uint8))
+
+    done = subprocess.run(
+        [*MEMORYCTL, *command.format(out=out, data=data).split(), "-m", "digits", "--target", server.target],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: ") and "File too large" in done.stderr
+    assert out.read_bytes() == b"older"
+    assert sorted(tmp_path.iterdir()) == [data, out]
+
+
+def test_names_are_printed_as_they_are(ctl, memory):
+    names = ["a:b:c", ":smile:", "[bold]", "a\tb"]
+    memory.learn_task((np.zeros((4, 1, 2, 2), np.uint8), names), progress=False)
+
+    assert ctl("classes")[1] == "\n".join(names) + "\n"
+    assert ", ".join(names[:3]) in ctl("tasks")[1]
+
+
 def test_sleeping(ctl, taught, service):
     assert ctl("sleep")[:2] == (0, f"memory digits has slept: revision {service.revision}\n")
     assert json.loads(ctl("sleep", "--json")[1])["revision"] == service.revision
@@ -275,6 +346,7 @@ def test_global_options_may_stand_anywhere_but_behind_a_double_dash():
     assert hoisted(["tasks", "--target=x"]) == ["--target=x", "tasks"]
     assert hoisted(["watch", "--", "--json"]) == ["watch", "--", "--json"]
     assert hoisted(["tasks", "-m"]) == ["-m", "tasks"]
+    assert hoisted(["tasks", "-mdigits"]) == ["-mdigits", "tasks"]
 
 
 def test_the_target_comes_from_the_environment(taught, server):

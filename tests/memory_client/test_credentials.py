@@ -112,12 +112,16 @@ def test_the_terminal_takes_the_token_from_a_file_or_the_environment(monkeypatch
     seen = []
     monkeypatch.setattr(Memory, "list", staticmethod(lambda *_, **given: seen.append(given["token"]) or []))
     (tmp_path / "token").write_text("gmt_file\n")
-    for arguments, environment in [([], {}), ([], {"MEMORY_TOKEN": "gmt_variable"}), (["--token-file"], {})]:
+    variables = [{}, {"MEMORY_TOKEN": ""}, {"MEMORY_TOKEN": "gmt_variable"}]
+    for arguments, environment in [*(([], variable) for variable in variables), (["--token-file"], {})]:
         given = [*arguments, *([str(tmp_path / "token")] if arguments else [])]
         assert CliRunner().invoke(app, ["memories", *given], env=environment).exit_code == 0
-    assert seen == [None, "gmt_variable", "gmt_file"]
+    assert seen == [None, None, "gmt_variable", "gmt_file"]
     missing = CliRunner().invoke(app, ["memories", "--token-file", "/missing"])
     assert missing.exit_code == 1 and "/missing" in missing.output
+    (tmp_path / "token").write_text("gmt_file", "utf-16")
+    unread = CliRunner().invoke(app, ["memories", "--token-file", str(tmp_path / "token")])
+    assert unread.exit_code == 1 and "is no plain text" in unread.stderr and "gmt_file" not in unread.stderr
 
 
 def test_a_refusal_says_whom_to_ask():

@@ -72,7 +72,7 @@ class Pieces:
             yield _joined(self._waiting)
 
     def _checked(self, pair: Any) -> Batch:
-        x, y = _batch(pair)
+        x, y = batch(pair)
         alike = (f"rows of {x.dtype} {x.shape[1:]}", "strings" if y.dtype.kind == "U" else "integers")
         first = self._alike = self._alike or alike
         if alike != first:
@@ -125,7 +125,8 @@ def labels(y: Any) -> NDArray[Any]:
     return array
 
 
-def _batch(pair: Any) -> Batch:
+def batch(pair: Any) -> Batch:
+    """What a stream yields, as one batch. Raises InvalidInput if it is none."""
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise InvalidInput(f"the stream yields {type(pair).__name__}: every batch is a pair (x, y)")
     y = labels(pair[1])

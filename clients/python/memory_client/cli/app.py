@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from memory_client import InvalidInput
 from memory_client.cli import (
     classification,
     growth,
@@ -70,4 +71,11 @@ def memoryctl(
 
 def _token(file: Path | None) -> str | None:
     # Never an argument: command lines can be read by everybody on a host.
-    return os.environ.get("MEMORY_TOKEN") if file is None else file.read_text().strip()
+    if file is None:
+        return os.environ.get("MEMORY_TOKEN") or None
+    try:
+        return file.read_text("ascii").strip()
+    except UnicodeDecodeError:
+        raise InvalidInput(
+            f"{file} is no plain text: write the token into it as `memory-server token add` printed it"
+        ) from None

@@ -9,6 +9,8 @@ import numpy as np
 import typer
 from rich.console import Group, RenderableType
 
+from memory_client._batches import batch
+from memory_client.cli.arrays import save
 from memory_client.cli.session import Session, table
 from memory_client.errors import InvalidInput
 from memory_client.files import Examples, read_examples, read_idx
@@ -44,7 +46,8 @@ def classify(
     memory = session.open()
     classes = memory.classes if task is None else memory.task(task).task.classes
     labels, probabilities, right = [], [], []
-    for x, known in _examples(data, size):
+    for examples, named in _examples(data, size):
+        x, known = (examples, None) if named is None else batch((examples, named))
         y, p = memory.classify(x, task)
         labels.append(y)
         probabilities.append(p)
@@ -52,7 +55,7 @@ def classify(
             right.append(y.astype(np.str_) == known.astype(np.str_))
     found = np.concatenate(labels)
     if out is not None:
-        np.savez(out, y=found, p=np.concatenate(probabilities), classes=np.asarray(classes))
+        save(out, y=found, p=np.concatenate(probabilities), classes=np.asarray(classes))
     counts = Counter(map(str, found.tolist()))
     accuracy = float(np.concatenate(right).mean()) if right else None
     rows = ((str(label), counts[str(label)]) for label in classes)

@@ -10,7 +10,9 @@ from memory_client import MemoryServiceError
 FAILED, INTERRUPTED = 1, 130
 
 _LONG = ("--target", "--memory", "--token-file", "--ca", "--certificate", "--key")
-_WITH_VALUE = (*_LONG, "-m")
+_SHORT = "-m"
+_WITH_VALUE = (*_LONG, _SHORT)
+_JOINED = (_SHORT, *(f"{name}=" for name in _LONG))
 _FLAGS = ("--json",)
 
 
@@ -45,7 +47,7 @@ def hoisted(args: list[str]) -> list[str]:
     for word in words:
         if word in _WITH_VALUE:
             front += [word, *[value for value in [next(words, None)] if value is not None]]
-        elif word in _FLAGS or word.startswith(tuple(f"{name}=" for name in _LONG)):
+        elif word in _FLAGS or word.startswith(_JOINED):
             front.append(word)
         else:
             rest.append(word)

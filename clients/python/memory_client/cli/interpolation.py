@@ -8,8 +8,9 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from memory_client.cli.arrays import save
 from memory_client.cli.sampling import Size, known_class, sides
-from memory_client.cli.session import Session, pairs, plotting, table
+from memory_client.cli.session import Session, parts, plotting, table
 from memory_client.grid import draw_rows
 from memory_client.styles import Shown, by_group, by_layer, shown, style_layers
 
@@ -55,6 +56,7 @@ def interpolate(
     if out is not None and out.suffix != ".npz":
         raise typer.BadParameter(f"{out} must end in .npz", param_hint="--out")
     given = _numbers(weights)
+    chosen_groups, chosen_layers = parts(groups, "--groups"), parts(layers, "--layers")
     session = Session.of(context)
     memory = session.open()
     classes = (known_class(memory, start_class), known_class(memory, end_class))
@@ -66,12 +68,12 @@ def interpolate(
         n,
         seed=seed,
         classes=classes,
-        groups=pairs(groups),
-        layers=pairs(layers),
+        groups=chosen_groups,
+        layers=chosen_layers,
         size=sides(size),
     )
     if out is not None:
-        np.savez(out, x=x, weights=np.array(given))
+        save(out, x=x, weights=np.array(given))
     if grid is not None:
         draw_rows([("", x[:, row]) for row in range(n)], grid, [f"{weight:g}" for weight in given])
     files = {name: str(path) for name, path in (("out", out), ("grid", grid)) if path is not None}
@@ -132,6 +134,6 @@ def _distances(rows: Sequence[Shown], base: Shown, whole: Shown) -> list[dict[st
 
 def _numbers(text: str) -> list[float]:
     try:
-        return [float(part) for part in pairs(text) or []]
+        return [float(part) for part in parts(text, "--weights") or []]
     except ValueError:
         raise typer.BadParameter(f"{text!r} are no numbers; write them as in 0,0.5,1", param_hint="--weights") from None

@@ -9,7 +9,7 @@ import typer
 
 from memory_client import Task, TaskHandle
 from memory_client.cli.progress import Bars
-from memory_client.cli.session import Session, pairs
+from memory_client.cli.session import Session, parts
 from memory_client.files import Batch, only_classes, read_data, read_mnist
 from memory_client.progress import ProgressListener, Quiet, describe
 from memory_client.types import Until
@@ -57,9 +57,9 @@ def learn(
         memoryctl learn --images train-images.gz --labels train-labels.gz --class-filter 0,1 --task t0
     """
     session = Session.of(context)
+    names = parts(class_filter, "--class-filter")
     stream: Any = _source(data, images, labels, size)
-    names = pairs(class_filter)
-    if names:
+    if names is not None:
         stream = only_classes([stream] if isinstance(stream, tuple) else stream, names)
     memory = session.open(kind, _options(option or []))
     handle = memory.learn_task(

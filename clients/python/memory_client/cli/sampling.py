@@ -4,11 +4,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
 from memory_client import Memory, UnknownClass
-from memory_client.cli.session import Session, pairs
+from memory_client.cli.arrays import save
+from memory_client.cli.session import Session, parts
 from memory_client.grid import draw_grid
 from memory_client.types import Label
 
@@ -48,10 +48,10 @@ def sample(
         raise typer.BadParameter(f"{out} must end in .npz", param_hint="--out")
     session = Session.of(context)
     memory = session.open()
-    chosen = known_classes(memory, pairs(classes))
+    chosen = known_classes(memory, parts(classes, "--classes"))
     x, y = memory.sample(chosen, n, seed=seed, tasks=task or None, revision=revision, dtype=dtype, size=sides(size))
     if out is not None:
-        np.savez(out, x=x, y=y)
+        save(out, x=x, y=y)
     if grid is not None:
         draw_grid(x, y, grid)
     counts = {str(label): count for label, count in sorted(Counter(y.tolist()).items())}
@@ -79,7 +79,7 @@ def known_class(memory: Memory, name: str | None) -> Label | None:
 
 def known_classes(memory: Memory, names: list[str] | None) -> list[Label] | None:
     """The memory's classes that are written so: on a command line, an integer and a string look alike."""
-    if not names:
+    if names is None:
         return None
     known = {str(label): label for label in memory.classes}
     for name in names:

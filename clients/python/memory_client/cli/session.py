@@ -57,8 +57,10 @@ class Session:
         if self.as_json:
             typer.echo(json.dumps(result))
         else:
-            console = Console(soft_wrap=isinstance(text, str))
+            console = Console(soft_wrap=isinstance(text, str), emoji=False)
             if not console.is_terminal:
+                if isinstance(text, str):
+                    return typer.echo(text)  # as it is: rich would make spaces of tabs
                 console.width = _UNBOUNDED  # a file has no width that a table would have to fit into
             console.print(text, highlight=False, markup=False)
 
@@ -88,6 +90,11 @@ def plotting() -> Iterator[None]:
         raise InvalidInput("--plot needs matplotlib: pip install 'generative-memory[plot]'") from None
 
 
-def pairs(text: str | None) -> list[str] | None:
-    """The parts of "a,b,c"; None if there is no text."""
-    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+def parts(text: str | None, option: str) -> list[str] | None:
+    """The parts of "a,b,c", given to an option; None if there is no text. Raises BadParameter if it holds none."""
+    if text is None:
+        return None
+    found = [part.strip() for part in text.split(",") if part.strip()]
+    if not found:
+        raise typer.BadParameter("name at least one, or leave the option out", param_hint=option)
+    return found
