@@ -294,7 +294,10 @@ def _memory_bytes() -> int:
 
 def _limits_of_control_groups() -> Iterator[int]:
     """From that of this process to the outermost, which is its own as a container sees it."""
-    own = next((line[3:] for line in _OWN_CONTROL_GROUP.read_text().splitlines() if line.startswith("0::")), "/")
+    groups = []
+    with suppress(OSError):  # a kernel without them
+        groups = _OWN_CONTROL_GROUP.read_text().splitlines()
+    own = next((line.removeprefix("0::") for line in groups if line.startswith("0::")), "/")
     group = _CONTROL_GROUPS / own.lstrip("/")
     for each in (group, *group.parents):
         with suppress(OSError, ValueError):  # no control group, or "max"
