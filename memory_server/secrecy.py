@@ -46,14 +46,25 @@ def pass_on(descriptor: int, path: Path) -> None:
     try:
         present = path.stat()
     except FileNotFoundError:
-        if os.geteuid() == 0:
-            folder = path.absolute().parent.stat()
-            os.fchown(descriptor, folder.st_uid, folder.st_gid)
+        _leave_to_whom_all_belongs(descriptor, path.absolute().parent)
         return
     os.fchown(descriptor, present.st_uid, present.st_gid)
     os.fchmod(descriptor, stat.S_IMODE(present.st_mode))
     if access := _access_list(path):
         os.setxattr(descriptor, _ACCESS_LIST, access)
+
+
+def make_private(directory: Path) -> None:
+    """Makes a directory of mode 0700 if it is not there; one that root makes is for whom that around it belongs to."""
+    if not directory.is_dir():
+        directory.mkdir(mode=0o700, parents=True)
+        _leave_to_whom_all_belongs(directory, directory.absolute().parent)
+
+
+def _leave_to_whom_all_belongs(made: int | Path, directory: Path) -> None:
+    if os.geteuid() == 0:
+        found = directory.stat()
+        os.chown(made, found.st_uid, found.st_gid)
 
 
 def _access_list(path: Path) -> bytes:

@@ -7,6 +7,7 @@ from pathlib import Path
 from dgm_core.style.base import Base
 from dgm_core.style.library import SUFFIX, read_base
 from memory_server.codec.values import name as checked
+from memory_server.secrecy import make_private
 from memory_server.store.blobs import sync_directory, write_durably
 from memory_server.store.datadir import BASES
 
@@ -57,14 +58,14 @@ class Place:
             raise PermissionError(f"{present} cannot be written; name another folder by --out or --data-dir")
 
     def write(self, base: Base) -> None:
-        """Writes the whole file or none of it, with mode 0600.
+        """Writes the whole file or none of it, with mode 0600, or owner and mode of the one that it replaces.
 
         Raises:
             ValueError: another base is there and may not be replaced.
             OSError: the disk is full or fails; nothing of it is left behind.
         """
         for folder in self.folders:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(folder)
         if self.path.exists() and not self.replace and read_base(self.path).digest != base.digest:
             raise ValueError(f"{self.path} holds another base; take another --name, or --replace it")
         write_durably(self.path, base.blob)

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapp
 from contextlib import suppress
 from pathlib import Path
 
+from memory_server.secrecy import pass_on
 from memory_server.store.errors import CorruptBlob, LostBlob
 from memory_server.store.sealing import SealingKey, Unsealable
 
@@ -167,10 +168,11 @@ class BlobStore(Mapping[str, bytes]):
 
 
 def write_durably(path: Path, content: bytes) -> None:
-    """Writes beside the final name and renames: a reader sees the whole file or none. Mode 0600."""
+    """Writes beside the final name and renames: a reader sees the whole file or none. Mode 0600, or that of the old."""
     descriptor, unfinished = tempfile.mkstemp(dir=path.parent, suffix=_UNFINISHED)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            pass_on(descriptor, path)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -50,6 +50,17 @@ def npz(tmp_path):
     return path
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_what_root_writes_into_the_directory_of_a_server_is_the_servers(run, npz, tmp_path):
+    (tmp_path / "data").mkdir()
+    os.chown(tmp_path / "data", 65533, 65532)
+    for options in ((), ("--replace",)):
+        status, _, err = run("train", npz, "--name", "mine", *QUICK, *options)
+        assert status == 0, err
+        found = [(path.stat().st_uid, path.stat().st_gid) for path in (tmp_path / "data").rglob("*")]
+        assert found == [(65533, 65532)] * 2
+
+
 def test_training_writes_a_base_that_says_how_it_came_about(run, npz, tmp_path):
     status, out, err = run("train", npz, "--name", "mine", *QUICK, "--seed", "3")
 
