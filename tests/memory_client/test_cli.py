@@ -4,7 +4,6 @@ import gzip
 import json
 import os
 import pty
-import resource
 import signal
 import struct
 import subprocess
@@ -296,8 +295,10 @@ def test_a_disk_that_fails_leaves_the_arrays_that_were_there(taught, server, tmp
     np.savez(data, x=np.zeros((500, 1, 2, 2), np.uint8))
 
     done = subprocess.run(
-        [*MEMORYCTL, *command.format(out=out, data=data).split(), "-m", "digits", "--target", server.target],
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
+        [
+            *("sh", "-c", 'ulimit -f 2; exec "$@"', "sh"),  # blocks of 512 bytes
+            *(*MEMORYCTL, *command.format(out=out, data=data).split(), "-m", "digits", "--target", server.target),
+        ],
         capture_output=True,
         text=True,
         check=False,

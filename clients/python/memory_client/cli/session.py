@@ -54,13 +54,13 @@ class Session:
 
     def show(self, result: Any, text: Any) -> None:
         """Prints a result: as JSON if that was asked for, else the text or table for people."""
+        console = Console(soft_wrap=isinstance(text, str), emoji=False)
         if self.as_json:
             typer.echo(json.dumps(result))
+        elif isinstance(text, str) and not console.is_terminal:
+            typer.echo(text)  # as it is: rich would make spaces of tabs
         else:
-            console = Console(soft_wrap=isinstance(text, str), emoji=False)
             if not console.is_terminal:
-                if isinstance(text, str):
-                    return typer.echo(text)  # as it is: rich would make spaces of tabs
                 console.width = _UNBOUNDED  # a file has no width that a table would have to fit into
             console.print(text, highlight=False, markup=False)
 
