@@ -55,9 +55,16 @@ def test_a_selection_of_classes_reads_back(labels):
 
 
 def test_a_text_is_one_class_and_not_its_letters():
-    assert _decode.labels(class_labels("cat")) == ("cat",)
+    assert _decode.labels(class_labels("cat")) == _decode.labels(class_labels(np.str_("cat"))) == ("cat",)
     assert names("t10", "tasks") == ["t10"]
     assert names(None, "tasks") == class_labels(None) == []
+
+
+@pytest.mark.parametrize("chosen", [b"ab", bytearray(b"ab"), np.array(3), np.array("a")])
+def test_what_is_no_selection_is_refused_by_name(chosen):
+    for select in (class_labels, names):
+        with pytest.raises(InvalidInput, match="tasks is"):
+            select(chosen, "tasks")
 
 
 @pytest.mark.parametrize("label", [True, 1.5, None, b"a", 2**63, np.bool_(True)])

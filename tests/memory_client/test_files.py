@@ -49,7 +49,14 @@ def test_idx_numbers_are_turned_to_the_order_of_this_machine(tmp_path):
     assert read_idx(tmp_path / "f").dtype == np.int32
 
 
-@pytest.mark.parametrize("content", [b"", b"\0\0\x08", b"PK\3\4....", idx(np.zeros((2, 3), np.uint8))[:-1]])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"PK\3\4....",
+        *(idx(np.zeros((2, 3), ">i4"), 0x0C)[:size] for size in range(36)),
+        struct.pack(">HBB4I", 0, 8, 4, *(2**16,) * 4),
+    ],
+)
 def test_what_is_no_whole_idx_file_is_refused(tmp_path, content):
     (tmp_path / "f").write_bytes(content)
 

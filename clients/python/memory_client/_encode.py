@@ -132,7 +132,11 @@ class TaskEncoder:
 def _selection(chosen: object, name: str) -> list[object]:
     if chosen is None:
         return []
-    many = list(chosen) if isinstance(chosen, Iterable) and not isinstance(chosen, str) else [chosen]
+    if isinstance(chosen, str) or not isinstance(chosen, Iterable):
+        return [chosen]
+    if isinstance(chosen, bytes | bytearray) or getattr(chosen, "ndim", 1) == 0:
+        raise InvalidInput(f"{name} is {chosen!r}: pass an integer or a text, or a sequence of them")
+    many = list(chosen)
     if not many:
         raise InvalidInput(f"{name} is empty: name at least one, or leave it out for all")
     return many

@@ -6,6 +6,7 @@ Images come as uint8 (n, C, H, W). Reading folders needs pillow, Parquet needs p
 import gzip
 import importlib
 import io
+import math
 import struct
 import zipfile
 import zlib
@@ -37,11 +38,14 @@ def read_idx(path: Path) -> NDArray[Any]:
     content = _unpacked(path)
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _IDX_DTYPES:
         raise InvalidInput(f"{path} is no IDX file: those begin with two zero bytes and a type")
-    axes = content[3]
-    shape = struct.unpack(f">{axes}I", content[4 : 4 + 4 * axes])
-    values = np.frombuffer(content, _IDX_DTYPES[content[2]], offset=4 + 4 * axes)
-    if values.size != np.prod(shape):
-        raise InvalidInput(f"{path} is cut off: it announces {shape} and holds {values.size} values; fetch it again")
+    dtype, start = np.dtype(_IDX_DTYPES[content[2]]), 4 + 4 * content[3]
+    if len(content) < start:
+        raise InvalidInput(f"{path} is cut off before its data; fetch it again")
+    shape = struct.unpack(f">{content[3]}I", content[4:start])
+    held = len(content) - start
+    if held != dtype.itemsize * math.prod(shape):
+        raise InvalidInput(f"{path} is cut off: it announces {shape} of {dtype} and holds {held} bytes; fetch it again")
+    values = np.frombuffer(content, dtype, offset=start)
     return values.reshape(shape).astype(values.dtype.newbyteorder("="))
 
 
