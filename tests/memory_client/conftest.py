@@ -53,7 +53,7 @@ class Faults:
     busy: int = 0
     retry_after: float = 0.05
     lost_after_chunks: list[int] = field(default_factory=list)  # per Sample call: break with UNAVAILABLE after so many
-    silent: bool = False  # Sample and WatchTask say nothing after their first message
+    silent: bool = False  # Sample, WatchTask and Sleep say nothing after their first messages
     refuse: str = ""  # LearnTask refuses the header with this description
     lost_unary: int = 0
     watch_lost: int = 0
@@ -141,6 +141,8 @@ class Service(MemoryServiceServicer):
         yield pb.SleepResponse(queued=pb.SleepQueued(waiting_for="queued behind task b0", queue_position=1))
         yield pb.SleepResponse(progress=pb.TaskProgress(seconds_left=-1))
         yield pb.SleepResponse(progress=pb.TaskProgress(phase="generator", step=4, steps=10, fraction=0.4))
+        if self.faults.silent:
+            hang(context)
         if self.faults.lost_asleep:
             self.faults.lost_asleep -= 1
             self.faults.awake = self.faults.lost_asleep == 0

@@ -17,6 +17,7 @@ from memory_client import (
     CannotInterpolate,
     DeadlineExceeded,
     InvalidInput,
+    MemoryClosed,
     QualityTooLow,
     ServerBusy,
     ServerUnavailable,
@@ -264,6 +265,17 @@ async def test_closing_the_memory_ends_its_streams_and_a_later_call_opens_it_aga
     assert streams() == []
     assert [batch async for batch in stream] == []
     assert await client.classes() == (0, 1, 2)
+
+
+@pytest.mark.parametrize("verb", ["result", "sleep"])
+async def test_who_waits_is_told_that_another_task_has_closed_the_memory(client, service, verb):
+    service.faults.silent = True
+    service.states = [pb.Task(task="t0", state=pb.LEARNING)]
+    waiting = asyncio.create_task({"result": client.task("t0").result, "sleep": client.sleep}[verb]())
+    await asyncio.sleep(0.3)
+    await client.close()
+    with pytest.raises(MemoryClosed, match="the memory was closed while"):
+        await waiting
 
 
 async def test_a_reader_that_pauses_has_the_stream_run_ahead_by_a_few_batches_only(client, service):

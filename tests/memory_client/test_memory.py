@@ -6,6 +6,9 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import memory_client
 import numpy as np
@@ -16,6 +19,7 @@ from memory_client import (
     LayerUsage,
     MaskPoint,
     Memory,
+    MemoryClosed,
     ServerUnavailable,
     SolverRetraining,
     TaskAnalysis,
@@ -286,6 +290,20 @@ def test_a_forked_child_samples_unless_its_parent_was_in_a_call_that_stays(progr
 
     assert done.returncode == 0, done.stderr
     assert "skipping fork() handlers" not in done.stderr  # no thread was inside of gRPC
+
+
+@pytest.mark.parametrize("verb", ["sample", "result", "sleep"])
+def test_who_waits_is_told_that_another_thread_has_closed_the_memory(taught, service, verb):
+    service.faults.silent = True
+    service.states = [pb.Task(task="t0", state=pb.LEARNING)]
+    waited = {"sample": taught.sample, "result": taught.task("t0").result, "sleep": taught.sleep}[verb]
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(waited)
+        while not any(each.name == "memory-stream" for each in threading.enumerate()):
+            time.sleep(0.01)
+        taught.close()
+        with pytest.raises(MemoryClosed, match="the memory was closed while"):
+            waiting.result(10)
 
 
 def test_a_stream_is_not_read_by_a_forked_child(taught, server):

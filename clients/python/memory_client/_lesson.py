@@ -14,6 +14,7 @@ from memory_client.errors import (
     DeadlineExceeded,
     InternalError,
     InvalidInput,
+    MemoryClosed,
     ServerBusy,
     ServerUnavailable,
     TaskCancelled,
@@ -127,8 +128,10 @@ def not_in_time(name: str, seconds: float) -> DeadlineExceeded:
     return DeadlineExceeded(f"task {name!r} is not finished after {seconds:g} s; it goes on at the server")
 
 
-def not_reported(name: str) -> InternalError:
-    """A watch has ended before its task."""
+def not_reported(name: str, closed: bool) -> InternalError | MemoryClosed:
+    """A watch has ended before its task, with the memory if that was closed."""
+    if closed:
+        return MemoryClosed(f"the memory was closed while task {name!r} was followed; it goes on at the server")
     return InternalError(f"the server stopped reporting on task {name!r} before its end: see the server's log")
 
 

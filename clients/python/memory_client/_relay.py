@@ -135,6 +135,11 @@ class Relay(Generic[T]):
             self._heard = time.monotonic()  # until now the thread may have waited for the reader, not for the server
             return self._items.popleft()
 
+    @property
+    def closed(self) -> bool:
+        """Whether the caller, or the memory, has ended it."""
+        return self._closed
+
     def close(self) -> None:
         """Ends the call and the thread; what waits is dropped. Nothing in a forked child: they are its parent's."""
         if os.getpid() != self._process:
@@ -192,7 +197,7 @@ class Relay(Generic[T]):
 
     def _check(self, deadline: float) -> None:
         now = time.monotonic()
-        if self._failure is not None:
+        if self._failure is not None and not self._closed:  # what is closed may fail by that
             raise self._failure
         if self._ended or self._closed or now >= deadline:
             raise StopIteration
@@ -221,6 +226,11 @@ class Reading(Generic[T]):
         with contextlib.suppress(StopIteration):
             while True:
                 yield self._take(math.inf if deadline is None else deadline)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, by itself or with its memory."""
+        return self._relay.closed
 
     def close(self) -> None:
         """Ends the stream; the next item is StopIteration."""

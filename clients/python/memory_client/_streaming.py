@@ -10,7 +10,7 @@ from memory_api.v1 import memory_pb2 as pb
 
 from memory_client._relay import Reading, Relay, persistent
 from memory_client.channel import Connection
-from memory_client.errors import MemoryServiceError
+from memory_client.errors import MemoryClosed, MemoryServiceError
 from memory_client.sampling import PARTING_SECONDS, PREFETCH, Batch, Rebatcher, RowReader, Rows
 
 
@@ -33,7 +33,9 @@ def collect(connection: Connection, reader: RowReader, total: int) -> Batch:
             yield from rebatcher.add(rows)
 
     with Reading(connection, source, 1) as reading:
-        batch = next(reading)
+        batch = next(reading, None)
+        if batch is None:
+            raise MemoryClosed("the memory was closed while it was sampled")
         with contextlib.suppress(MemoryServiceError):  # the rows are whole, whatever becomes of the call
             deque(reading.until(time.monotonic() + PARTING_SECONDS), maxlen=0)
         return batch

@@ -16,6 +16,7 @@ MemoryServiceError
 ├── ServerUnavailable, DeadlineExceeded   nobody answers, or not in time
 │   ├── SolverRetraining                  not yet: a task was forgotten a moment ago
 │   └── AuditFailed                       not until the server's operator has mended its audit log
+├── MemoryClosed                          another thread or task has closed the memory, by your own will
 ├── ForkedWhileStreaming                  open the stream in this process, or end the parent's call before it is forked
 └── InternalError                         the server, or this client, is at fault
     └── SleepFailed                       the memory is as it was
@@ -215,6 +216,10 @@ class NotAllowed(MemoryServiceError):
     """The token has no right to do this with this memory, whether there is such a memory or not."""
 
     advice = "Ask the server's operator for a token with that right, or correct the memory's name"
+
+
+class MemoryClosed(MemoryServiceError):
+    """The memory was closed while it was used; a later call opens it again."""
 
 
 class ForkedWhileStreaming(MemoryServiceError):

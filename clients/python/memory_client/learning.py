@@ -97,9 +97,10 @@ class TaskHandle:
                 seen(task)
                 if task.state.final:
                     return learned(task)
+            closed = snapshots.closed
         if timeout is not None and deadline is not None and time.monotonic() >= deadline:
             raise not_in_time(self.name, timeout)
-        raise not_reported(self.name)
+        raise not_reported(self.name, closed)
 
 
 class Upload:

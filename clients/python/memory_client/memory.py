@@ -97,7 +97,10 @@ class Memory:
         return self._connection.target
 
     def close(self) -> None:
-        """Closes the connection of this process and ends its streams; a later call opens a new one."""
+        """Closes the connection of this process and ends its streams; a later call opens a new one.
+
+        Another thread that samples, or waits for a task or a sleep, gets MemoryClosed.
+        """
         self._connection.close()
 
     @overload

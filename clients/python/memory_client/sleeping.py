@@ -8,7 +8,7 @@ from memory_api.v1 import memory_pb2 as pb
 from memory_client import _decode
 from memory_client._relay import Reading, Relay, persistent
 from memory_client.channel import Connection
-from memory_client.errors import CannotSleep, InternalError
+from memory_client.errors import CannotSleep, InternalError, MemoryClosed
 from memory_client.progress import SleepListener
 from memory_client.types import MemoryInfo, Sleep
 
@@ -34,6 +34,7 @@ def follow_sleep(connection: Connection, memory: str, shown: SleepListener) -> M
                     return status
                 asleep = True
                 shown.sleep(status)
+            closed = seen.closed
     except CannotSleep:
         if not asleep:
             raise
@@ -41,7 +42,7 @@ def follow_sleep(connection: Connection, memory: str, shown: SleepListener) -> M
     except KeyboardInterrupt as interrupt:
         interrupt.add_note(sleeps_on(memory, connection.target))
         raise
-    raise unreported(memory)
+    raise unreported(memory, closed)
 
 
 def sleeps_on(memory: str, target: str) -> str:
@@ -49,6 +50,8 @@ def sleeps_on(memory: str, target: str) -> str:
     return f"Memory {memory!r} sleeps on at {target}: memory.sleep() follows it again."
 
 
-def unreported(memory: str) -> InternalError:
-    """A sleep was not followed to its end."""
+def unreported(memory: str, closed: bool) -> InternalError | MemoryClosed:
+    """A sleep was not followed to its end, or not once the memory was closed."""
+    if closed:
+        return MemoryClosed(f"the memory was closed while the sleep of {memory!r} was followed; it sleeps on")
     return InternalError(f"the server stopped reporting on the sleep of memory {memory!r}: see the server's log")

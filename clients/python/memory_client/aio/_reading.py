@@ -46,6 +46,7 @@ class Reading(Generic[T]):
         self._source = source
         self._arrived: asyncio.Queue[T | _End] = asyncio.Queue(depth)
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
     def __aiter__(self) -> Self:
         return self
@@ -63,6 +64,11 @@ class Reading(Generic[T]):
         if item.failure is not None:
             raise item.failure
         raise StopAsyncIteration
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, by itself or with its memory."""
+        return self._closed
 
     async def aclose(self) -> None:
         """Ends the stream, its task and its call; the next item is StopAsyncIteration."""
@@ -85,6 +91,7 @@ class Reading(Generic[T]):
             weakref.finalize(self, _cancel, loop, self._task).atexit = False
 
     def _shut(self) -> None:
+        self._closed = True
         if self._task is not None:
             self._task.cancel()
         while not self._arrived.empty():

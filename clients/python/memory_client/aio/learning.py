@@ -80,11 +80,12 @@ class TaskHandle:
                     seen(task)
                     if task.state.final:
                         return learned(task)
+                closed = snapshots.closed
         except TimeoutError:
             if timeout is None or not limit.expired():
                 raise
             raise not_in_time(self.name, timeout) from None
-        raise not_reported(self.name)
+        raise not_reported(self.name, closed)
 
 
 class Upload:

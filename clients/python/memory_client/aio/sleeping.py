@@ -27,6 +27,7 @@ async def follow_sleep(connection: Connection, memory: str, shown: SleepListener
                     return status
                 asleep = True
                 shown.sleep(status)
+            closed = seen.closed
     except CannotSleep:
         if not asleep:
             raise
@@ -34,4 +35,4 @@ async def follow_sleep(connection: Connection, memory: str, shown: SleepListener
     except asyncio.CancelledError as interrupt:
         interrupt.add_note(sleeps_on(memory, connection.target))
         raise
-    raise unreported(memory)
+    raise unreported(memory, closed)
