@@ -22,7 +22,7 @@ class WorkerDied(Broken):
 
     def __init__(self, status: int) -> None:
         self.status = status
-        super().__init__(f"the worker process {_how(status)}; nothing was kept, send the task again")
+        super().__init__(f"the worker process {_how(status)}; the memory is as it was, send the task again")
 
 
 class OutOfMemory(Broken):
@@ -59,8 +59,8 @@ class WorkerSilent(Broken):
 
     def __init__(self, seconds: float) -> None:
         super().__init__(
-            f"the worker process gave no sign of life for {seconds:g} s and was ended; nothing was kept, send the "
-            "task again"
+            f"the worker process gave no sign of life for {seconds:g} s and was ended; the memory is as it was, send "
+            "the task again"
         )
 
 

@@ -1,13 +1,14 @@
-"""A task whose server died, or was stopped, goes on from its checkpoint when it is sent again."""
+"""A task whose server or worker died, or was stopped, goes on from its checkpoint when it is sent again."""
 
 import secrets
 import signal
 import socket
 import threading
 
+import psutil
 import pytest
 from memory_api.v1 import memory_pb2 as pb
-from memory_client import Memory, TaskInterrupted
+from memory_client import Memory, TaskInterrupted, TaskState
 
 SMALL = {"width": 4, "noise": 8}
 
@@ -42,9 +43,10 @@ def free_port() -> int:
 def durable(new_server):
     """Makes a server that keeps checkpoints, on one port for all its lives."""
 
-    def make(seconds):
+    def make(seconds, **chosen):
         key = secrets.token_hex(32)
-        return new_server(port=free_port(), checkpoint_seconds=seconds, encryption_key=key, grace_seconds=20)
+        chosen |= {"checkpoint_seconds": seconds, "encryption_key": key, "grace_seconds": 20}
+        return new_server(port=free_port(), **chosen)
 
     return make
 
@@ -53,8 +55,36 @@ def checkpoints(server):
     return [path for path in (server.data_dir / "checkpoints").glob("*") if not path.name.endswith(".unfinished")]
 
 
-def test_a_task_whose_server_is_killed_is_sent_again_by_itself_and_goes_on(durable, make_images, eventually):
-    server = durable(0.2).start()
+def worker_of(server):
+    children = psutil.Process(server.process.pid).children(recursive=True)
+    (worker,) = (child for child in children if "memory_server.learning.worker" in child.cmdline())
+    return worker
+
+
+def kill_the_server(server):
+    server.restart(signal.SIGKILL)
+
+
+def kill_the_worker(server):
+    worker_of(server).kill()
+
+
+def hang_the_worker(server):
+    worker_of(server).suspend()
+
+
+@pytest.mark.parametrize(
+    ("strike", "reason"),
+    [
+        (kill_the_server, "TASK_INTERRUPTED"),
+        (kill_the_worker, "WORKER_DIED"),
+        pytest.param(hang_the_worker, "WORKER_SILENT", marks=pytest.mark.slow),
+    ],
+)
+def test_a_task_whose_server_or_worker_goes_is_sent_again_by_itself_and_goes_on(
+    strike, reason, durable, make_images, eventually
+):
+    server = durable(0.2, worker_silence_seconds=60).start()
     seen, learned = Seen(), []
     with Memory(server.target, "m", options=SMALL, reconnect=120) as memory:
         batches = [make_images(n=40)]
@@ -63,10 +93,11 @@ def test_a_task_whose_server_is_killed_is_sent_again_by_itself_and_goes_on(durab
         )
         learning.start()
         eventually(lambda: checkpoints(server), seconds=120)
-        server.restart(signal.SIGKILL)
-        learning.join(300)
+        strike(server)
+        learning.join(280)
     assert learned and learned[0].steps == 150
     assert seen.resumed_from > 0
+    assert [task.error_reason for task in seen.tasks if task.state is TaskState.FAILED] == [reason]
     assert checkpoints(server) == []
 
 

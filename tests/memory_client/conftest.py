@@ -57,7 +57,8 @@ class Faults:
     refuse: str = ""  # LearnTask refuses the header with this description
     lost_unary: int = 0
     watch_lost: int = 0
-    interrupted: int = 0  # tasks that WatchTask shows to have been broken off by the server's end
+    interrupted: int = 0  # tasks that WatchTask shows to have failed
+    why: str = "TASK_INTERRUPTED"  # they have
     awake: bool = False  # Sleep finds nothing to consolidate
     lost_asleep: int = 0  # Sleep calls that break; with the last, it is over
     retraining: int = 0  # Classify calls that find the solver retraining
@@ -105,9 +106,7 @@ class Service(MemoryServiceServicer):
             hang(context)
         if self.faults.interrupted:
             self.faults.interrupted -= 1
-            yield pb.Task(
-                task=request.task, state=pb.FAILED, error_reason="TASK_INTERRUPTED", error="the server stopped"
-            )
+            yield pb.Task(task=request.task, state=pb.FAILED, error_reason=self.faults.why, error="the why")
             return
         yield lesson.task
         if request.until_consolidated:

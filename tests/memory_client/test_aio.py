@@ -444,8 +444,9 @@ async def test_a_busy_server_is_asked_again_if_the_stream_can_be_read_again(clie
         await client.learn_task(pairs(), task="t2", progress=False)
 
 
-async def test_a_task_whose_server_stopped_is_sent_again_if_the_stream_can_be_read_again(client, service):
-    service.faults.interrupted = 2
+@pytest.mark.parametrize("why", ["TASK_INTERRUPTED", "WORKER_DIED", "WORKER_SILENT"])
+async def test_a_task_whose_server_or_worker_went_is_sent_again_if_the_stream_can_be_read_again(client, service, why):
+    service.faults.why, service.faults.interrupted = why, 2
 
     assert (await client.learn_task(Batches(), task="t1", progress=False)).count == 6
     service.faults.interrupted = 1

@@ -20,11 +20,14 @@ from memory_client import (
     TaskRejected,
     TaskState,
     UnknownTask,
+    WorkerDied,
+    WorkerSilent,
 )
 from memory_client.progress import TextProgress, describe, listener
 from memory_client.types import Task, TaskProgress
 
 IMAGES = np.arange(6 * 4, dtype=np.uint8).reshape(6, 1, 2, 2)
+INTERRUPTIONS = {"TASK_INTERRUPTED": TaskInterrupted, "WORKER_DIED": WorkerDied, "WORKER_SILENT": WorkerSilent}
 
 
 def lesson(memory, service, **changes):
@@ -164,15 +167,29 @@ def test_a_server_that_asks_for_longer_than_reconnect_is_not_waited_for(memory, 
         memory.learn_task((IMAGES, [0] * 6), progress=False)
 
 
-def test_a_task_whose_server_stopped_is_sent_again_by_itself_but_not_for_ever(memory, service):
-    service.faults.interrupted = 2
-    assert memory.learn_task((IMAGES, [0] * 6), progress=False).count == 6
+@pytest.mark.parametrize(("why", "error"), list(INTERRUPTIONS.items()))
+def test_a_task_whose_server_or_worker_went_is_sent_again_by_itself_but_not_for_ever(memory, service, why, error):
+    service.faults.why, service.faults.interrupted = why, 2
+    shown = io.StringIO()
+    assert memory.learn_task((IMAGES, [0] * 6), progress=TextProgress(shown)).count == 6
     assert service.requests.count("LearnTask") == 3
+    assert shown.getvalue().count("t0: FAILED, the why") == 2, "each time its user sees it"
 
     service.faults.interrupted = 1000
-    with pytest.raises(TaskInterrupted, match="the server stopped"):
+    with pytest.raises(error, match="the why"):
         memory.learn_task((IMAGES, [0] * 6), progress=False)
     assert service.requests.count("LearnTask") == 3 + 6
+
+
+@pytest.mark.parametrize(
+    "why", ["OUT_OF_MEMORY", "TASK_TIMED_OUT", "QUALITY_TOO_LOW", "TRAINING_DIVERGED", "CANNOT_LEARN", ""]
+)
+def test_a_task_that_failed_by_its_own_doing_is_not_sent_again(memory, service, why):
+    service.faults.why, service.faults.interrupted = why, 1
+    with pytest.raises(TaskFailed) as error:
+        memory.learn_task((IMAGES, [0] * 6), progress=False)
+    assert not isinstance(error.value, TaskInterrupted) and error.value.reason == why
+    assert service.requests.count("LearnTask") == 1
 
 
 def test_a_generator_whose_server_stopped_is_left_to_its_user(memory, service):
@@ -249,8 +266,7 @@ def test_waiting_for_a_silent_server_fails(memory, service):
     ("state", "reason", "error"),
     [
         (pb.FAILED, "QUALITY_TOO_LOW", QualityTooLow),
-        (pb.FAILED, "WORKER_SILENT", TaskFailed),
-        (pb.FAILED, "TASK_INTERRUPTED", TaskInterrupted),
+        *((pb.FAILED, why, error) for why, error in INTERRUPTIONS.items()),
         (pb.FAILED, "", TaskFailed),
         (pb.CANCELLED, "", TaskCancelled),
     ],

@@ -47,6 +47,8 @@ from memory_client.errors import (
     UnknownRevision,
     UnknownTask,
     UploadStalled,
+    WorkerDied,
+    WorkerSilent,
 )
 from memory_client.learning import TaskHandle
 from memory_client.memory import Memory
@@ -106,4 +108,6 @@ __all__ = [
     "UnknownRevision",
     "UnknownTask",
     "UploadStalled",
+    "WorkerDied",
+    "WorkerSilent",
 ]

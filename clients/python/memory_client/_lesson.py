@@ -91,9 +91,9 @@ class Resending:
 
 
 class Interruptions:
-    """Whether a task is sent again whose server stopped or crashed while it was learned.
+    """Whether a task is sent again whose server, or the worker that learned it there, stopped or crashed meanwhile.
 
-    A task that itself brings its server down must not do so for ever.
+    A task that itself brings its server or its worker down must not do so for ever.
     """
 
     def __init__(self, stream: Any) -> None:

@@ -8,7 +8,9 @@ MemoryServiceError
 ├── MemoryExists, MemoryMismatch, TaskExists, TaskFinished, TaskUnfinished, TaskInUse, TaskTooLarge, CannotInterpolate
 ├── CannotSleep                           there is nothing to consolidate
 ├── TaskFailed                            the task ended without being learned
-│   └── QualityTooLow, TaskInterrupted
+│   ├── QualityTooLow
+│   └── TaskInterrupted               nothing was wrong with it: send it again
+│       └── WorkerDied, WorkerSilent
 ├── TaskCancelled
 ├── DamagedMemory                         the server's disk has lost a part of it; its operator must act
 ├── TlsFailed, NotAuthenticated, NotAllowed   certificates, the token, or its rights must change
@@ -155,7 +157,7 @@ class TaskTooLarge(MemoryServiceError):
 
 
 class TaskFailed(MemoryServiceError):
-    """The task ended without being learned; the message says why, and nothing was kept."""
+    """The task ended without being learned; the message says why, and the memory is as it was."""
 
 
 class QualityTooLow(TaskFailed):
@@ -163,7 +165,15 @@ class QualityTooLow(TaskFailed):
 
 
 class TaskInterrupted(TaskFailed):
-    """The server stopped or crashed before the task was learned, and its data is gone; send it again."""
+    """What learned the task stopped or crashed before it was done, and the data is gone; send it again."""
+
+
+class WorkerDied(TaskInterrupted):
+    """The server's process that learned the task crashed, or was killed from outside; send it again."""
+
+
+class WorkerSilent(TaskInterrupted):
+    """The server's process that learned the task hung and was ended; send it again."""
 
 
 class TaskCancelled(MemoryServiceError):
@@ -267,8 +277,8 @@ BY_REASON: Mapping[str, type[MemoryServiceError]] = {
     "CANNOT_LEARN": TaskFailed,
     "OUT_OF_MEMORY": TaskFailed,
     "TASK_TIMED_OUT": TaskFailed,
-    "WORKER_SILENT": TaskFailed,
-    "WORKER_DIED": TaskFailed,
+    "WORKER_SILENT": WorkerSilent,
+    "WORKER_DIED": WorkerDied,
     "TASK_INTERRUPTED": TaskInterrupted,
 }
 """Every reason that memory.proto names -> the class that a caller catches."""

@@ -62,7 +62,8 @@ class TaskHandle:
             timeout: seconds to wait at most; None waits as long as the server is alive.
 
         Raises:
-            TaskFailed, QualityTooLow, TaskCancelled: it ended without being learned; nothing was kept.
+            TaskFailed, QualityTooLow, TaskCancelled: it ended without being learned; the memory is as it was.
+            TaskInterrupted, WorkerDied, WorkerSilent: likewise, and sent again it may be learned.
             DeadlineExceeded: it is not finished; it goes on.
         """
         return self._follow(Quiet().task, timeout)

@@ -157,7 +157,7 @@ class Memory:
 
         Repeating a call with the same data is safe: it gives the same task. While the server is busy or away, a stream
         that can be iterated again is sent again for up to `reconnect` seconds; a generator is not. With wait=True it is
-        sent again, too, when the server stops or crashes while it learns, up to five times.
+        sent again, too, when the server, or its process that learns, stops, crashes or hangs, up to five times.
 
         Arguments:
             task: its name in the memory: letters, digits, ".", "_" and "-".
@@ -179,8 +179,9 @@ class Memory:
             TaskExists: the memory learned other data under this name.
             UnknownTask: `revises` names no task of the memory.
             MemoryMismatch: the memory exists with another kind or other options.
-            TaskFailed, QualityTooLow, TaskCancelled: it ended without being learned; nothing was kept.
-            TaskInterrupted: the server stopped or crashed meanwhile, and the stream can be read only once.
+            TaskFailed, QualityTooLow, TaskCancelled: it ended without being learned; the memory is as it was.
+            TaskInterrupted, WorkerDied, WorkerSilent: the server, or its process that learned, stopped, crashed or
+                hung, and the stream can be read only once, or it has happened too often.
             ServerBusy, TaskTooLarge: the server cannot take the data now, or ever.
             Whatever iterating the stream raises: the server then keeps nothing.
         """

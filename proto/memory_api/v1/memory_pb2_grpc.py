@@ -159,7 +159,8 @@ class MemoryServiceServicer(object):
         Answers as soon as the data is complete and admitted, with the task QUEUED; training goes on without the caller.
         Repeating a request with the same task name and the same content (count and digest) is safe: it returns the task
         that is there, unless that one FAILED or was CANCELLED, in which case the task is queued anew. A server that keeps
-        checkpoints then goes on where a crash, or its own end, broke the task off, if its terms and the memory are the same.
+        checkpoints then goes on where its own end, or that of the process that learned, broke the task off (TASK_INTERRUPTED,
+        WORKER_DIED, WORKER_SILENT), if its terms and the memory are the same.
         INVALID_ARGUMENT (BAD_REQUEST)      wrong order, dtype, shape, range (NaN, or floats outside [-1, 1] for images),
         labels outside the declared classes, or other counts or digest than declared; `revises`
         in a memory of a kind that repeats no tasks.

@@ -5,7 +5,7 @@ import pytest
 from dgm_core.errors import CannotLearn, CannotSleep, QualityTooLow, TrainingDiverged
 from dgm_core.manifest import ExpertEntry, Learned, Shared, TaskEntry
 from dgm_core.memory import Progress, Terms
-from memory_server.learning.errors import LearningFailed, OutOfMemory, WorkerDied
+from memory_server.learning.errors import LearningFailed, OutOfMemory, WorkerDied, WorkerSilent
 from memory_server.learning.messages import (
     Inherited,
     Job,
@@ -89,3 +89,8 @@ def test_data_that_does_not_suit_names_its_field():
 def test_a_dead_worker_is_told_by_its_signal_or_exit_status(status, said):
     with pytest.raises(WorkerDied, match=said):
         raise WorkerDied(status)
+
+
+@pytest.mark.parametrize("error", [WorkerDied(-9), WorkerSilent(300)])
+def test_what_may_have_left_a_checkpoint_does_not_say_that_nothing_was_kept(error):
+    assert str(error).endswith("the memory is as it was, send the task again")

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import memory_api.v1
 import pytest
+from memory_client import TaskInterrupted
+from memory_client.errors import BY_REASON
 from torch import nn, optim, zeros
 
 from memory_server.learning import pulse
-from memory_server.learning.endings import REASONS
+from memory_server.learning.endings import GOES_ON, REASONS
 from memory_server.learning.errors import TaskTimedOut, WorkerSilent, WorkerTooLarge
 from memory_server.learning.watchdog import Bounds, Watchdog, kills_for_memory, resident_bytes
 
@@ -121,3 +123,7 @@ def test_every_reason_of_a_failure_is_in_the_reference_of_the_wire():
     proto = (Path(memory_api.v1.__path__[0]) / "memory.proto").read_text()
     named = re.search(r"the machine-readable why.*string error_reason", proto, re.DOTALL)
     assert set(REASONS.values()) == set(re.findall(r"//   ([A-Z_]+)", named[0]))
+
+
+def test_what_can_go_on_from_a_checkpoint_is_what_the_client_sends_again():
+    assert {reason for reason, error in BY_REASON.items() if issubclass(error, TaskInterrupted)} == GOES_ON
