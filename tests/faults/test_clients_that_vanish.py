@@ -1,5 +1,6 @@
 """A client that goes away leaves nothing behind and hurts nobody."""
 
+import asyncio
 import subprocess
 import sys
 import threading
@@ -14,9 +15,22 @@ from memory_api.v1 import memory_pb2 as pb
 from memory_api.v1.memory_pb2_grpc import MemoryServiceStub
 
 HELD = "memory_server_held_bytes"
+OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]  # else all would share one connection, and its window
 WARM, STALLED = 6, 12
+READING, STALLING = 18, 2
+FEWEST_ROWS = 10 * 256  # of each reader: ten messages, as many as a busy machine takes some seconds for
+READING_SECONDS = 2.0
 CALM_SECONDS = 3.0
 """A stall is noticed after one second, and what it kept goes back to the system another one later."""
+
+
+def first_rows(connections, target, request):
+    """How many bytes of x come first in an endless stream that then stalls, on a connection of its own."""
+    channel = connections.enter_context(grpc.insecure_channel(target, OWN_CONNECTION))
+    stream = MemoryServiceStub(channel).Sample(request, timeout=300)
+    connections.callback(stream.cancel)
+    assert next(stream).WhichOneof("message") == "header"
+    return len(next(stream).chunk.x)
 
 
 def test_a_client_killed_in_the_middle_of_its_upload_leaves_nothing(server, wire, taught, name, eventually):
@@ -103,6 +117,39 @@ def test_a_reader_that_stalls_stops_the_generator_and_costs_nobody_else(server, 
     stream.cancel()
 
 
+async def test_of_many_streams_those_that_stall_cost_the_others_nothing_while_a_task_is_learned(
+    server, wire, taught, name, eventually
+):
+    request, asked = pb.SampleRequest(memory=taught, batch_size=64), pb.GetTaskRequest(memory=name, task="endless")
+    rows = [0] * READING
+
+    async def read(index):
+        async with grpc.aio.insecure_channel(server.target, OWN_CONNECTION) as channel:
+            async for answer in MemoryServiceStub(channel).Sample(request):
+                rows[index] += len(answer.chunk.y) // 4
+
+    async def until(condition):
+        await asyncio.to_thread(eventually, condition)
+
+    wire.submit(name, "endless", steps=1_000_000)
+    with ExitStack() as connections:
+        connections.callback(wire.stub.CancelTask, pb.CancelTaskRequest(memory=name, task="endless"))
+        await until(lambda: wire.stub.GetTask(asked).progress.step > 0)
+        for _ in range(STALLING):
+            first_rows(connections, server.target, request)
+        async with asyncio.TaskGroup() as group:
+            readers = [group.create_task(read(index)) for index in range(READING)]
+            await until(lambda: min(rows) > 0)
+            before = np.array(rows)
+            await asyncio.sleep(READING_SECONDS)
+            await until(lambda: np.mean(rows - before) > FEWEST_ROWS)
+            got = rows - before
+            for reader in readers:
+                reader.cancel()
+        assert wire.stub.GetTask(asked).state == pb.LEARNING
+    assert min(got) >= np.mean(got) / 4
+
+
 @pytest.mark.parametrize(
     "format",
     [
@@ -125,11 +172,7 @@ def test_each_reader_that_stalls_costs_under_two_megabytes(new_server, connect, 
         def resident_with_more(readers: int) -> float:
             """Bytes, once all of them have stalled."""
             for _ in range(readers):
-                own = [("grpc.use_local_subchannel_pool", 1)]  # else all would share one connection, and its window
-                channel = connections.enter_context(grpc.insecure_channel(server.target, own))
-                stream = MemoryServiceStub(channel).Sample(request, timeout=300)
-                connections.callback(stream.cancel)
-                assert next(stream).WhichOneof("message") == "header" and len(next(stream).chunk.x) > 256 << 10
+                assert first_rows(connections, server.target, request) > 256 << 10
             time.sleep(CALM_SECONDS)
             return server.metric("process_resident_memory_bytes")
 
