@@ -77,7 +77,7 @@ def hang_the_worker(server):
     ("strike", "reason"),
     [
         (kill_the_server, "TASK_INTERRUPTED"),
-        (kill_the_worker, "WORKER_DIED"),
+        pytest.param(kill_the_worker, "WORKER_DIED", marks=pytest.mark.slow),
         pytest.param(hang_the_worker, "WORKER_SILENT", marks=pytest.mark.slow),
     ],
 )
