@@ -267,11 +267,13 @@ async def test_closing_the_memory_ends_its_streams_and_a_later_call_opens_it_aga
     assert await client.classes() == (0, 1, 2)
 
 
-@pytest.mark.parametrize("verb", ["result", "sleep"])
+@pytest.mark.parametrize("verb", ["sample", "result", "sleep"])
 async def test_who_waits_is_told_that_another_task_has_closed_the_memory(client, service, verb):
     service.faults.silent = True
     service.states = [pb.Task(task="t0", state=pb.LEARNING)]
-    waiting = asyncio.create_task({"result": client.task("t0").result, "sleep": client.sleep}[verb]())
+    waiting = asyncio.create_task(
+        {"sample": client.sample, "result": client.task("t0").result, "sleep": client.sleep}[verb]()
+    )
     await asyncio.sleep(0.3)
     await client.close()
     with pytest.raises(MemoryClosed, match="the memory was closed while"):

@@ -8,7 +8,7 @@ from memory_api.v1 import memory_pb2 as pb
 
 from memory_client.aio._reading import Reading, persistent
 from memory_client.aio.channel import Connection
-from memory_client.errors import MemoryServiceError
+from memory_client.errors import MemoryClosed, MemoryServiceError
 from memory_client.sampling import PARTING_SECONDS, PREFETCH, Batch, Rebatcher, RowReader, Rows
 
 
@@ -19,8 +19,10 @@ def batches(connection: Connection, request: pb.SampleRequest, rebatcher: Rebatc
 
 async def collect(connection: Connection, reader: RowReader, total: int) -> Batch:
     """All `total` rows of a stream, as one batch."""
-    async with aclosing(_batches(connection, reader, Rebatcher(total, total))) as whole:
-        batch = await anext(whole)
+    async with Reading(connection, lambda: _batches(connection, reader, Rebatcher(total, total)), 1) as whole:
+        batch = await anext(whole, None)
+        if batch is None:
+            raise MemoryClosed("the memory was closed while it was sampled")
         with suppress(MemoryServiceError, TimeoutError):  # the rows are whole, whatever becomes of the call
             async with asyncio.timeout(PARTING_SECONDS):
                 async for _ in whole:
