@@ -56,11 +56,26 @@ def test_shares_are_in_proportion_to_times_seen(times, seen):
 
 
 @given(budgets, incoming, dictionaries)
-def test_what_has_room_is_kept_whole(budget, new, seen):
+def test_what_has_room_is_kept_whole_and_all_is_in_proportion_whatever_kappa_is(budget, new, seen):
     times, examples = sum(task.times for task in new), sum(task.examples for task in new)
-    share = max(times / (times + sum(seen.values())), budget.least * len(new))
-    if share <= 1 and examples / share <= budget.capacity:
-        assert budget.allot(new, seen).new == tuple(task.examples for task in new)
+    if examples * (times + sum(seen.values())) / times <= budget.capacity:
+        allotment = budget.allot(new, seen)
+        assert allotment.new == tuple(task.examples for task in new)
+        assert allotment.old == pytest.approx(examples * sum(seen.values()) / times, abs=0.5)
+
+
+@given(budgets, incoming, dictionaries)
+def test_what_kappa_takes_from_the_old_tasks_the_new_ones_have(budget, new, seen):
+    plain, raised = (each.allot(new, seen) for each in (Budget(budget.capacity, 0.0), budget))
+    given_to_new = sum(raised.new) - sum(plain.new)
+    assert given_to_new >= 0 and raised.old == max(0, plain.old - given_to_new)
+
+
+def test_small_tasks_take_no_more_from_the_old_ones_than_they_bring():
+    known = {str(t): 1 for t in range(100)}
+    assert Budget(20_000, 0.05).allot([Incoming(100)] * 5, known) == Allotment((100,) * 5, 10_000)
+    assert Budget(20_000, 0.05).allot([Incoming(400)] * 5, known) == Allotment((400,) * 5, 18_000)
+    assert Budget(20_000, 0.05).allot([Incoming(20)], {str(t): 1 for t in range(40)}) == Allotment((20,), 800)
 
 
 def test_a_full_memory_takes_fewer_of_the_old_and_never_too_few_of_the_new():
