@@ -12,15 +12,16 @@ from collections import Counter
 import torch
 from torch import Tensor
 
-from dgdmn.settings import Setting
+from dgdmn.settings import SEQUENTIAL_EPOCHS, Setting
 from dgdmn.tasks import Examples, Task
 from dgm_core.dual.budget import Budget
-from dgm_core.dual.learners import published
+from dgm_core.dual.learners import LearnerRecipe
 from dgm_core.dual.memory import DeepGenerativeMemory, joined
 from dgm_core.dual.replay import News, Replay
 from dgm_core.generative.vae import VaeMaker
 from dgm_core.manifest import DataSpec
 from dgm_core.memory import TaskData
+from dgm_core.training.classifying import BATCH
 from dgm_core.training.clock import Clock
 from dgm_core.training.variational import VAE_PAPER
 
@@ -40,9 +41,11 @@ def replay(setting: Setting, spec: DataSpec, capacity: int, *, short: bool = Fal
     """
     f, part = (SHORT, 2) if short else (LONG, 1)
     maker = VaeMaker(spec, VAE_PAPER, "dense", width=f, noise=setting.latent // part, conditional=False, encoder=8 * f)
-    hidden = setting.hidden // part
+    learner = LearnerRecipe(
+        lambda examples: SEQUENTIAL_EPOCHS * max(1, examples // BATCH), (setting.hidden // part,) * 2
+    )
     budget = Budget(capacity, 0.0 if short else setting.kappa)
-    return Replay(spec, maker, published(hidden, hidden), budget, _steps)
+    return Replay(spec, maker, learner, budget, _steps)
 
 
 class LongTerm:

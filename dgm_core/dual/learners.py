@@ -1,5 +1,6 @@
 """The learner of a deep generative memory: a classifier of what the memory's generator reconstructs."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +11,9 @@ from dgm_core.manifest import DataSpec
 from dgm_core.networks.classifiers import Classifier
 from dgm_core.training.batches import EvenBatches
 from dgm_core.training.classifying import BATCH, Pace, Pool, positions, train_classifier
+
+LEAST_STEPS = 300
+"""Of the published training, whose epochs are those of thousands of examples."""
 
 
 @dataclass(frozen=True)
@@ -63,5 +67,5 @@ def _taken_over(network: Classifier, known: Classifier) -> None:
 
 
 def published(*hidden: int) -> LearnerRecipe:
-    """Six epochs of a network of two hidden layers, as it is when tasks come one after the other  [DGDMN app. B]."""
-    return LearnerRecipe(lambda examples: 6 * max(1, examples // BATCH), hidden)
+    """Six epochs, as it is when tasks come one after the other, but of small tasks more  [DGDMN app. B]."""
+    return LearnerRecipe(lambda examples: max(LEAST_STEPS, 6 * math.ceil(examples / BATCH)), hidden)

@@ -14,7 +14,7 @@ VECTOR_WIDTH = 128
 
 
 class Classifier(nn.Module):
-    """Logits over classes for x in the network's range: images in [-1, 1], vectors standardised per feature.
+    """Logits over classes for images in [-1, 1], or vectors of any scale, which the first layer standardises.
 
     Arguments:
         spec: of one example.
@@ -60,7 +60,9 @@ def _vector_layers(spec: DataSpec, classes: int) -> nn.Sequential:
 
 
 def _linear_layers(spec: DataSpec, classes: int, hidden: Sequence[int]) -> nn.Sequential:
-    layers: list[nn.Module] = [nn.Flatten()]
+    # A mean over all batches is that of the data after a few steps already, however far off that is.
+    standard = nn.BatchNorm1d(prod(spec.shape), eps=1e-12, momentum=None, affine=False)
+    layers: list[nn.Module] = [nn.Flatten() if spec.is_image else standard]
     for inputs, outputs in pairwise([prod(spec.shape), *hidden]):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(hidden[-1], classes))

@@ -144,6 +144,14 @@ def test_a_task_that_comes_again_brings_what_long_term_memory_makes_of_it_and_co
     assert dual.long.times == {"0": 2, "1": 2}
 
 
+@pytest.mark.parametrize("short", [False, True])
+def test_learners_have_the_epochs_of_the_paper_however_few_the_examples(two, short):
+    spec = generative.LongTerm(SETTING, two).spec
+    learner = generative.replay(SETTING, spec, 100, short=short).learner
+    assert learner.hidden == ((4, 4) if short else (8, 8))
+    assert [learner.steps(n) for n in (1, 128, 255, 1000, 20_000)] == [6, 6, 6, 42, 936]
+
+
 def test_deep_generative_replay_consolidates_every_task(two):
     torch.manual_seed(0)
     course = follow(generative.LongTerm(SETTING, two), two)

@@ -10,7 +10,7 @@ from dgm_core.generative.vae import VaeMaker
 from dgm_core.manifest import DataSpec
 from dgm_core.memories import KINDS, load_memory
 from dgm_core.memories.dual import DualMemory
-from dgm_core.memory import Terms
+from dgm_core.memory import TaskData, Terms
 from tests.contract.test_memory_kinds import CPU, IMAGE, VARIANTS, bytes_of, examples, learn
 
 pytestmark = pytest.mark.usefixtures("small_batches")
@@ -90,6 +90,21 @@ def test_the_holder_of_a_task_answers_for_it(lived):
     assert torch.allclose(solver.probabilities(x.x), known / known.sum(dim=1, keepdim=True))
     with pytest.raises(KeyError):
         memory.solver("t9")
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(1.0, 1000.0), (1e-3, 0.0), (1e-3, 10.0)])
+def test_a_published_learner_tells_vectors_apart_whatever_their_scale_and_offset(scale, offset):
+    def two(n, seed):
+        y = torch.arange(n) % 2
+        x = torch.randn(n, 6, generator=torch.Generator().manual_seed(seed))
+        x[:, 0] += 4.0 * y
+        return TaskData(scale * x + offset, y, (0, 1))
+
+    empty = DUAL.empty(DataSpec((6,), "float32"), learner="24-24")
+    manifest, blobs = learn(*empty, two(200, 0), "t0", Terms(steps=200))
+    test = two(1000, 1)
+    guess = load_memory(manifest, blobs).solver("t0").probabilities(test.x).argmax(dim=1)
+    assert (guess == test.y).float().mean() > 0.9
 
 
 def test_a_task_that_repeats_one_in_long_term_memory_has_its_help(lived, monkeypatch):

@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dgm_core.dual.budget import Budget
-from dgm_core.dual.learners import LearnerRecipe, published
+from dgm_core.dual.learners import LEAST_STEPS, LearnerRecipe, published
 from dgm_core.dual.memory import DeepGenerativeMemory, Held, drawn, joined
 from dgm_core.dual.replay import News, Replay
 from dgm_core.generative.vae import VaeMaker
 from dgm_core.manifest import DataSpec
 from dgm_core.memory import TaskData
+from dgm_core.training.classifying import Pool
 from dgm_core.training.clock import Clock
 from dgm_core.training.variational import VAE
 
@@ -130,6 +131,23 @@ def test_the_published_learner_goes_on_from_the_one_before_which_stays_as_it_is(
         assert torch.equal(first.learner.network.state_dict()[name], before[name])
         assert torch.allclose(after[: len(before[name])], before[name], atol=0.02), "one step was taken"
     assert len(second.learner.network.layers[-1].weight) == 3
+
+
+def test_the_published_learner_learns_from_few_vectors_even_if_another_scale_was_known():
+    vectors = DataSpec((6,), "float32")
+    y = torch.arange(200) % 2
+    near = torch.randn(200, 6, generator=source())
+    near[:, 0] += 4.0 * y
+    known = None
+    for x in (near, 0.01 * near - 50):
+        known = published(24, 24).train(vectors, 2, Pool(x, y), lambda taken: taken, known)
+        assert (known(x).argmax(dim=1) == y).float().mean() > 0.9
+
+
+def test_the_published_learner_has_six_whole_epochs_and_of_few_examples_as_many_as_it_takes():
+    learner = published(24, 24)
+    assert learner.steps(128 * 200) == 6 * 200 and learner.steps(128 * 200 + 1) == 6 * 201
+    assert learner.steps(1) == learner.steps(200) == LEAST_STEPS
 
 
 def test_a_learner_that_is_late_takes_a_few_steps_all_the_same():
