@@ -16,6 +16,8 @@ from dgm_core.training.recipes import RETRAINED, RETRAINED_PAPER, Recipe
 from dgm_core.training.variational import VAE, VAE_PAPER
 
 DENSE = "dense"
+PUBLISHED = "24-24"
+"""The learner of the paper's Digits  [DGDMN app. B]."""
 FEW_VALUES = 1024
 
 
@@ -30,7 +32,10 @@ class DualOptions(Options):
         width: f of the widths of the long-term generator; 0 takes the recipe's.
         short_width: f of the widths of short-term generators; 0: half of `width`.
         noise: length of z; 0 takes the recipe's.
-        learner: widths of the layers of learners, such as "24-24"; empty: the network that solvers are made of.
+        learner: widths of the layers of the long-term learner, such as "24-24"; empty: the network that solvers are
+            made of. Those published, if nothing is said to a new memory of the recipe "paper".
+        short_learner: the same of short-term learners; empty: as `learner`. Half of that, if nothing is said to a new
+            memory.
         short_term: n_STM, tasks in short-term memory after which the memory sleeps  [DGDMN sec. 5.3].
         capacity: N_max, the most examples that the long-term memory is trained on; short-term ones take all there are.
         kappa: κ, the least share of them that a new task has.
@@ -42,6 +47,7 @@ class DualOptions(Options):
     short_width: int = 0
     noise: int = 0
     learner: str = ""
+    short_learner: str = ""
     short_term: int = 5
     capacity: int = 20_000
     kappa: float = 0.05
@@ -61,20 +67,31 @@ class DualOptions(Options):
                 f"{self.short_term} tasks with {self.kappa} of the memory each are more than all of it; "
                 "0.25 / short_term leaves room for what it holds",
             )
-        if not all(width.isdecimal() and 1 <= int(width) <= 4096 for width in self.hidden_as_text):
-            raise CannotLearn(
-                "options.learner", f"learner is {self.learner!r}; it must be widths of layers, such as 24-24"
-            )
-
-    @property
-    def hidden_as_text(self) -> list[str]:
-        """Widths of a learner's layers."""
-        return self.learner.split("-") if self.learner else []
+        for name in ("learner", "short_learner"):
+            widths = getattr(self, name)
+            if not all(width.isdecimal() and 1 <= int(width) <= 4096 for width in _parts(widths)):
+                raise CannotLearn(
+                    f"options.{name}", f"{name} is {widths!r}; it must be widths of layers, such as 24-24"
+                )
 
     @property
     def hidden(self) -> tuple[int, ...]:
-        """Widths of a learner's layers; none: the network that solvers are made of."""
-        return tuple(int(width) for width in self.hidden_as_text)
+        """Widths of the long-term learner's layers; none: the network that solvers are made of."""
+        return tuple(map(int, _parts(self.learner)))
+
+    @property
+    def short_hidden(self) -> tuple[int, ...]:
+        """The same of short-term learners."""
+        return tuple(map(int, _parts(self.short_learner or self.learner)))
+
+
+def halved(widths: str) -> str:
+    """Layers that are half as wide."""
+    return "-".join(str(max(1, int(width) // 2)) for width in _parts(widths))
+
+
+def _parts(widths: str) -> list[str]:
+    return widths.split("-") if widths else []
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from dgm_core.checkpoints import Checkpoints
 from dgm_core.dual.budget import UNBOUNDED, Budget
 from dgm_core.dual.learners import LearnerRecipe, published
 from dgm_core.dual.memory import DeepGenerativeMemory, joined
-from dgm_core.dual.options import GENERATORS, DualOptions
+from dgm_core.dual.options import GENERATORS, PUBLISHED, DualOptions, halved
 from dgm_core.dual.replay import News, Replay, Steps
 from dgm_core.errors import CannotLearn, CannotSleep
 from dgm_core.experts import FrozenExpert
@@ -54,12 +54,15 @@ class DualMemory(TaughtMemory):
         recipe = cls.recipe_of(options.recipe)
         width = options.width or recipe.width
         automatic = GENERATORS[options.generator].network(spec)
+        learner = given.get("learner", PUBLISHED if options.recipe == "paper" else "")
         complete = replace(
             options,
             network=automatic if options.network == AUTOMATIC else options.network,
             width=width,
             short_width=options.short_width or max(1, width // 2),
             noise=options.noise or recipe.noise,
+            learner=learner,
+            short_learner=given.get("short_learner", halved(learner)),
         )
         architecture_of(complete.network, spec, complete.noise)  # is refused if it does not suit such data
         return complete.text()
@@ -114,7 +117,8 @@ class DualMemory(TaughtMemory):
             else:
                 start = holder
         news = News.of_data(task, real, source, known_as)
-        replay = self._replay(self.short, UNBOUNDED, lambda examples, classes: steps)  # noqa: ARG005 - said by the terms
+        short = self.chosen.short_hidden
+        replay = self._replay(self.short, short, UNBOUNDED, lambda examples, classes: steps)  # noqa: ARG005 - as in terms
         memory, trained = replay.learn(start, [news], clock, device, source, checkpoints)
         return memory.pack(), trained
 
@@ -147,7 +151,8 @@ class DualMemory(TaughtMemory):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             source = torch.Generator().manual_seed(seed)
-            replay = self._replay(self.long, Budget(self.chosen.capacity, self.chosen.kappa), self.recipe.steps)
+            budget = Budget(self.chosen.capacity, self.chosen.kappa)
+            replay = self._replay(self.long, self.chosen.hidden, budget, self.recipe.steps)
             memory, _ = replay.learn(self._long_term, self._dreams(awake, device, source), clock, device, source)
             blob = memory.pack()
             revised = tuple(
@@ -216,9 +221,9 @@ class DualMemory(TaughtMemory):
         """
         return sum(sum(expert.examples) for task in memory.tasks for expert in self.manifest.entry(task).experts)
 
-    def _replay(self, maker: Maker, budget: Budget, steps: Steps) -> Replay:
+    def _replay(self, maker: Maker, hidden: Sequence[int], budget: Budget, steps: Steps) -> Replay:
         usual = LearnerRecipe(lambda examples: min(self.recipe.classifier_steps, examples))
-        learner = published(*self.chosen.hidden) if self.chosen.hidden else usual
+        learner = published(*hidden) if hidden else usual
         return Replay(self.manifest.spec, maker, learner, budget, steps)
 
     def _check(self, data: TaskData, terms: Terms) -> None:

@@ -372,6 +372,7 @@ def test_options_that_make_no_sense_are_refused_by_name(variant, name, value):
         ("dual", "kappa", "much"),
         ("dual", "kappa", "0.5"),
         ("dual", "learner", "24x24"),
+        ("dual", "short_learner", "12-0"),
         ("gan_memory", "base", "nowhere"),
         ("gan_memory", "styles", "baroque"),
         ("gan_memory", "start", "furthest"),

@@ -24,7 +24,7 @@ def quick():
     """What sleeps take from the recipe is enough for 8 × 8 pixels."""
     recipe = replace(DualMemory.recipes["fast"], steps=lambda examples, classes: 40, classifier_steps=20, replay=60)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DualMemory, "recipes", {"fast": recipe})
+        patch.setattr(DualMemory, "recipes", {**DualMemory.recipes, "fast": recipe})
         yield
 
 
@@ -188,3 +188,26 @@ def test_what_auto_stands_for_suits_the_generator_and_the_data():
 
     assert network() == "dense" and network(generator="gan") == "auto" and network(network="dcgan") == "dcgan"
     assert network(DataSpec((3, 32, 32), "uint8")) == network(DataSpec((6,), "float32")) == "auto"
+
+
+def test_the_published_recipe_has_the_published_learner_and_short_term_ones_are_smaller():
+    def learners(**options):
+        chosen = DUAL.empty(**options)[0].options
+        return chosen["learner"], chosen["short_learner"]
+
+    assert learners() == ("", "") and learners(recipe="paper") == ("24-24", "12-12")
+    assert learners(learner="48-1") == ("48-1", "24-1") and learners(learner="48", short_learner="8-8") == ("48", "8-8")
+    assert learners(recipe="paper", learner="") == ("", "")
+    awake = taught(*DUAL.empty(learner="8-6"), ("t0", (0, 1)))
+    assert hidden(*awake) == (4, 3) and hidden(*slept(*awake)) == (8, 6)
+
+
+def test_a_memory_that_has_no_option_for_short_term_learners_goes_on_with_one_size_of_them():
+    manifest, blobs = DUAL.empty(learner="8")
+    former = {name: text for name, text in manifest.options.items() if name != "short_learner"}
+    assert hidden(*taught(replace(manifest, options=former), blobs, ("t0", (0, 1)))) == (8,)
+
+
+def hidden(manifest, blobs):
+    """Layers of the learner that answers for a task."""
+    return load_memory(manifest, blobs)._holder(manifest.entry("t0")).learner.network.hidden
