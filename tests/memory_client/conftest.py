@@ -89,7 +89,11 @@ class Service(MemoryServiceServicer):
             fail(context, "SERVER_BUSY", "the ingest budget is full", retry_after=self.faults.retry_after)
         if self.faults.refuse:
             fail(context, "BAD_REQUEST", f"header.spec: {self.faults.refuse}", ("header.spec", self.faults.refuse))
-        lesson = receive(header, request_iterator)
+        try:
+            lesson = receive(header, request_iterator)
+        except BrokenOff:  # gRPC may end the messages of a call before it says that the call is cancelled
+            self.cancelled.set()
+            raise
         if lesson is None:
             fail(context, "BAD_REQUEST", "finish: count or digest differ from what arrived", ("finish", "differs"))
         self.lessons[header.task] = lesson
@@ -311,8 +315,12 @@ def blend(rows: np.ndarray, request: pb.InterpolateRequest) -> np.ndarray:
     return 10 * (rows % request.n % 10) + np.round(100 * on * np.array(request.weights)[rows // request.n])
 
 
+class BrokenOff(Exception):
+    """An upload ended without its finish."""
+
+
 def receive(header: pb.LearnTaskHeader, messages: Iterator[pb.LearnTaskRequest]) -> Lesson | None:
-    """Reads a task and checks it against its finish, by the words of memory.proto."""
+    """Reads a task and checks it against its finish, by the words of memory.proto; None if they differ."""
     x, table, labels, sizes = b"", [], [], []
     for message in messages:
         if message.HasField("finish"):
@@ -330,7 +338,7 @@ def receive(header: pb.LearnTaskHeader, messages: Iterator[pb.LearnTaskRequest])
             table[i].integer if table[i].HasField("integer") else table[i].text
             for (i,) in struct.iter_unpack("<i", message.chunk.y)
         ]
-    return None
+    raise BrokenOff
 
 
 def code(label: object) -> bytes:
