@@ -179,6 +179,14 @@ def test_a_filter_on_classes_drops_what_is_not_named():
     assert [(x.tolist(), y.tolist()) for x, y in only_classes(stream, ["1", "0"])] == [([0, 1, 3], [0, 1, 1])]
 
 
+@pytest.mark.parametrize(
+    ("y", "why"), [(np.zeros((3, 1), int), "one label a row"), (np.zeros(3), "integers or strings")]
+)
+def test_only_classes_of_labels_that_are_none_are_refused(y, why):
+    with pytest.raises(InvalidInput, match=why):
+        list(only_classes([(np.zeros((3, 4), np.float32), y)], ["0"]))
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_a_grid_has_a_row_for_each_class(tmp_path, channels, dtype):

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memory_client import _batches
 from memory_client.errors import InvalidInput
 from memory_client.types import Label
 
@@ -130,10 +131,10 @@ def read_parquet(path: Path, size: int | None = None) -> Iterator[Batch]:
 
 
 def only_classes(batches: Iterable[Batch], names: Iterable[str]) -> Iterator[Batch]:
-    """The rows whose class is named, as text; batches without any are left out."""
+    """The rows whose class is named, as text; batches without any are left out. Raises InvalidInput: y is no labels."""
     wanted = np.asarray(list(names))
     for x, y in batches:
-        chosen = np.isin(np.asarray(y).astype(np.str_), wanted)
+        chosen = np.isin(_batches.labels(y).astype(np.str_), wanted)
         if chosen.any():
             yield x[chosen], y[chosen]
 
