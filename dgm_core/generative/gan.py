@@ -1,5 +1,6 @@
 """A conditional GAN of several tasks: it is retrained from its own weights, against a new discriminator every time."""
 
+import math
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from dgm_core.checkpoints import Checkpoints
-from dgm_core.experts import FrozenExpert
+from dgm_core.experts import FrozenExpert, draw
 from dgm_core.generative.aligned import Aligned
 from dgm_core.generative.model import Model
 from dgm_core.manifest import Label
@@ -93,7 +94,9 @@ class GanMaker:
         recipe = replace(self.recipe, lr_g=share * self.recipe.lr_g)
         x = data.x
         if not self.architecture.spec.is_image:
-            mean, deviation = standardisation(x)
+            held = tuple(label for label in known if label not in data.classes)
+            beside = x.new_empty(0, *x.shape[1:]) if start is None or not held else self._samples(start, held, x)
+            mean, deviation = standardisation(torch.cat([x, beside]))
             x = (x - mean) / deviation
             if start is not None:
                 _standardise(network, mean, deviation)
@@ -112,6 +115,13 @@ class GanMaker:
         network = self._network(len(about["classes"]))
         network.load_state_dict(tensors)
         return GanModel(network.eval(), tuple(about["classes"]), self.architecture.noise_dim)
+
+    def _samples(self, start: Model, held: tuple[Label, ...], like: Tensor) -> Tensor:
+        """As many samples of the classes that are held as there are new examples: `Aligned` mixes them alike."""
+        expert, device = start.expert(held).to(like.device), like.device
+        n = math.ceil(len(like) / len(held))
+        source = torch.default_generator
+        return torch.cat([draw(expert, label, n, self.architecture.spec, device, source) for label in held])
 
     def _network(self, classes: int) -> Generator:
         return self.architecture.generator(self.architecture.initial_widths(self.width), classes)

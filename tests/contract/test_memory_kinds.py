@@ -70,6 +70,11 @@ RETRAINED = {name: variant for name, variant in VARIANTS.items() if KINDS[varian
 APART = {name: variant for name, variant in VARIANTS.items() if name not in RETRAINED}  # `dual` until it sleeps
 
 
+def shows_all(variant):
+    """Whether a kind shows its generator samples of all that is known, beside every task."""
+    return variant.kind == "dgr" or variant.options.get("replay") == "joint"
+
+
 def marks(variant):
     return () if variant.by_default else (pytest.mark.slow,)
 
@@ -179,6 +184,28 @@ def test_samples_have_the_learned_shape_dtype_and_scale(variant, spec):
     else:
         where = ord("a") % spec.shape[0]
         assert x[::2, where].mean() > 4, "vectors come out in the scale of their data"
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        pytest.param(v, id=name, marks=marks(v))
+        for name, v in VARIANTS.items()
+        if VECTOR in v.specs and not shows_all(v)
+    ],
+)
+def test_a_new_class_of_vectors_is_learned_however_far_from_the_old_ones_it_lies(variant):
+    """What is shown all of its classes is left out: it scales by all of them, and takes far more steps."""
+    manifest, blobs = variant.empty(VECTOR, width="12")
+    for index, (label, centre) in enumerate([("a", 10.0), ("b", -10.0)]):
+        x = torch.randn(80, 6, generator=torch.Generator().manual_seed(index)) * 0.3 + centre
+        data = TaskData(x, torch.zeros(80, dtype=torch.int64), (label,))
+        manifest, blobs = learn(manifest, blobs, data, f"t{index}", Terms(steps=300))
+    assert manifest.tasks[1].quality > 0.9
+    for task, centre in zip(manifest.tasks, (10.0, -10.0), strict=True):
+        expert = load_memory(manifest, blobs).expert(task.experts[0].digest)
+        x = expert.generate(torch.randn(200, expert.noise_dim), torch.zeros(200, dtype=torch.int64))
+        assert (x.mean(dim=0) - centre).abs().max() < 1
 
 
 @variants
