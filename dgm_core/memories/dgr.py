@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from dgm_core.lesson import Lesson
-from dgm_core.manifest import ExpertEntry
-from dgm_core.memories.retrained import RetrainedMemory, RetrainedOptions, together
+from dgm_core.manifest import ExpertEntry, Label
+from dgm_core.memories.retrained import RetrainedMemory, RetrainedOptions
 from dgm_core.memory import TaskData
 from dgm_core.solvers import ClassifierSolver
 from dgm_core.training.classifying import Pool
@@ -29,7 +29,8 @@ class DgrOptions(RetrainedOptions):
     """Options of deep generative replay.
 
     Arguments:
-        importance: r, the weight of the new task for the solver; 0: the share of its classes among all.
+        importance: r, the weight of the new task for the solver; 0: its classes over theirs and those known before,
+            so that half of what the solver sees is replay where all of them are taught again.
     """
 
     importance: float = 0.0
@@ -48,10 +49,10 @@ class Dgr(RetrainedMemory):
     parsed = DgrOptions
     chosen: DgrOptions
 
-    def shown(self, real: TaskData, pulse: Callable[[], None]) -> TaskData:
-        """See `RetrainedMemory.shown`."""
-        replay = self.replay(real.x.device, pulse)
-        return together(replace(replay, y=self._relabelled(replay.x, replay.y)), real)
+    def replay(self, classes: tuple[Label, ...], device: torch.device, pulse: Callable[[], None]) -> TaskData:
+        """See `RetrainedMemory.replay`; labelled by the solver."""
+        replay = super().replay(classes, device, pulse)
+        return replace(replay, y=self._relabelled(replay.x, replay.y))
 
     def taught_solver(
         self, lesson: Lesson, experts: Sequence[ExpertEntry], real: TaskData
@@ -62,7 +63,8 @@ class Dgr(RetrainedMemory):
             return lesson.solver_on([lesson.pool(real)]), judge
         drawn = lesson.replayed([each for _, each in self.manifest.experts()])
         x, y = torch.cat([pool.x for pool in drawn]), torch.cat([pool.y for pool in drawn])
-        share = self.chosen.importance or len(real.classes) / len(lesson.heads)
+        known = len(self.manifest.classes)
+        share = self.chosen.importance or len(real.classes) / (len(real.classes) + known)
         return lesson.solver_on([lesson.pool(real), Pool(x, self._relabelled(x, y))], share), judge
 
     def _relabelled(self, x: Tensor, drawn: Tensor) -> Tensor:

@@ -3,15 +3,15 @@
 One conditional GAN of all classes. For every task it goes on from its own weights, against a new discriminator, and
 what it knew is kept in one of two ways. Joint retraining shows what the generator replays as if it were real, beside
 the new task  [MeRGAN sec. 4.1]. Replay alignment shows the new task alone and keeps the generator from moving on the
-classes that it knows: the same noise shall give the same example as before  [MeRGAN sec. 4.2]. Alignment is the
-default: within few steps a new discriminator learns one class better than all of them, and the generator with it.
+classes that it knows: the same noise shall give the same example as before  [MeRGAN sec. 4.2]. A class that is taught
+again must move, to be all that was seen of it: its replay is shown beside it. Alignment is the default: within few
+steps a new discriminator learns one class better than all of them, and the generator with it.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from dgm_core.memories.retrained import RetrainedMemory, RetrainedOptions, together
-from dgm_core.memory import TaskData
+from dgm_core.manifest import Label
+from dgm_core.memories.retrained import RetrainedMemory, RetrainedOptions
 from dgm_core.training.recipes import Recipe
 
 JOINT, ALIGNMENT = "joint", "alignment"
@@ -48,6 +48,7 @@ class Mergan(RetrainedMemory):
     parsed = MerganOptions
     chosen: MerganOptions
 
-    def shown(self, real: TaskData, pulse: Callable[[], None]) -> TaskData:
-        """See `RetrainedMemory.shown`; under alignment, the new task alone."""
-        return real if self.chosen.replay == ALIGNMENT else together(self.replay(real.x.device, pulse), real)
+    def recalled(self, taught: tuple[Label, ...]) -> tuple[Label, ...]:
+        """See `RetrainedMemory.recalled`; under alignment, those that are taught again: all others are held."""
+        known = super().recalled(taught)
+        return known if self.chosen.replay == JOINT else tuple(label for label in known if label in taught)

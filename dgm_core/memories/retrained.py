@@ -5,8 +5,6 @@ before it replays. Learning revises every earlier entry, so that its samples may
 which weight holds which task, none can be taken out again.
 """
 
-from abc import abstractmethod
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -86,14 +84,24 @@ class RetrainedMemory(TaughtMemory):
         for task in manifest.tasks[-1:]:
             self.append(blobs[task.blob], task.task)
 
-    @abstractmethod
+    def recalled(self, taught: tuple[Label, ...]) -> tuple[Label, ...]:  # noqa: ARG002 - for kinds that hold some
+        """The known classes of which samples are shown beside a task of the classes `taught`: all of them."""
+        return self.manifest.classes
+
     def shown(self, real: TaskData, pulse: Callable[[], None]) -> TaskData:
-        """What the generator, which has learned something, is retrained on.
+        """What the generator is trained on: the new task, and replay of what is recalled beside it.
 
         Arguments:
             real: of the new task.
             pulse: called now and then; may raise `Cancelled`.
         """
+        recalled = self.recalled(real.classes)
+        return together(self.replay(recalled, real.x.device, pulse), real) if recalled else real
+
+    def counted(self, data: TaskData) -> tuple[int, int]:
+        """See `TaughtMemory.counted`: what is recalled takes as much training as what is new."""
+        recalled = self.recalled(data.classes)
+        return len(data) + sum(map(self._replayed, recalled)), len({*recalled, *data.classes})
 
     def seed_of(self, task: str) -> int:  # noqa: ARG002 - each retrains what the one before has left
         """From the memory's seed and the number of tasks that are learned."""
@@ -111,8 +119,7 @@ class RetrainedMemory(TaughtMemory):
     ) -> tuple[bytes, Trained]:
         """See `TaughtMemory.trained`."""
         pulse = partial(clock.tick, "generator", 0, steps)
-        shown = real if self.model is None else self.shown(real, pulse)
-        model, trained = self.maker.fit(shown, self.model, steps, clock, device, checkpoints)
+        model, trained = self.maker.fit(self.shown(real, pulse), self.model, steps, clock, device, checkpoints)
         return pack(model.tensors(), {"kind": self.kind, "task": task, "model": dict(model.about())}), trained
 
     def append(self, blob: bytes, task: str) -> None:  # noqa: ARG002 - it holds all tasks
@@ -139,19 +146,21 @@ class RetrainedMemory(TaughtMemory):
         """Nothing: there is no part of the generator that is one task's own."""
         return {}
 
-    def replay(self, device: torch.device, pulse: Callable[[], None]) -> TaskData:
-        """Samples of every class that is learned, labelled by what they were generated from."""
-        expert = self._held.expert(self._held.classes).to(device)
+    def replay(self, classes: tuple[Label, ...], device: torch.device, pulse: Callable[[], None]) -> TaskData:
+        """Samples of some classes that are learned, labelled by what they were generated from."""
+        expert = self._held.expert(classes).to(device)
         source = torch.Generator().manual_seed(mix(self.chosen.seed, len(self.manifest.tasks), "replay"))
-        seen = Counter[Label]()
-        for _, entry in self.manifest.experts():
-            seen.update(dict(zip(entry.classes, entry.examples, strict=True)))
         pools = []
-        for label in expert.classes:
+        for label in classes:
             pulse()
-            pools.append(draw(expert, label, self.chosen.replayed or seen[label], self.manifest.spec, device, source))
+            pools.append(draw(expert, label, self._replayed(label), self.manifest.spec, device, source))
         y = torch.cat([torch.full((len(x),), index, device=device) for index, x in enumerate(pools)])
         return TaskData(torch.cat(pools), y, expert.classes)
+
+    def _replayed(self, label: Label) -> int:
+        """How many samples of a class are replayed: as many as there were examples of it in all tasks, by default."""
+        seen = (dict(zip(entry.classes, entry.examples, strict=True)) for _, entry in self.manifest.experts())
+        return self.chosen.replayed or sum(each.get(label, 0) for each in seen)
 
     @property
     def _held(self) -> Model:

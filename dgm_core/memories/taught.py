@@ -82,6 +82,14 @@ class TaughtMemory(GenerativeMemory):
     def analysis(self, trained: Trained, blob: bytes) -> dict[str, Any]:
         """What was measured of the newest task."""
 
+    def counted(self, data: TaskData) -> tuple[int, int]:
+        """Examples and classes from which the recipe counts the steps of a task: its own; kinds that replay add to it.
+
+        Arguments:
+            data: of the task, what is held out included.
+        """
+        return len(data), len(data.classes)
+
     def revised(self, blob: str) -> tuple[TaskEntry, ...]:  # noqa: ARG002 - for the kinds that retrain
         """The entries of the manifest's tasks, all of them, once the newest blob holds them, too; none: it does not.
 
@@ -140,7 +148,7 @@ class TaughtMemory(GenerativeMemory):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             real, held_out = split(data, HELD_OUT, torch.Generator().manual_seed(seed))
-            steps = terms.steps or self.recipe.steps(len(data), len(data.classes))
+            steps = terms.steps or self.recipe.steps(*self.counted(data))
             blob, trained = self.trained(real, task, terms, steps, clock, device, checkpoints)
             successor = self._successor(blob, task)
             counts = tuple(torch.bincount(real.y, minlength=len(real.classes)).tolist())
