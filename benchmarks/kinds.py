@@ -8,7 +8,8 @@ folder under --state, so that the same command continues what was stopped, and e
 as many kinds are taught at a time as there are cores, each on cores of its own, and each task may take --seconds, by
 default so many that all kinds are through within 90 minutes on two cores; with --device cuda one kind follows the other
 and takes what its recipe takes. Prints the table, and draws into the .png beside --out how far the first class has
-drifted. The columns:
+drifted. A kind with options is taught only if --kinds names it, as in the second line: with joint retraining beside the
+six kinds, two cores would have four rounds in place of three, and each task less time. The columns:
 
     A5, A10           accuracy on the real test images of 5 and 10 classes of a fresh classifier that was trained on
                       samples of the memory alone
