@@ -105,37 +105,30 @@ def test_a_disk_that_is_full_at_any_write_of_a_commit_leaves_all_as_it_was(disk,
         assert consistent(data)
 
 
-def test_a_disk_that_is_full_at_any_write_of_forgetting_forgets_wholly_or_not_at_all(disk, manifest, record, learn):
+@pytest.mark.parametrize(
+    ("erase", "failed"),
+    [
+        pytest.param(lambda data: data.forget("digits", "t0"), NotForgotten, id="forgetting"),
+        pytest.param(lambda data: data.delete_memory("digits"), NotDeleted, id="deleting"),
+    ],
+)
+def test_a_disk_that_is_full_at_any_write_of_an_erasure_erases_wholly_or_not_at_all(
+    erase, failed, disk, manifest, record, learn
+):
     with DataDir(disk.path / "data") as data:
         data.admit(record("t0"), manifest)
         before = data.commit("digits", "t0", learn("t0", b"0" * 5000, solver=b"s" * 5000)).manifest
         for pages in count():
             try:
                 with disk.leaving(pages):
-                    forgotten = data.forget("digits", "t0")
+                    erased = erase(data)
                 break
-            except NotForgotten:
-                assert data.catalog.manifest("digits") == before
-                assert consistent(data)
-        assert forgotten.manifest.tasks == ()
-        assert consistent(data)
-
-
-def test_a_disk_that_is_full_at_any_write_of_a_deletion_deletes_wholly_or_not_at_all(disk, manifest, record, learn):
-    with DataDir(disk.path / "data") as data:
-        data.admit(record("t0"), manifest)
-        before = data.commit("digits", "t0", learn("t0", b"0" * 5000, solver=b"s" * 5000)).manifest
-        for pages in count():
-            try:
-                with disk.leaving(pages):
-                    data.delete_memory("digits")
-                break
-            except NotDeleted as error:
+            except failed as error:
                 assert "free space" in str(error)
                 assert data.catalog.manifest("digits") == before
                 assert consistent(data)
         assert pages > 0, "the disk was never full"
-        assert data.catalog.memories() == []
+        assert (erased.undeleted, len(data.blobs)) == ("", 0)
         assert consistent(data)
 
 
