@@ -46,6 +46,9 @@ class Lesson:
     chunk_bytes: list[int]
 
 
+EXPORTED = b"memory" + hashlib.sha256(b"memory").digest()
+
+
 @dataclass
 class Faults:
     """What goes wrong, each as often as it says."""
@@ -53,7 +56,7 @@ class Faults:
     busy: int = 0
     retry_after: float = 0.05
     lost_after_chunks: list[int] = field(default_factory=list)  # per Sample call: break with UNAVAILABLE after so many
-    silent: bool = False  # Sample, WatchTask and Sleep say nothing after their first messages
+    silent: bool = False  # Sample, WatchTask, Sleep and ExportMemory say nothing after their first messages
     refuse: str = ""  # LearnTask refuses the header with this description
     lost_unary: int = 0
     watch_lost: int = 0
@@ -203,6 +206,12 @@ class Service(MemoryServiceServicer):
         if left == 0:
             context.abort(grpc.StatusCode.UNAVAILABLE, "going down")
         context.set_code(grpc.StatusCode.OK)
+
+    def ExportMemory(self, request, context):
+        yield pb.ExportMemoryResponse(header=pb.ExportMemoryHeader(bytes=len(EXPORTED)))
+        if self.faults.silent:
+            hang(context)
+        yield pb.ExportMemoryResponse(chunk=EXPORTED)
 
     def Interpolate(self, request, context):
         """Row r of weight w is filled with 10 (r mod 10) + 100 w times the share of groups and layers that are on."""

@@ -292,11 +292,16 @@ def test_a_forked_child_samples_unless_its_parent_was_in_a_call_that_stays(progr
     assert "skipping fork() handlers" not in done.stderr  # no thread was inside of gRPC
 
 
-@pytest.mark.parametrize("verb", ["sample", "result", "sleep"])
-def test_who_waits_is_told_that_another_thread_has_closed_the_memory(taught, service, verb):
+@pytest.mark.parametrize("verb", ["sample", "result", "sleep", "export"])
+def test_who_waits_is_told_that_another_thread_has_closed_the_memory(taught, service, tmp_path, verb):
     service.faults.silent = True
     service.states = [pb.Task(task="t0", state=pb.LEARNING)]
-    waited = {"sample": taught.sample, "result": taught.task("t0").result, "sleep": taught.sleep}[verb]
+    waited = {
+        "sample": taught.sample,
+        "result": taught.task("t0").result,
+        "sleep": taught.sleep,
+        "export": lambda: taught.export(tmp_path / "file"),
+    }[verb]
     with ThreadPoolExecutor(1) as thread:
         waiting = thread.submit(waited)
         while not any(each.name == "memory-stream" for each in threading.enumerate()):
@@ -304,6 +309,7 @@ def test_who_waits_is_told_that_another_thread_has_closed_the_memory(taught, ser
         taught.close()
         with pytest.raises(MemoryClosed, match="the memory was closed while"):
             waiting.result(10)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_stream_is_not_read_by_a_forked_child(taught, server):

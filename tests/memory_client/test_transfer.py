@@ -1,10 +1,11 @@
 """Exported files on the client's disk."""
 
 import hashlib
+from pathlib import Path
 
 import pytest
 from memory_api.v1 import memory_pb2 as pb
-from memory_client import InternalError
+from memory_client import InternalError, InvalidInput
 from memory_client._transfer import Download
 from memory_client.progress import Quiet
 
@@ -53,3 +54,10 @@ def test_a_transfer_that_breaks_off_leaves_what_was_there(tmp_path):
         take(download, FILE[:100])
         raise KeyboardInterrupt
     assert [found.read_bytes() for found in tmp_path.iterdir()] == [b"older"]
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    for place in (tmp_path, "/dev/null"):
+        with pytest.raises(InvalidInput, match=f"{place} is no file: name one"):
+            Download(Path(place), Quiet())
+    assert Path("/dev/null").is_char_device()

@@ -24,10 +24,13 @@ class Download:
         listener: told how much has come.
 
     Raises:
+        InvalidInput: there is a folder, a device or a pipe, which no file may replace.
         OSError: nothing can be written there.
     """
 
     def __init__(self, path: Path, listener: TransferListener) -> None:
+        if path.exists() and not path.is_file():
+            raise InvalidInput(f"{path} is no file: name one, which an export may replace")
         self._path = path
         self._listener = listener
         self._checksum = hashlib.sha256()

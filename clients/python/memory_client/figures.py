@@ -7,6 +7,7 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from memory_client._whole import whole
 from memory_client.errors import InvalidInput
 
 INK = "#333333"
@@ -25,7 +26,7 @@ _DPI = 200  # pixels per inch
 
 
 def draw(figure: Callable[[], Figure], path: Path) -> None:
-    """Writes a figure into an image file, in the format that its name ends with.
+    """Writes a figure into an image file, in the format that its name ends with, once it is whole.
 
     Arguments:
         figure: makes it, in the look that all have.
@@ -36,6 +37,7 @@ def draw(figure: Callable[[], Figure], path: Path) -> None:
     with rc_context(_LOOK):
         made = figure()
         try:
-            made.savefig(path, dpi=_DPI)
+            with whole(path) as unfinished:
+                made.savefig(unfinished, dpi=_DPI)
         except ValueError as error:
             raise InvalidInput(f"{path} cannot be written ({error}): name it .png") from None

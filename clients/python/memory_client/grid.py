@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from memory_client._whole import whole
 from memory_client.errors import InvalidInput
 from memory_client.pixels import pixels
 
@@ -27,7 +28,7 @@ def draw_grid(x: NDArray[Any], y: NDArray[Any], path: Path) -> None:
 
 
 def draw_rows(rows: Sequence[tuple[str, NDArray[Any]]], path: Path, heads: Sequence[str] = ()) -> None:
-    """Draws rows of images into an image file.
+    """Draws rows of images into an image file; what is at its place stays there until the new one is whole.
 
     Arguments:
         rows: a name and images (n, C, H, W), uint8 or floats in [-1, 1], for each; all of one shape.
@@ -55,7 +56,8 @@ def draw_rows(rows: Sequence[tuple[str, NDArray[Any]]], path: Path, heads: Seque
         for j, image in enumerate(pixels(images)):
             canvas.paste(_tile(image, factor), (left + j * width, top))
     try:
-        canvas.save(path)
+        with whole(path) as unfinished:
+            canvas.save(unfinished)
     except ValueError as error:
         raise InvalidInput(f"{path} cannot be written ({error}): name it .png") from None
 

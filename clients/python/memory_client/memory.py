@@ -20,7 +20,7 @@ from memory_client._streaming import batches, collect
 from memory_client._transfer import Download, upload
 from memory_client.channel import Connection
 from memory_client.credentials import PEM, Credentials
-from memory_client.errors import TaskInterrupted, UnknownMemory
+from memory_client.errors import MemoryClosed, TaskInterrupted, UnknownMemory
 from memory_client.interpolation import Ends
 from memory_client.learning import TaskHandle, Upload
 from memory_client.progress import ProgressListener, SleepListener, TransferListener, listener
@@ -99,7 +99,7 @@ class Memory:
     def close(self) -> None:
         """Closes the connection of this process and ends its streams; a later call opens a new one.
 
-        Another thread that samples, or waits for a task or a sleep, gets MemoryClosed.
+        Another thread that samples or exports, or waits for a task or a sleep, gets MemoryClosed.
         """
         self._connection.close()
 
@@ -530,6 +530,8 @@ class Memory:
         with Reading(connection, source, _AHEAD) as messages, Download(path, shown) as download:
             for message in messages:
                 download.take(message)
+            if messages.closed:
+                raise MemoryClosed("the memory was closed while it was exported")
             download.finish()
 
     def _import(self, path: Path, shown: TransferListener) -> None:
