@@ -119,7 +119,7 @@ def test_a_kind_without_masks_says_what_all_of_it_takes_and_has_no_picture(growt
 
     status, out, _ = growth()
     assert status == 0
-    assert out.startswith("dgmw has neither masks nor styles: all ") and out.endswith(" bytes on disk\n")
+    assert out.startswith("dgmw has neither masks nor styles: all ") and out.endswith(" kB on disk\n")
     assert growth("--plot", str(tmp_path / "growth.png"))[2].endswith("dgmw has neither masks nor styles\n")
 
 

@@ -64,7 +64,7 @@ def _text(memory: MemoryInfo, layers: bool) -> Table | str:
     if not memory.analysis:
         return "nothing has been learned yet"
     if not any(task.layers for task in memory.analysis):
-        whole = f"all {memory.tasks} tasks together take {quantity(memory.bytes)} bytes on disk"
+        whole = f"all {memory.tasks} tasks together take {quantity(memory.bytes, 'B')} on disk"
         return f"{memory.kind} has neither masks nor styles: {whole}"
     return _table(memory.analysis, layers)
 
