@@ -14,9 +14,13 @@ from dgm_core.masking.reservation import Masks
 
 
 def reservation_cost(masks: Mapping[str, Tensor], reserved: Masks) -> Float[Tensor, ""]:
-    """R: the share of the free capacity that the soft masks of this task claim, in [0, 1]  [DGM eq. 6]."""
-    claimed = torch.stack([(m * ~reserved[name]).sum() for name, m in masks.items()]).sum()
-    return claimed / max(free_capacity(reserved), 1)
+    """R: the share of the free capacity that the soft masks of this task claim, in [0, 1]  [DGM eq. 6].
+
+    Counts on the device: a number would make every step wait for it.
+    """
+    free = {name: ~reserved[name] for name in masks}
+    claimed = torch.stack([(m * free[name]).sum() for name, m in masks.items()]).sum()
+    return claimed / torch.stack([entries.sum() for entries in free.values()]).sum().clamp_min(1)
 
 
 def scarcity(reserved: Masks) -> float:
