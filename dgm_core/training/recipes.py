@@ -29,6 +29,7 @@ class Recipe:
         lr_e: of what a task has for itself: the embeddings of its gates; biases and columns of its classes on a base.
         betas: of Adam.
         s_max: largest slope of the gates  [DGM eq. 3].
+        epochs: that the slope rises in, at the most  [DGM eq. 3].
         reservation: λ_RU, the weight of the reservation cost  [DGM eq. 6].
         hard_at: share of the steps after which masks are hard, or low ranks fixed.
         rank_penalty: r, the weight of the nuclear norm  [GANM alg. 1].
@@ -54,6 +55,7 @@ class Recipe:
     lr_e: float = 1e-3
     betas: tuple[float, float] = (0.0, 0.99)
     s_max: float = 1e4
+    epochs: int = 20
     reservation: float = 0.08
     hard_at: float = 0.6
     rank_penalty: float = 0.002
@@ -99,6 +101,7 @@ PAPER = Recipe(
     lr_d=2e-3,
     lr_e=2e-3,
     betas=(0.5, 0.999),
+    epochs=60,  # as many as there are of the 101 before the masks are hard
     ema=0.0,
 )
 

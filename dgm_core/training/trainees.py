@@ -16,7 +16,8 @@ from dgm_core.style.modulation import Modulation
 from dgm_core.training.recipes import Recipe
 
 PROBE_STEPS = 30
-MOST_EPOCHS = 20
+FEWEST_BATCHES = 20
+"""Of an epoch in which the slope rises."""
 
 
 class Trainee(ABC):
@@ -154,7 +155,7 @@ class Masked(Trainee):
         if at >= hard_from:
             self.g.harden()
             return
-        epochs = max(1, min(MOST_EPOCHS, hard_from // 20))
+        epochs = max(1, min(self.recipe.epochs, hard_from // FEWEST_BATCHES))
         self.g.slope = Annealing(hard_from, epochs, self.recipe.s_max, self.g.gating.local).slope(at)
 
     def finish(self) -> None:
