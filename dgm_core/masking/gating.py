@@ -98,12 +98,19 @@ class UnitGating(Gating):
         return {group: (width,) for group, width in zip(topology.groups, topology.widths, strict=True)}
 
     def effective(self, topology: Topology, weights: Mapping[str, Tensor], gates: Gates) -> dict[str, Tensor]:
-        """W with the columns of each unit that it reads scaled by the unit's gate; the head included  [DGM eq. 1]."""
-        return {
+        """W with the columns of each unit that it reads scaled by the unit's gate; the head included  [DGM eq. 1].
+
+        Behind hard gates a closed unit is not written either. Nobody reads it, but the task's norms would keep what
+        others have learned there, which may have to be erased.
+        """
+        effective = {
             c.name: weights[c.name] * spread(gates[topology.groups[c.reads]], c.in_axis, c)
             for c in topology.connections
             if c.reads is not None
         }
+        if all(gate.dtype == torch.bool for gate in gates.values()):
+            effective |= {name: weights[name] * mask for name, mask in self.masks(topology, gates).items()}
+        return effective
 
     def masks(self, topology: Topology, gates: Gates) -> dict[str, Tensor]:
         """The minimum of the gates at both ends: a weight is read where its input and its output unit are used.

@@ -28,6 +28,14 @@ def test_a_unit_mask_acts_after_the_activation(seed):
 
 
 @given(st.integers(0, 1000))
+def test_behind_hard_gates_a_task_reads_what_its_masks_say_and_no_more(seed):
+    weights, gates = {c.name: torch.randn(c.shape) for c in TOPOLOGY.connections}, unit_gates(seed)
+    effective, masks = UnitGating().effective(TOPOLOGY, weights, gates), UnitGating().masks(TOPOLOGY, gates)
+    assert all(torch.equal(effective[name], weights[name] * masks[name]) for name in masks)
+    assert torch.equal(effective["w2"], weights["w2"] * gates["g1"])
+
+
+@given(st.integers(0, 1000))
 def test_a_weight_is_reserved_where_both_its_units_are(seed):
     gates = unit_gates(seed)
     masks = UnitGating().masks(TOPOLOGY, gates)
