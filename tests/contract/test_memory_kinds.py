@@ -21,6 +21,7 @@ VECTOR = DataSpec((6,), "float32")
 CPU = torch.device("cpu")
 SHORT = Terms(steps=30)
 SMALL = {"width": "4"}
+RESIDUAL = {"width": "1", "network": "residual"}
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Variant:
 VARIANTS = {
     "dgmw": Variant("dgmw", SMALL),
     "dgma": Variant("dgma", SMALL),
+    "dgmw of residual networks": Variant("dgmw", RESIDUAL, (IMAGE,), by_default=False),
+    "dgma of residual networks": Variant("dgma", RESIDUAL, (IMAGE,), by_default=False),
     "dual": Variant("dual", {**SMALL, "noise": "8", "learner": "8"}, builds_on=False),
     "dual of GANs": Variant(
         "dual", {**SMALL, "noise": "8", "learner": "8", "generator": "gan"}, builds_on=False, by_default=False

@@ -1,16 +1,29 @@
 """What masks promise of a whole memory, beyond the contract of all kinds."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
 
 from dgm_core.blobs import digest, pack, unpack
 from dgm_core.checkpoints import NONE
+from dgm_core.manifest import DataSpec
 from dgm_core.memories import load_memory
 from dgm_core.memory import Terms
 from dgm_core.training.clock import Clock
-from tests.contract.test_memory_kinds import CPU, IMAGE, SHORT, VECTOR, Variant, examples, learn
+from tests.contract.test_memory_kinds import (
+    CPU,
+    IMAGE,
+    RESIDUAL,
+    SHORT,
+    SMALL,
+    VECTOR,
+    Variant,
+    bytes_of,
+    examples,
+    learn,
+)
 
 pytestmark = pytest.mark.usefixtures("small_batches")
 
@@ -18,10 +31,9 @@ masked_kinds = pytest.mark.parametrize("kind", ["dgmw", "dgma"])
 
 
 @masked_kinds
-@pytest.mark.parametrize(("spec", "network"), [(IMAGE, "auto"), (IMAGE, "residual"), (VECTOR, "auto")])
-def test_nothing_that_is_stored_of_a_later_task_hangs_on_what_an_erasable_one_learned(kind, spec, network):
+@pytest.mark.parametrize(("spec", "options"), [(IMAGE, SMALL), (IMAGE, RESIDUAL), (VECTOR, SMALL)])
+def test_nothing_that_is_stored_of_a_later_task_hangs_on_what_an_erasable_one_learned(kind, spec, options):
     """Its masks and growth may be seen, not its weights: not in weights, nor in the statistics of norms."""
-    options = {"width": "2" if network == "residual" else "4", "network": network}
     manifest, blobs = Variant(kind, options).empty(spec)
     manifest, blobs = learn(manifest, blobs, examples(spec, [0]), "secret", replace(SHORT, erasable=True))
     (secret,) = manifest.tasks
@@ -37,3 +49,42 @@ def test_nothing_that_is_stored_of_a_later_task_hangs_on_what_an_erasable_one_le
         made.append(memory.trained(examples(spec, [1]), "t1", Terms(), 40, clock, CPU, NONE)[0])
     ours, theirs = (unpack(blob)[0] for blob in made)
     assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+
+
+@masked_kinds
+def test_residual_networks_grow_for_every_task_and_leave_the_bytes_of_earlier_ones(kind):
+    spec = DataSpec((3, 9, 8), "uint8")
+    manifest, blobs = Variant(kind, RESIDUAL).empty(spec)
+    first, widths = {}, []
+    for index in range(3):
+        manifest, blobs = learn(manifest, blobs, examples(spec, [index]), f"t{index}")
+        memory = load_memory(manifest, blobs)
+        widths.append(memory.topologies[-1].widths)
+        for task in manifest.tasks:
+            now = bytes_of(manifest, blobs, task.task)
+            assert first.setdefault(task.task, now) == now
+    assert widths[0] == memory.initial.widths
+    assert all(sum(before) < sum(after) for before, after in pairwise(widths))
+    for before, after in pairwise(widths):
+        assert all(now >= then for then, now in zip(before, after, strict=True))
+
+
+@masked_kinds
+def test_what_the_analysis_says_of_a_task_is_what_its_file_holds(kind):
+    manifest, blobs = Variant(kind, SMALL).empty()
+    for index in range(2):
+        manifest, blobs = learn(manifest, blobs, examples(IMAGE, [index]), f"t{index}")
+    memory = load_memory(manifest, blobs)
+    for index, task in enumerate(manifest.tasks):
+        tensors, _ = unpack(blobs[task.blob])
+        values = {name.removeprefix("values/"): t.numel() for name, t in tensors.items() if name.startswith("values/")}
+        usage, sizes = task.analysis["layers"], task.analysis["bytes"]
+        topology = memory.topologies[index]
+        assert task.analysis["parameters"] == topology.parameters
+        assert sizes["weights"] == 4 * sum(values.values())
+        assert sizes["masks"] == sum(-(-layer["size"] // 8) for layer in usage.values())
+        assert sum(sizes.values()) == len(blobs[task.blob])
+        if kind == "dgmw":
+            assert values == {name: layer["reserved"] for name, layer in usage.items()}
+        else:
+            assert [layer["size"] for layer in usage.values()] == list(topology.widths)
