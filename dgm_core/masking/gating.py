@@ -103,14 +103,14 @@ class UnitGating(Gating):
         Behind hard gates a closed unit is not written either. Nobody reads it, but the task's norms would keep what
         others have learned there, which may have to be erased.
         """
-        effective = {
-            c.name: weights[c.name] * spread(gates[topology.groups[c.reads]], c.in_axis, c)
+        factors = {
+            c.name: spread(gates[topology.groups[c.reads]], c.in_axis, c)
             for c in topology.connections
             if c.reads is not None
         }
         if all(gate.dtype == torch.bool for gate in gates.values()):
-            effective |= {name: weights[name] * mask for name, mask in self.masks(topology, gates).items()}
-        return effective
+            factors |= self.masks(topology, gates)
+        return {name: weights[name] * factor for name, factor in factors.items()}
 
     def masks(self, topology: Topology, gates: Gates) -> dict[str, Tensor]:
         """The minimum of the gates at both ends: a weight is read where its input and its output unit are used.
