@@ -79,8 +79,14 @@ class WeightGating(Gating):
         return expanded_widths(initial, last, {name: int(taken.sum()) for name, taken in reserved.items()})
 
     def worst_case(self, initial: Topology, tasks: int) -> int:
-        """Linear: each task takes the weights that there were before the first."""
-        return tasks * initial.parameters
+        """Linear in a chain, where each task takes the weights that there were before the first.
+
+        More in residual networks: what grows at both ends has more free weights than it needs.
+        """
+        last = initial
+        for _ in range(tasks - 1):
+            last = initial.at(expanded_widths(initial, last, {c.name: c.size for c in last.shared}))
+        return last.parameters
 
 
 class UnitGating(Gating):

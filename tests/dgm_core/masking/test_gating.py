@@ -1,8 +1,11 @@
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dgm_core.manifest import DataSpec
 from dgm_core.masking.gating import UnitGating, WeightGating
+from dgm_core.networks.residual import Residual
 from tests.dgm_core.masking.shapes import chain
 
 TOPOLOGY = chain(3, 4, 5)
@@ -59,6 +62,16 @@ def test_units_grow_by_what_was_reserved_and_never_shrink(seed):
     assert UnitGating().expanded(TOPOLOGY, TOPOLOGY.at((9, 9)), nothing) == (9, 9)
 
 
-def test_the_worst_case_is_linear_in_what_is_gated():
+def test_the_worst_case_of_a_chain_is_linear_in_what_is_gated():
     assert WeightGating().worst_case(TOPOLOGY, 3) == 3 * (12 + 20)
     assert UnitGating().worst_case(TOPOLOGY, 3) == 12 * 3 + 12 * 15
+
+
+@pytest.mark.parametrize("gating", [WeightGating(), UnitGating()])
+def test_the_worst_case_is_what_tasks_that_take_all_make_of_a_residual_network(gating):
+    residual = Residual(DataSpec((3, 16, 16), "uint8"), 8)
+    initial = last = residual.topology(residual.initial_widths(2))
+    for tasks in range(1, 4):
+        assert gating.worst_case(initial, tasks) == last.parameters
+        everything = {name: torch.ones(shape, dtype=torch.bool) for name, shape in gating.shapes(last).items()}
+        last = initial.at(gating.expanded(initial, last, everything))
