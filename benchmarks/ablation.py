@@ -166,9 +166,11 @@ ROWS: dict[str, type[MaskedMemory]] = {
     "dgmw, no expansion": NoExpansion,
     "dgmw, no regulariser (λ_RU = 0)": varied(DGMw, "no-regulariser", reservation=0.0),
     "dgmw, no averaging (EMA off)": varied(DGMw, "no-ema", ema=0.0),
+    "dgmw, float32 alone": varied(DGMw, "float32", half=False),
     "dgma": DGMa,
     "dgma, mask before norm": MaskBeforeNorm,
     "dgma, no regulariser (λ_RU = 0)": varied(DGMa, "no-regulariser-a", reservation=0.0),
+    "dgma, float32 alone": varied(DGMa, "float32-a", half=False),
 }
 
 

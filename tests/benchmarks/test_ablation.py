@@ -18,7 +18,7 @@ def short(monkeypatch):
     return lambda row: ablation.run(ablation.ROWS[row], 0, steps=12)
 
 
-@pytest.mark.parametrize("row", ["dgmw", "dgma"])
+@pytest.mark.parametrize("row", ["dgmw", "dgma", "dgma, float32 alone"])
 def test_the_method_as_it_is_does_not_move_a_pixel_of_the_first_task(short, row):
     assert short(row).drift == 0
 
