@@ -32,7 +32,9 @@ masked_kinds = pytest.mark.parametrize("kind", ["dgmw", "dgma"])
 
 
 @masked_kinds
-@pytest.mark.parametrize(("spec", "options"), [(IMAGE, SMALL), (IMAGE, RESIDUAL), (VECTOR, SMALL)])
+@pytest.mark.parametrize(
+    ("spec", "options"), [(IMAGE, SMALL), pytest.param(IMAGE, RESIDUAL, marks=pytest.mark.slow), (VECTOR, SMALL)]
+)
 def test_nothing_that_is_stored_of_a_later_task_hangs_on_what_an_erasable_one_learned(kind, spec, options):
     """Its masks and growth may be seen, not its weights: not in weights, nor in the statistics of norms."""
     manifest, blobs = Variant(kind, options).empty(spec)
