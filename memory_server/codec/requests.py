@@ -1,5 +1,7 @@
 """Requests other than LearnTask and those of streams of samples."""
 
+from collections.abc import Mapping
+
 import torch
 from memory_api.v1 import memory_pb2 as pb
 from torch import Tensor
@@ -30,9 +32,13 @@ def check_identical(request: pb.CreateMemoryRequest, wanted: Manifest, present: 
     same_options = options.items() <= present.options.items()
     if not same_options or (wanted.kind, wanted.spec) != (present.kind, present.spec):
         raise MemoryExists(
-            f"memory {request.name!r} exists with another kind, options or data spec ({present.kind}, "
-            f"{dict(present.options)}, {present.spec.shape}); choose another name"
+            f"memory {request.name!r} exists with another kind, options or data spec: "
+            f"{_told(present, present.options)}, not {_told(wanted, options)}; choose another name"
         )
+
+
+def _told(manifest: Manifest, options: Mapping[str, str]) -> str:
+    return f"({manifest.kind}, {dict(options)}, {manifest.spec.shape})"
 
 
 def classify_rows(request: pb.ClassifyRequest, manifest: Manifest) -> Tensor:

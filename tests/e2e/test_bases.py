@@ -5,6 +5,7 @@ import pickle
 import grpc
 import pytest
 from memory_api.v1 import memory_pb2 as pb
+from memory_client import Memory
 
 from dgm_core.manifest import DataSpec
 from tests.dgm_core.bases import random_base
@@ -68,6 +69,36 @@ def test_a_memory_outlives_the_file_that_it_was_made_from(new_server, connect):
     assert blob(server, MINE.digest).read_bytes() == MINE.blob
 
 
+@pytest.mark.slow
+def test_a_memory_takes_its_base_along_to_a_server_that_has_none_of_that_name(new_server, connect, tmp_path):
+    """Shared styles at that, which stand on each other."""
+    here, there = new_server("here"), new_server("there")
+    furnish(here)
+    shared = {"kind": "gan_memory", "options": {"base": "mine", "styles": "shared"}}
+    wire = connect(here.start())
+    for task, classes in (("t0", (0, 1)), ("t1", (2, 3)), ("t2", (4, 5))):
+        wire.learn("m", task, classes, **shared)
+    first = wire.sample("m", (0, 1, 2, 3), seed=3, n=40).x
+    with Memory(here.target, "m") as travelling:
+        travelling.export(tmp_path / "m.memory", progress=False)
+
+    wire = connect(there.start())
+    Memory.import_file(there.target, tmp_path / "m.memory", "m").close()
+    assert wire.sample("m", (0, 1, 2, 3), seed=3, n=40).x == first
+    assert blob(there, MINE.digest).read_bytes() == MINE.blob
+
+    def forget(task):
+        return wire.stub.ForgetTask(pb.ForgetTaskRequest(memory="m", task=task), timeout=60)
+
+    refusal = wire.refusal(lambda: forget("t0"))
+    assert refusal.reason == "TASK_IN_USE" and "t1" in refusal.message and "t2" in refusal.message
+    forget("t2")
+    wire.learn("m", "t3", (6, 7), **shared)
+    wire = connect(there.restart())
+    assert wire.sample("m", (0, 1, 2, 3), seed=3, n=40).x == first
+    assert {*wire.sample("m", n=40).y} == {0, 1, 2, 3, 6, 7}
+
+
 def test_the_base_counts_in_the_bytes_of_an_empty_memory(wire, name, furnished):
     assert create(wire, name, "mine").bytes == len(MINE.blob)
     wire.learn(name, "t0", options={})
@@ -94,7 +125,8 @@ def test_the_base_of_a_memory_may_be_named_in_every_way_and_no_other_may(wire, n
     refusal = wire.refusal(lambda: wire.submit(name, "late", **on("other")))
     assert (refusal.code, refusal.reason) == (PRECONDITION, "MEMORY_MISMATCH")
     assert MINE.digest in refusal.message and f"other ({OTHER.digest})" in refusal.message
-    assert wire.refusal(lambda: create(wire, name, "other")).reason == "MEMORY_EXISTS"
+    refusal = wire.refusal(lambda: create(wire, name, "other"))
+    assert refusal.reason == "MEMORY_EXISTS" and MINE.digest in refusal.message and OTHER.digest in refusal.message
     wire.stub.DeleteMemory(pb.DeleteMemoryRequest(name=name), timeout=60)
 
 

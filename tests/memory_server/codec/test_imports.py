@@ -11,11 +11,13 @@ from dgm_core.style.library import SHIPPED
 from memory_server.codec.imports import check
 from memory_server.store.errors import BadArchive
 from memory_server.store.records import Portable, TaskRecord, TaskState
+from tests.dgm_core.bases import IMAGE, Shelf, random_base
 
 BLOBS = {hashlib.sha256(content).hexdigest(): content for content in (b"weights", b"solver")}
 OWN, SOLVER = BLOBS
 EXPERT = ExpertEntry("e" * 64, (0, 1), (5, 6))
 ENTRY = TaskEntry("t0", OWN, (EXPERT,), 0.5, 10, 1.5)
+MINE = random_base("mine")
 RECORD = TaskRecord("digits", "t0", (0, 1), 11, "d", TaskState.LEARNED, quality=0.5)
 
 
@@ -58,6 +60,32 @@ def test_an_entry_that_cannot_be_is_refused(manifest, entry, why):
 def test_a_manifest_that_cannot_be_is_refused(manifest, changed, why):
     with pytest.raises(BadArchive, match=why):
         check(Portable(replace(manifest, **changed), (), ()), BLOBS, SHIPPED)
+
+
+def standing(base, spec=IMAGE):
+    """An empty memory on a base, and the blob that is to be it."""
+    options = new_manifest("gan_memory", {"base": MINE.digest}, IMAGE, seed=1, bases=Shelf((MINE,))).options
+    return Portable(Manifest("gan_memory", options, spec), (), ()), {MINE.digest: base}
+
+
+def test_a_memory_brings_a_base_that_nobody_here_knows():
+    check(*standing(MINE.blob), SHIPPED)
+
+
+@pytest.mark.parametrize(
+    ("base", "spec", "why"),
+    [
+        (random_base("other", seed=1).blob, IMAGE, f"there is no base '{MINE.digest}'"),
+        (MINE.blob[:-1], IMAGE, "not what its manifest says"),
+        (b"\x80\x04\x95 a pickle", IMAGE, "not what its manifest says"),
+        (MINE.blob, DataSpec((3, 8, 8), "uint8"), r"\(1, 8, 8\).*\(3, 8, 8\)"),
+        (MINE.blob, DataSpec((6,), "float32"), r"\(1, 8, 8\).*\(6,\)"),
+    ],
+    ids=["another", "cut", "a pickle", "other channels", "vectors"],
+)
+def test_a_base_that_is_none_or_does_not_fit_is_refused(base, spec, why):
+    with pytest.raises(BadArchive, match=why):
+        check(*standing(base, spec), SHIPPED)
 
 
 @pytest.mark.parametrize(
