@@ -118,10 +118,23 @@ class Base:
     def of(
         cls, name: str, design: Design, generator: nn.Module, discriminator: Discriminator, trained: Mapping[str, Any]
     ) -> Self:
-        """The base that two trained networks make, as it will be when it is read from its file."""
+        """The base that two trained networks make, as it will be when it is read from its file.
+
+        Raises:
+            ValueError: a weight is infinite or no number, or would be in half precision.
+        """
         parts = (generator.state_dict(), discriminator.features.state_dict(), discriminator.score.state_dict())
         generator_state, features, score = ({k: _rounded(t.cpu()) for k, t in part.items()} for part in parts)
-        return cls(name, design, generator_state, features, score, trained)
+        base = cls(name, design, generator_state, features, score, trained)
+        base.require_numbers()
+        return base
+
+    def require_numbers(self) -> None:
+        """Looks whether its weights can be computed with. Raises ValueError."""
+        for part, state in (("generator", self.generator), ("features", self.features), ("score", self.score)):
+            for name, t in state.items():
+                if not t.isfinite().all():
+                    raise ValueError(f"{part}/{name} holds values that are no numbers, or too large for half precision")
 
     def critic(self, spec: DataSpec, classes: int) -> Discriminator:
         """The discriminator as it was left, for a task of so many classes.

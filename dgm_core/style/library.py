@@ -137,6 +137,7 @@ def read_base(path: Path) -> Base:
     try:
         base = Base.unpack(content)
         base.require_fit(DataSpec(base.design.shape, "uint8"))
+        base.require_numbers()
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
         what = "a pickle, which may hold code and is never opened here" if content.startswith(_CODE) else str(error)
         raise ValueError(

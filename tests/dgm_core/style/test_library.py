@@ -4,6 +4,7 @@ import pickle
 import zipfile
 
 import pytest
+import torch
 
 from dgm_core.blobs import pack, unpack
 from dgm_core.errors import CannotLearn
@@ -31,6 +32,11 @@ def relabelled(**design):
     return pack(tensors, {**about, "design": {**about["design"], **design}})
 
 
+def changed(name, value):
+    tensors, about = unpack(MINE.blob)
+    return pack({**tensors, name: torch.full_like(tensors[name], value)}, about)
+
+
 NO_BASES = {
     "text": b"hello",
     "nothing": b"",
@@ -44,6 +50,8 @@ NO_BASES = {
     "other widths": relabelled(widths=[16, 8]),
     "a network that is none": relabelled(network="telepathy"),
     "another shape": relabelled(shape=[3, 8, 8]),
+    "weights that are no numbers": changed("generator/head.bias", float("nan")),
+    "weights that are infinite": changed("features/0.conv.weight", float("inf")),
     "more than a base": pack(
         {**unpack(MINE.blob)[0], "score/more": MINE.score["weight"].double()}, unpack(MINE.blob)[1]
     ),
@@ -87,6 +95,12 @@ def test_a_file_that_is_no_base_says_so_by_name_and_hides_no_other(folder, conte
     says = refusal(library, "broken")
     assert says.startswith("the base 'broken' cannot be used: broken.safetensors ")
     assert [file.problem in says for file in library if file.problem] == [True]
+
+
+@pytest.mark.parametrize("length", [0, 7, 8, 9, 200, 1000, len(MINE.blob) // 2, len(MINE.blob) - 1])
+def test_a_base_that_was_cut_anywhere_is_none(folder, length):
+    (folder / "broken.safetensors").write_bytes(MINE.blob[:length])
+    assert "broken.safetensors is no base: this is no blob" in refusal(Library(folder), "broken")
 
 
 def test_a_pickle_is_called_one_and_never_opened(folder):
