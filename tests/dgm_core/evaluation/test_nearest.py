@@ -36,5 +36,20 @@ def test_the_task_whose_samples_look_most_like_the_data_is_the_nearest():
         assert nearest(bright(*levels), experts, nn.Flatten(), SPEC, CPU) == expected
 
 
+def test_large_images_are_looked_at_a_few_at_a_time():
+    """Activities of 256 images of 256 x 256 in the widest layers of a published base would take tens of gigabytes."""
+    seen = []
+
+    class Watched(nn.Flatten):
+        def forward(self, x):
+            seen.append(x.shape)
+            return super().forward(x)
+
+    large = DataSpec((1, 256, 256), "uint8")
+    x = torch.full((300, *large.shape), 10, dtype=torch.uint8)
+    assert nearest(TaskData(x, torch.zeros(300, dtype=torch.long), (0,)), {}, Watched(), large, CPU) is None
+    assert sum(shape[0] for shape in seen) == 256 and max(shape[0] for shape in seen) <= 48
+
+
 def test_without_a_task_there_is_no_nearest():
     assert nearest(bright(10), {}, nn.Flatten(), SPEC, CPU) is None
