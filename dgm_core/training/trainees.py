@@ -200,6 +200,7 @@ class Styled(Free):
         super().__init__(network)
         self.recipe = recipe
         self.parts = [module for module in network.modules() if isinstance(module, Factored)]
+        self.at = 0
 
     def groups(self) -> list[dict[str, Any]]:
         """Scales and shifts; biases and the columns of classes, at a rate of their own.
@@ -221,14 +222,15 @@ class Styled(Free):
     def with_cost(
         self, z: Float[Tensor, "batch noise"], c: Int[Tensor, " batch"]
     ) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, ""]]:
-        """Examples, and r·Σ‖E‖_* while residuals are free  [GANM alg. 1]."""
+        """Examples, and at some steps r·Σ‖E‖_* while residuals are free  [GANM alg. 1]."""
         x, cost = super().with_cost(z, c)
-        if not self.settled:
+        if not self.settled and self.at % self.recipe.rank_every == 0:
             cost = cost + self.recipe.rank_penalty * sum(part.penalty() for part in self.parts)
         return x, cost
 
     def enter(self, at: int, wanted: int) -> None:
         """Truncates when its time has come."""
+        self.at = at
         if not self.settled and at >= min(wanted, round(self.recipe.hard_at * wanted)):
             for part in self.parts:
                 part.truncate()

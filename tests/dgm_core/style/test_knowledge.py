@@ -5,7 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dgm_core.style.foundation import Foundation
 from dgm_core.style.knowledge import Factored, Knowledge, energy_at, restored
+from dgm_core.style.modulation import whole
+from dgm_core.training.recipes import STYLE, STYLE_PAPER
+from dgm_core.training.trainees import Styled
+from tests.dgm_core.bases import IMAGE, random_base
 
 
 def factored(rows=8, columns=6, known=0, energy=0.9, seed=0):
@@ -96,6 +101,26 @@ def test_the_penalty_is_the_nuclear_norm_at_first_and_spares_large_values_once_t
     weights = 0.1 + torch.sigmoid(10 * torch.arange(6) / 6)
     assert weights[0] == pytest.approx(0.6) and weights[-1] > 1
     torch.testing.assert_close(later.penalty(), (weights * singular).sum())
+
+
+@pytest.mark.parametrize(("recipe", "looked_at"), [(STYLE, 50), (STYLE_PAPER, 5)])
+def test_residuals_are_penalised_until_their_ranks_are_fixed_as_often_as_the_recipe_says(recipe, looked_at):
+    none = torch.zeros(8, 0), torch.zeros(4, 0)
+    student = Foundation(random_base(), IMAGE).student(
+        1, part=lambda name, site, start: Factored(start, *none, 0.9) if site.kernels else whole(name, site, start)
+    )
+    g, z, c = Styled(student, recipe), torch.randn(2, 8), torch.zeros(2, dtype=torch.long)
+    with torch.no_grad():
+        for part in g.parts:
+            part.residual.fill_(0.1)
+    costs = []
+    for at in range(100):
+        g.enter(at, 100)
+        costs.append(float(g.with_cost(z, c)[1].detach()))
+    norms = sum(torch.linalg.svdvals(part.residual.detach()).sum() for part in g.parts)
+    taken = [cost for cost in costs if cost]
+    assert taken == [pytest.approx(recipe.rank_penalty * float(norms), rel=1e-4)] * looked_at
+    assert not any(costs[50:]) and g.settled
 
 
 def test_layers_close_to_the_noise_are_compressed_most():
