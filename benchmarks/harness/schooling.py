@@ -9,6 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from dgm_core.blobs import digest as digest_of
 from dgm_core.blobs import unpack
 from dgm_core.checkpoints import NONE
 from dgm_core.evaluation.distances import kernel_distance
 from dgm_core.experts import FrozenExpert, to_storage
-from dgm_core.manifest import DataSpec, Manifest
+from dgm_core.manifest import DataSpec, Manifest, TaskEntry
 from dgm_core.memories.taught import TaughtMemory
 from dgm_core.memory import Expert, Progress, Report, TaskData, Terms
 from dgm_core.style.base import Base
@@ -142,7 +144,7 @@ class Pupil:
             before = self._probes()
             note = self.folder / f"{task}.json"
             blob = kept(self.folder / f"{task}.safetensors", partial(self._taught, task, classes, steps, note))
-            self.memory.append(blob, task)
+            self.memory = self._with(blob, task, classes)
             same = self._probes() == before if before else None
             self.tasks.append(task)
             self.classes.append(classes)
@@ -158,6 +160,15 @@ class Pupil:
         blob, seconds = taught(self.memory, task_data(self.examples.train, classes), task, steps)
         note.write_text(json.dumps({"seconds_per_step": seconds}))
         return blob
+
+    def _with(self, blob: bytes, task: str, classes: tuple[int, ...]) -> TaughtMemory:
+        """The memory with one more task in its manifest, where later ones look for what they may start from."""
+        memory = self.memory
+        memory.append(blob, task)
+        expert = memory.entry_of(len(self.tasks), classes, (1,) * len(classes))
+        entry = TaskEntry(task, digest_of(blob), (expert,), quality=0.0, steps=0, seconds=0.0)
+        manifest = replace(memory.manifest, tasks=(*memory.manifest.tasks, entry))
+        return type(memory)(manifest, {**memory.blobs, entry.blob: blob})
 
     def _probes(self) -> list[str]:
         """Digests of seeded samples of every task."""

@@ -20,7 +20,7 @@ from dgm_core.style.base import Base
 from dgm_core.style.blending import blended, chosen_class
 from dgm_core.style.foundation import COLUMNS, Foundation, Style
 from dgm_core.style.knowledge import Factored, Knowledge, energy_at, restored
-from dgm_core.style.modulation import Site, whole
+from dgm_core.style.modulation import Maker, Site, whole
 from dgm_core.training.adversarial import train_generator
 from dgm_core.training.batches import BalancedBatches
 from dgm_core.training.clock import Clock
@@ -51,7 +51,7 @@ class StyleOptions(Options):
     def validate(self) -> None:
         """See `Options.validate`."""
         self.require_one_of("styles", (FULL, LOWRANK, SHARED))
-        self.require_one_of("start", (FROM_BASE, FROM_NEAREST) if self.styles == FULL else (FROM_BASE,))
+        self.require_one_of("start", (FROM_BASE, FROM_NEAREST))
 
 
 class GanMemory(TaughtMemory):
@@ -90,6 +90,7 @@ class GanMemory(TaughtMemory):
         self.knowledge = Knowledge()
         self.owners: list[str] = []  # of what is in the knowledge base, in its order
         self.styles: list[Style] = []
+        self.weights: list[dict[str, Tensor]] = []  # of the vectors in the knowledge base, each task's own included
         self.tasks: list[str] = []
         self.stood_on: list[tuple[str, ...]] = []
         for task in manifest.tasks:
@@ -116,7 +117,8 @@ class GanMemory(TaughtMemory):
         placed(critic, device)
         start = self._start(real, critic.features, device)
         if start is not None:
-            self.foundation.wear(student, self.styles[self.tasks.index(start)])
+            index = self.tasks.index(start)
+            self.foundation.wear(student, self.styles[index], self.weights[index])
         placed(student, device)
         batches = BalancedBatches(real.x, real.y, classes)
         g = Styled(student, self.recipe)
@@ -129,6 +131,7 @@ class GanMemory(TaughtMemory):
         """See `TaughtMemory.append`."""
         tensors, about = unpack(blob)
         style, known = dict(self.foundation.style), False
+        weights: dict[str, Tensor] = {}
         for name in style:
             factors = {k.removeprefix(f"{name}/"): t for k, t in tensors.items() if k.startswith(f"{name}/")}
             if factors:
@@ -136,15 +139,18 @@ class GanMemory(TaughtMemory):
                 knowledge = self.knowledge.of(name, start)
                 style[name] = restored(start, factors, knowledge)
                 known = known or len(factors["coefficients"]) > 0
+                weights[name] = factors["coefficients"]
                 if about["shares"]:
                     self.knowledge.add(name, factors["left"], factors["right"])
+                    weights[name] = torch.cat([weights[name], factors["values"]])
             else:
                 style[name] = tensors[name]
-        on = dict.fromkeys(self.owners) if known else {}
-        self.stood_on.append((*on, *([about["start"]] if about["start"] else [])))
+        on = [*(self.owners if known else []), *([about["start"]] if about["start"] else [])]
+        self.stood_on.append(tuple(dict.fromkeys(on)))
         if about["shares"]:
             self.owners.append(task)
         self.styles.append(style)
+        self.weights.append(weights)
         self.tasks.append(task)
 
     def materialised(self, index: int, classes: tuple[Label, ...]) -> FrozenExpert:
@@ -187,7 +193,7 @@ class GanMemory(TaughtMemory):
             "bytes": {"weights": weights, "masks": 0, "own": len(blob) - weights},
         }
 
-    def _factored(self, name: str, site: Site, start: Tensor) -> nn.Module:
+    def _factored(self, name: str, site: Site, start: Tensor) -> Maker:
         """Matrices in low rank; what statistics there are per row is little, and kept whole."""
         if not site.kernels:
             return whole(name, site, start)
@@ -225,7 +231,7 @@ class GanMemory(TaughtMemory):
         return FrozenExpert(self.foundation.generator(style).folded(), classes, self.noise)
 
 
-def _stored(makers: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+def _stored(makers: Mapping[str, Maker]) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for name, maker in makers.items():
         if isinstance(maker, Factored):

@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from functools import cached_property
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dgm_core.manifest import DataSpec
 from dgm_core.networks.architecture import Generator
 from dgm_core.networks.discriminators import Discriminator
 from dgm_core.style.base import Base
 from dgm_core.style.modulation import (
+    Maker,
     Part,
     critic_sites,
     generator_sites,
@@ -105,11 +106,16 @@ class Foundation:
         return d
 
     @torch.no_grad()
-    def wear(self, network: Generator, style: Style) -> None:
-        """Has a student start from a learned style; every class from the mean of that style's classes."""
+    def wear(self, network: Generator, style: Style, weights: Mapping[str, Tensor]) -> None:
+        """Has a student start from a learned style; every class from the mean of that style's classes.
+
+        Arguments:
+            weights: by which the style weighs a knowledge base, under the names of those statistics that do.
+        """
+        none = torch.zeros(0)
         for path, worn in modulations(network, self.sites).items():
-            for group, module in (("scale", worn.scale), ("shift", worn.shift)):
-                module.get_parameter("value").copy_(style[f"{group}/{path}"])
+            for name, maker in ((f"scale/{path}", worn.scale), (f"shift/{path}", worn.shift)):
+                maker.begin(style[name], weights.get(name, none))
             if worn.columns is not None:
                 mean = style[COLUMNS].mean(0, keepdim=True).movedim(0, worn.site.reads)
                 worn.columns.copy_(mean.expand_as(worn.columns))
@@ -118,11 +124,11 @@ class Foundation:
             state[name].copy_(style[f"bias/{name}"])
 
     @torch.no_grad()
-    def read(self, network: Generator) -> tuple[dict[str, Tensor], dict[str, nn.Module]]:
+    def read(self, network: Generator) -> tuple[dict[str, Tensor], dict[str, Maker]]:
         """The biases of a student, and what makes its scales and shifts, by name."""
         state = network.state_dict()
         biases = {f"bias/{name}": state[name].detach().cpu() for name in self.vectors}
-        makers: dict[str, nn.Module] = {}
+        makers: dict[str, Maker] = {}
         for path, worn in modulations(network, self.sites).items():
             makers |= {f"scale/{path}": worn.scale, f"shift/{path}": worn.shift}
             if worn.columns is not None:

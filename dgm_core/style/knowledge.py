@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dgm_core.style.modulation import Maker
+
 ENERGIES = ((0.5, 0.80), (0.75, 0.90), (1.0, 0.95))
 """(up to this share of the depth, energy that is kept): close to the noise most is dropped  [GANM app. G]."""
 
@@ -47,7 +49,7 @@ class Knowledge:
         self.right[name] = torch.cat([self.right.get(name, right[:, :0]), right], dim=1)
 
 
-class Factored(nn.Module):
+class Factored(Maker):
     """A matrix of statistics in low rank; first its residual is free and penalised, then it is held at its rank.
 
     What weighs a vector, and the vector itself, moves many small entries of the matrix: both are trained in units in
@@ -87,6 +89,12 @@ class Factored(nn.Module):
         if self.rank is not None:
             own = (self.new_left * (self.unit**3 * self.values)) @ self.new_right.T
         return self.start + (self._known() + own).view_as(self.start)
+
+    @torch.no_grad()
+    def begin(self, statistics: Tensor, weights: Float[Tensor, " k"]) -> None:
+        """See `Maker.begin`; what the weighed vectors do not make is a residual."""
+        self.coefficients[: len(weights)] = weights / self.unit
+        self.residual.copy_((statistics - self.start).view_as(self.residual) - self._known())
 
     def penalty(self) -> Float[Tensor, ""]:
         """‖η∘s‖₁ of the residual's singular values s: weak where they are large, once there is knowledge to use."""
@@ -132,11 +140,11 @@ def restored(start: Tensor, stored: Mapping[str, Tensor], knowledge: tuple[Tenso
     """
     left, right = knowledge
     known = len(stored["coefficients"])
-    total = start.double()
+    total = start.to(torch.float64, copy=True)
     for coefficients, lefts, rights in (
         (stored["coefficients"], left[:, :known], right[:, :known]),
         (stored["values"], stored["left"], stored["right"]),
     ):
         for c, u, v in zip(coefficients.double(), lefts.double().T, rights.double().T, strict=True):
-            total = total + ((c * u)[:, None] * v[None, :]).view_as(total)
+            total += ((c * u)[:, None] * v[None, :]).view_as(total)
     return total.float()

@@ -7,6 +7,7 @@ Both are one formula that differs in the axes over which statistics are taken, a
 B = M starts as the base itself. Modulation is a parametrisation of single layers, so that it works on any network.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -87,8 +88,24 @@ def normalised(weight: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
     return ((weight.double() - mean.double()) / deviation.double()).float()
 
 
-class Whole(nn.Module):
-    """Statistics that are free parameters.
+class Maker(nn.Module, ABC):
+    """Makes the statistics of a site."""
+
+    @abstractmethod
+    def forward(self) -> Tensor:
+        """The statistics."""
+
+    @abstractmethod
+    def begin(self, statistics: Tensor, weights: Tensor) -> None:
+        """Has training begin with those of a learned style.
+
+        Arguments:
+            weights: (k,), by which that style weighs the first vectors of a knowledge base; k may be 0.
+        """
+
+
+class Whole(Maker):
+    """Maker that are free parameters.
 
     Arguments:
         start: where training begins.
@@ -102,12 +119,17 @@ class Whole(nn.Module):
         """The statistics."""
         return self.value
 
+    @torch.no_grad()
+    def begin(self, statistics: Tensor, weights: Tensor) -> None:  # noqa: ARG002 - of no knowledge base
+        """See `Maker.begin`."""
+        self.value.copy_(statistics)
 
-Part = Callable[[str, Site, Tensor], nn.Module]
-"""(name such as "scale/body.1", site, start) -> a module whose output is a matrix of statistics."""
+
+Part = Callable[[str, Site, Tensor], Maker]
+"""(name such as "scale/body.1", site, start) -> what makes a matrix of statistics."""
 
 
-def whole(name: str, site: Site, start: Tensor) -> nn.Module:  # noqa: ARG001 - one for all
+def whole(name: str, site: Site, start: Tensor) -> Maker:  # noqa: ARG001 - one for all
     """Every entry a parameter: the naive form of sec. 4.2."""
     return Whole(start)
 
@@ -117,11 +139,11 @@ class Modulation(nn.Module):
 
     Arguments:
         site: the layer.
-        scale, shift: modules that give Γ and B.
+        scale, shift: make Γ and B.
         columns: of the classes; None where there are none.
     """
 
-    def __init__(self, site: Site, scale: nn.Module, shift: nn.Module, columns: Tensor | None) -> None:
+    def __init__(self, site: Site, scale: Maker, shift: Maker, columns: Tensor | None) -> None:
         super().__init__()
         self.site, self.scale, self.shift = site, scale, shift
         self.columns = None if columns is None else nn.Parameter(columns.clone())

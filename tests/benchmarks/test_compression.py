@@ -7,6 +7,8 @@ import compression
 import pytest
 from harness import lines, schooling
 
+from dgm_core.blobs import unpack
+
 pytestmark = pytest.mark.slow  # measurements in miniature take as long as the product's own tests
 
 TINY = ["--dataset", "digits", "--tasks", "3", "--steps", "6", "--feature-steps", "3", "--measured", "40"]
@@ -42,6 +44,18 @@ def test_low_rank_is_measured_against_every_statistic(run, one_base, monkeypatch
     again, same = run()
     assert again == table
     assert json.dumps(same) == json.dumps(measured)
+
+
+def test_what_is_shared_may_start_from_the_nearest_task_and_full_never_does(run, tmp_path):
+    _, measured = run("--styles", "full", "shared", "--start", "nearest")
+    assert len(measured) == 6 and all(line["earlier"] for line in measured if line["task"] != "t0")
+
+    def starts(styles):
+        (folder,) = tmp_path.glob(f"digits-{styles}-*")
+        return [unpack(path.read_bytes())[1]["start"] for path in sorted(folder.glob("*.safetensors"))]
+
+    assert starts("full") == [None, None, None]
+    assert starts("shared")[:2] == [None, "t0"] and starts("shared")[2] in ("t0", "t1")
 
 
 def test_without_full_there_is_nothing_to_compare_with(run):

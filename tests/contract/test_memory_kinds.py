@@ -65,6 +65,9 @@ VARIANTS = {
         "gan_memory", {"styles": "lowrank"}, (IMAGE,), builds_on=False, side_by_side=True
     ),
     "gan_memory sharing knowledge": Variant("gan_memory", {"styles": "shared"}, (IMAGE,)),
+    "gan_memory from the nearest style": Variant(
+        "gan_memory", {"styles": "shared", "start": "nearest"}, (IMAGE,), by_default=False
+    ),
     "dgr": Variant("dgr", SMALL, by_default=False),
     "mergan": Variant("mergan", SMALL),
     "mergan retrained jointly": Variant("mergan", {**SMALL, "replay": "joint"}, by_default=False),
@@ -326,6 +329,8 @@ def test_a_solver_is_made_anew_from_what_is_left(variant):
 @apart_variants
 def test_the_generator_is_trained_without_a_look_at_earlier_tasks(variant):
     """So its cost does not grow with the number of tasks, but for the growth of the network."""
+    if variant.options.get("start") == "nearest":
+        pytest.skip("it looks once, before the first step")
     manifest, blobs = learn(*variant.empty(), examples(IMAGE, [0]), "t0")
     memory, seen, loaded_at = load_memory(manifest, blobs), [], []
     materialise = memory.expert
@@ -470,6 +475,23 @@ def test_tasks_that_stand_on_the_base_alone_are_the_same_in_any_company(variant)
     assert (manifest.tasks[2].blob, manifest.tasks[2].experts) == (alone.tasks[0].blob, alone.tasks[0].experts)
     kept = manifest.without("t0").without("t1")
     assert kept.tasks[0].blob == alone.tasks[0].blob
+
+
+def test_two_tasks_learned_at_one_time_may_teach_the_same_class():
+    manifest, blobs = VARIANTS["gan_memory"].empty()
+    made = [learn(manifest, blobs, examples(IMAGE, labels), f"t{labels[1]}") for labels in ((0, 1), (0, 2))]
+    (first, _), (second, _) = made
+    both = replace(first, tasks=(*first.tasks, *second.tasks))
+    assert both.classes == (0, 1, 2) and [expert.classes for _, expert in both.experts()] == [(0, 1), (0, 2)]
+    assert both.without("t1").tasks == second.tasks and both.without("t2").tasks == first.tasks
+    found = load_memory(both, blobs | made[0][1] | made[1][1]).restore(report=lambda p: None, device=CPU)
+    assert found.digests.keys() == {"solver"}
+
+
+def test_a_task_may_have_a_hundred_classes():
+    variant = VARIANTS["gan_memory"]
+    manifest, blobs = learn(*variant.empty(), examples(IMAGE, range(100), n=8), "t0", Terms(steps=3))
+    assert manifest.classes == tuple(range(100)) and len(bytes_of(manifest, blobs, "t0")) == 100 * 5 * 64
 
 
 def test_a_task_learned_beside_others_drops_the_solver_that_has_not_seen_them():

@@ -6,17 +6,21 @@ import torch
 from dgm_core.errors import CannotBlend
 from dgm_core.memories import load_memory, new_manifest
 from dgm_core.memory import Blend, TaskData, Terms
-from tests.dgm_core.bases import IMAGE, tiny_bases
+from dgm_core.networks import ARCHITECTURES
+from dgm_core.style.foundation import Foundation
+from dgm_core.style.modulation import modulations
+from tests.dgm_core.bases import IMAGE, Shelf, random_base, tiny_bases
 
 pytestmark = pytest.mark.usefixtures("small_batches")
 
 CPU = torch.device("cpu")
 
 
-def taught(steps=150, **options):
+def taught(steps=150, bases=None, **options):
     """A memory of two tasks: bright and dark images, two classes each."""
-    manifest = new_manifest("gan_memory", options, IMAGE, 0, bases=tiny_bases())
-    blobs = {base.digest: base.blob for base in tiny_bases().all}
+    bases = bases or tiny_bases()
+    manifest = new_manifest("gan_memory", options, IMAGE, 0, bases=bases)
+    blobs = {base.digest: base.blob for base in bases.all}
     source = torch.Generator().manual_seed(0)
     for task, low in (("dark", 0), ("bright", 180)):
         x = torch.randint(low, low + 60, (40, *IMAGE.shape), generator=source, dtype=torch.uint8)
@@ -71,6 +75,18 @@ def test_the_base_is_a_start_and_each_switch_alone_changes_something(memory):
     assert torch.equal(images(everything), images(of_task(memory, 1)[0]))
 
 
+@pytest.mark.parametrize("network", [name for name in ARCHITECTURES if name != "dcgan"])  # on which all else is tried
+def test_styles_on_every_network_are_blended_and_switched_layer_by_layer(network):
+    memory = taught(steps=10, bases=Shelf((random_base(network=network),)))
+    dark, bright = (images(of_task(memory, index)[0]) for index in (0, 1))
+    assert torch.equal(images(memory.blended(Blend("dark", "bright", 0.0))), dark)
+    assert torch.equal(images(memory.blended(Blend("dark", "bright", 1.0))), bright)
+    seen = [dark, bright, images(memory.blended(Blend("dark", "bright", 0.5)))]
+    seen += [images(memory.blended(Blend("dark", "bright", 1.0, (), (layer,)))) for layer in memory.foundation.layers]
+    assert not any(torch.equal(a, b) for index, a in enumerate(seen) for b in seen[:index])
+    assert {*memory.foundation.owners.values()} <= {*memory.foundation.layers}
+
+
 @pytest.mark.parametrize(
     ("blend", "field"),
     [
@@ -94,8 +110,21 @@ def test_other_kinds_have_nothing_to_blend():
         memory.blended(Blend("a", "b", 0.5))
 
 
-def test_a_task_that_starts_from_its_nearest_says_so_and_cannot_outlive_it():
-    memory = taught(steps=20, start="nearest")
+@pytest.mark.parametrize("styles", ["full", "lowrank", "shared"])
+def test_a_task_that_starts_from_its_nearest_says_so_and_cannot_outlive_it(styles, monkeypatch):
+    began, wear = [], Foundation.wear
+
+    def watched(foundation, network, style, weights):
+        wear(foundation, network, style, weights)
+        worn = modulations(network, foundation.sites)
+        began.append({f"scale/{path}": each.scale().detach().clone() for path, each in worn.items()})
+        assert any(map(len, weights.values())) == (styles == "shared")
+
+    monkeypatch.setattr(Foundation, "wear", watched)
+    memory = taught(steps=20, start="nearest", styles=styles)
     assert memory.manifest.tasks[0].reuses == () and memory.manifest.tasks[1].reuses == ("dark",)
     assert memory.manifest.dependents("dark") == ("bright",)
     assert not memory.side_by_side(memory.manifest.options)
+    (first,) = began
+    assert not all(torch.allclose(first[name], memory.foundation.style[name]) for name in first)
+    assert all(torch.allclose(first[name], memory.styles[0][name], atol=1e-5) for name in first)

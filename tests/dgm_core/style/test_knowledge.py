@@ -54,6 +54,29 @@ def test_a_step_of_all_that_weighs_vectors_moves_a_matrix_as_far_as_a_step_of_ev
     assert part().detach().norm() == pytest.approx(step * (rows * columns) ** 0.5, rel=1e-3)
 
 
+@pytest.mark.parametrize("known", [0, 3])
+def test_a_task_may_begin_as_another_and_adds_nothing_to_it_if_nothing_is_new(known):
+    earlier = factored(known=known)
+    earlier.truncate()
+    stored, knowledge = earlier.tensors(), Knowledge({"a": earlier.left}, {"a": earlier.right})
+    style = restored(earlier.start, stored, knowledge.of("a", earlier.start))
+    knowledge.add("a", stored["left"], stored["right"])
+    knowledge.add("a", torch.randn(8, 2), torch.randn(6, 2))  # by a task in between
+
+    later = Factored(earlier.start, *knowledge.of("a", earlier.start), 0.9)
+    later.begin(style, torch.cat([stored["coefficients"], stored["values"]]))
+    torch.testing.assert_close(later(), style, atol=1e-5, rtol=1e-5)
+    later.truncate()
+    assert later.rank == 0
+    torch.testing.assert_close(later(), style, atol=1e-5, rtol=1e-5)
+
+    alone = Factored(earlier.start, torch.zeros(8, 0), torch.zeros(6, 0), 0.999999)
+    alone.begin(style, torch.zeros(0))
+    torch.testing.assert_close(alone(), style, atol=1e-5, rtol=1e-5)
+    alone.truncate()
+    assert alone.rank and alone.rank <= earlier.rank + known
+
+
 def test_once_it_is_truncated_values_and_vectors_learn_and_the_rank_stays():
     part = factored(energy=0.5)
     part.truncate()

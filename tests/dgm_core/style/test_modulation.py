@@ -8,6 +8,7 @@ from torch import nn
 
 from dgm_core.errors import CannotLearn
 from dgm_core.manifest import DataSpec
+from dgm_core.networks import ARCHITECTURES
 from dgm_core.style.base import Base
 from dgm_core.style.foundation import COLUMNS, Foundation
 from dgm_core.style.modulation import Site, generator_sites, modulate, normalised, statistics
@@ -15,8 +16,7 @@ from dgm_core.training.recipes import STYLE
 from dgm_core.training.trainees import Styled
 from tests.dgm_core.bases import IMAGE, random_base
 
-NETWORKS = ["dcgan", "residual", "gpgan"]
-networks = pytest.mark.parametrize("network", NETWORKS)
+networks = pytest.mark.parametrize("network", ARCHITECTURES)
 
 
 def noise_and_classes(foundation, classes, n=6):
@@ -71,7 +71,7 @@ def test_what_a_student_became_is_what_its_style_says(network):
     z, c = noise_and_classes(foundation, 2)
     torch.testing.assert_close(foundation.generator(style)(z, c), student.eval()(z, c), atol=1e-5, rtol=1e-5)
     worn = foundation.student(2)
-    foundation.wear(worn, {**style, COLUMNS: style[COLUMNS][:1]})
+    foundation.wear(worn, {**style, COLUMNS: style[COLUMNS][:1]}, {})
     first = torch.zeros_like(c)
     torch.testing.assert_close(worn.eval()(z, first), student(z, first), atol=1e-5, rtol=1e-5)
 
@@ -138,6 +138,14 @@ def test_a_base_survives_its_file_and_a_damaged_file_does_not_pass_for_one():
         Base.unpack(base.blob[:-20])
     with pytest.raises(ValueError, match="no blob"):
         Base.unpack(b"\x80\x04\x95 a pickle")
+
+
+def test_weights_that_half_precision_cannot_hold_make_no_base():
+    base = random_base()
+    g, d = base.design.generator(IMAGE, 1), base.design.discriminator(IMAGE, 1)
+    torch.nn.init.constant_(g.head.weight, 1e5)
+    with pytest.raises(ValueError, match=r"generator/head\.weight holds values .* too large for half precision"):
+        Base.of("loud", base.design, g, d, {})
 
 
 @networks
