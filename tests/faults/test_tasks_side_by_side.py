@@ -46,17 +46,20 @@ def complete(wire):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("styles", ["full", "lowrank"])
 def test_tasks_learned_at_one_time_change_no_byte_of_earlier_ones_nor_of_each_other(
-    server, wire, connect, eventually, make_images
+    styles, server, wire, connect, eventually, make_images
 ):
-    wire.learn("alone", "t1", (2, 3), **LONG)
+    styled = {**STYLED, "options": {**STYLED["options"], "styles": styles}}
+    long = {**styled, "steps": 100}
+    wire.learn("alone", "t1", (2, 3), **long)
     alone = wire.sample("alone", (2, 3), **SEEDED).x
-    wire.learn("m", "t0", (0, 1), **STYLED)
+    wire.learn("m", "t0", (0, 1), **styled)
     first = wire.sample("m", (0, 1), **SEEDED).x
     assert len(set(first)) > 1, "the samples are empty pictures"
 
     for task, classes in (("t1", (2, 3)), ("t2", (4, 5))):
-        wire.submit("m", task, classes, **LONG)
+        wire.submit("m", task, classes, **long)
     eventually(lambda: learning(wire) == {"t1", "t2"}, seconds=60)
     assert len(workers(server)) == 2
     while learning(wire):
