@@ -27,8 +27,8 @@ def zipped(path):
         archive.writestr("archive/data.pkl", pickle.dumps(Code()))
 
 
-def relabelled(**design):
-    tensors, about = unpack(MINE.blob)
+def relabelled(base=MINE, **design):
+    tensors, about = unpack(base.blob)
     return pack(tensors, {**about, "design": {**about["design"], **design}})
 
 
@@ -48,6 +48,8 @@ NO_BASES = {
     "a base without weights": pack({}, unpack(MINE.blob)[1]),
     "widths that are none": relabelled(widths=["a", "b"]),
     "other widths": relabelled(widths=[16, 8]),
+    "a width of nothing": relabelled(random_base(network="dense"), widths=[0]),
+    "less than no noise": relabelled(random_base(network="gpgan"), noise=-1),
     "a network that is none": relabelled(network="telepathy"),
     "another shape": relabelled(shape=[3, 8, 8]),
     "weights that are no numbers": changed("generator/head.bias", float("nan")),
