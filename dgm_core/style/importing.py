@@ -72,7 +72,10 @@ def import_base(path: Path, name: str) -> Base:
     about: dict[str, Any] = {"source": path.name, "sha256": digest, "weights": taken}
     if isinstance(content.get("it"), int):
         about["steps"] = content["it"]
-    return Base.of(name, design, g, d, about)
+    try:
+        return Base.of(name, design, g, d, about)
+    except ValueError as error:
+        raise CannotImport(f"{path.name}: {error}") from error
 
 
 class _State:

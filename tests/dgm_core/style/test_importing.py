@@ -272,6 +272,10 @@ WRONG = {
         held("generator_test", "conv_img.bias", torch.full((3,), torch.nan)),
         "generator_test.conv_img.bias holds values that are infinite or no numbers",
     ),
+    "a weight beyond half precision": (
+        held("generator_test", "conv_img.weight", torch.full((3, 2, 7, 7), 1e6)),
+        "it.pt: generator/head.weight holds values that are no numbers, or too large for half precision",
+    ),
     "a weight that is no tensor": (held("generator_test", "conv_img.bias", 3), "has no weight conv_img.bias"),
 }
 
