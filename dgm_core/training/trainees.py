@@ -200,7 +200,7 @@ class Styled(Free):
         super().__init__(network)
         self.recipe = recipe
         self.parts = [module for module in network.modules() if isinstance(module, Factored)]
-        self.at = 0
+        self.steps = 0  # while ranks were free
 
     def groups(self) -> list[dict[str, Any]]:
         """Scales and shifts; biases and the columns of classes, at a rate of their own.
@@ -224,22 +224,24 @@ class Styled(Free):
     ) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, ""]]:
         """Examples, and at some steps r·Σ‖E‖_* while residuals are free  [GANM alg. 1]."""
         x, cost = super().with_cost(z, c)
-        if not self.settled and self.at % self.recipe.rank_every == 0:
-            cost = cost + self.recipe.rank_penalty * sum(part.penalty() for part in self.parts)
+        if not self.settled:
+            if self.steps % self.recipe.rank_every == 0:
+                cost = cost + self.recipe.rank_penalty * sum(part.penalty() for part in self.parts)
+            self.steps += 1
         return x, cost
 
     def enter(self, at: int, wanted: int) -> None:
         """Truncates when its time has come."""
-        self.at = at
         if not self.settled and at >= min(wanted, round(self.recipe.hard_at * wanted)):
             for part in self.parts:
                 part.truncate()
 
-    def marks(self) -> list[int | None]:
-        """The rank of each part, None while it is free."""
-        return [part.rank for part in self.parts]
+    def marks(self) -> dict[str, Any]:
+        """The rank of each part, None while it is free, and how many steps there were meanwhile."""
+        return {"ranks": [part.rank for part in self.parts], "steps": self.steps}
 
-    def resume(self, marks: list[int | None]) -> None:
-        """Takes the ranks."""
-        for part, rank in zip(self.parts, marks, strict=True):
+    def resume(self, marks: dict[str, Any]) -> None:
+        """Takes both."""
+        self.steps = marks["steps"]
+        for part, rank in zip(self.parts, marks["ranks"], strict=True):
             part.rank = rank
