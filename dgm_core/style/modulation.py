@@ -105,7 +105,7 @@ class Maker(nn.Module, ABC):
 
 
 class Whole(Maker):
-    """Maker that are free parameters.
+    """Statistics that are free parameters.
 
     Arguments:
         start: where training begins.
