@@ -5,7 +5,9 @@ its counter a place in it. Here the key is a hash of seed, batch and class, the 
 reached without drawing all those before it, and no client, revision or expert can move it.
 """
 
+import threading
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -15,6 +17,26 @@ from dgm_core.manifest import Label
 
 BLOCK = 64
 """Rows that share one counter block; a row is a function of its block and its place in it."""
+
+_WORD = (1 << 64) - 1
+
+
+class _Philox(threading.local):
+    """One generator of each thread, which is put where it is needed: to make one takes longer than what most draw."""
+
+    def __init__(self) -> None:
+        self._bits = np.random.Philox(key=0)
+        self._start = self._bits.state
+        self._generator = np.random.Generator(self._bits)
+
+    def at(self, key: int, block: int = 0) -> np.random.Generator:
+        """The generator of that key, at the begin of a block; until the next call."""
+        state: Any = {"key": (key & _WORD, key >> 64), "counter": (0, block, 0, 0)}
+        self._bits.state = {**self._start, "state": state}
+        return self._generator
+
+
+_PHILOX = _Philox()
 
 
 def canonical(label: Label) -> bytes:
@@ -44,7 +66,7 @@ def normal(seed: int, batch: int, label: Label, rows: range, noise_dim: int) -> 
 def permutation(seed: int, batch: int, segment: int, rows: int) -> ndarray:
     """A random order of `rows` places, int64, keyed by seed, batch and the segment of the batch."""
     key = _key(b"order", seed, batch, segment.to_bytes(8, "little"))
-    return np.random.Generator(np.random.Philox(key=key)).permutation(rows)
+    return _PHILOX.at(key).permutation(rows)
 
 
 def below(limit: int, seed: int, batch: int, label: Label, segment: int) -> int:
@@ -59,5 +81,4 @@ def _key(purpose: bytes, seed: int, batch: int, rest: bytes) -> int:
 
 
 def _block(key: int, block: int, rows: int, noise_dim: int) -> Float[ndarray, "rows noise_dim"]:
-    philox = np.random.Philox(key=key, counter=block << 64)
-    return np.random.Generator(philox).standard_normal((rows, noise_dim), dtype=np.float32)
+    return _PHILOX.at(key, block).standard_normal((rows, noise_dim), dtype=np.float32)

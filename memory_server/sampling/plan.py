@@ -9,6 +9,7 @@ from the request alone: what other clients do cannot change a bit.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
+from math import prod
 
 import numpy as np
 from jaxtyping import Int
@@ -143,9 +144,9 @@ class Plan:
     def segment(self, number: int) -> Segment:
         """One segment, fully determined by the plan."""
         pieces = list(self._pieces(number))
-        y = np.empty(sum(len(piece.labels) for piece in pieces), np.int32)
+        y = np.empty(sum(len(piece.places) for piece in pieces), np.int32)
         for piece in pieces:
-            y[piece.places] = piece.labels
+            y[piece.places] = (np.arange(len(piece.places)) + piece.label) % len(self.classes)
         return Segment(self._first_row(number), y, tuple(self._tiles(pieces)))
 
     @property
@@ -170,15 +171,16 @@ class Plan:
             rows = min(self.segment_rows, self.rows_of(batch) - first)
             if rows <= 0:
                 return
-            labels = (np.arange(rows) + batch * self.batch_size + first) % len(self.classes)
-            yield _Piece(batch, part, labels, at + noise.permutation(self.seed, batch, part, rows))
+            label = (batch * self.batch_size + first) % len(self.classes)
+            yield _Piece(batch, part, label, at + noise.permutation(self.seed, batch, part, rows))
             at += rows
 
     def _tiles(self, pieces: Iterable["_Piece"]) -> Iterator[Tile]:
         work: dict[ExpertKey, list[tuple[Run, ndarray]]] = {}
         for piece in pieces:
-            for c in np.flatnonzero(np.bincount(piece.labels)).tolist():
-                mine = piece.places[piece.labels == c]
+            classes = len(self.classes)
+            for c in sorted((piece.label + row) % classes for row in range(min(classes, len(piece.places)))):
+                mine = piece.places[(c - piece.label) % classes :: classes]
                 for source, run, rows in self._runs(piece, c, len(mine)):
                     work.setdefault(source.expert, []).append((run, mine[rows.start : rows.stop]))
         for expert, runs in work.items():
@@ -188,7 +190,9 @@ class Plan:
         """The rows of class c in a piece, by expert."""
         label, sources, earlier = self.classes[c], self.sources[c], self._rows_before(piece, c)
         total = sum(source.weight for source in sources)
-        for source, rows in split(sources, count, noise.below(total, self.seed, piece.batch, label, piece.part)):
+        # The only expert of a class has all of its rows, wherever the shares are cut.
+        offset = noise.below(total, self.seed, piece.batch, label, piece.part) if len(sources) > 1 else 0
+        for source, rows in split(sources, count, offset):
             run = Run(piece.batch, label, source.index, range(earlier + rows.start, earlier + rows.stop))
             yield source, run, rows
 
@@ -244,18 +248,20 @@ class Repeated:
 
 @dataclass(frozen=True)
 class _Piece:
-    """What a segment has of one batch: its part of it, labels in canonical order, and their places in the segment."""
+    """What a segment has of one batch: its part of it, the class of its first row in canonical order, and all places.
+
+    The classes of its rows follow each other in turn, as the places do.
+    """
 
     batch: int
     part: int
-    labels: ndarray
+    label: int
     places: ndarray
 
 
 def segment_rows(spec: DataSpec) -> int:
     """Rows of a segment: at most 1024 and about a million elements, so that memory per stream is bounded."""
-    elements = int(np.prod(spec.shape))
-    return max(TILE_STEP, min(SEGMENT_ROWS, SEGMENT_ELEMENTS // elements))
+    return max(TILE_STEP, min(SEGMENT_ROWS, SEGMENT_ELEMENTS // prod(spec.shape)))
 
 
 def split(sources: Sequence[Source], rows: int, offset: int) -> Iterator[tuple[Source, range]]:
@@ -312,4 +318,4 @@ def _window(runs: Sequence[tuple[Run, ndarray]], first: int, stop: int) -> Itera
         rows = run.rows[max(0, first - at) : max(0, stop - at)]
         at += len(run.rows)
         if rows:
-            yield replace(run, rows=rows)
+            yield run if rows == run.rows else replace(run, rows=rows)

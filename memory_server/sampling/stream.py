@@ -153,7 +153,8 @@ class Stream:
 
     async def _ready(self, job: Job) -> bool:
         """Whether a job is done, after at most a heartbeat or once it is dropped. Raises what ended job or stream."""
-        await asyncio.wait((job.done, self._ended), timeout=self._heartbeat, return_when=asyncio.FIRST_COMPLETED)
+        if not job.done.done():
+            await asyncio.wait((job.done, self._ended), timeout=self._heartbeat, return_when=asyncio.FIRST_COMPLETED)
         self._raise_if_ended()
         if job.done.cancelled():
             return False

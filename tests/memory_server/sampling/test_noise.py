@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,6 +44,27 @@ def test_the_noise_is_standard_normal():
     z = noise.normal(1, 0, 0, range(20_000), 10)
     assert abs(z.mean()) < 0.01
     assert abs(z.std() - 1) < 0.01
+
+
+def test_noise_is_drawn_as_by_a_generator_of_its_own_whatever_was_drawn_before(monkeypatch):
+    key = noise._key(b"noise", 5, 3, noise.canonical("cat"))
+    apart = np.random.Generator(np.random.Philox(key=key, counter=1 << 64)).standard_normal((9, 7), np.float32)
+    key = noise._key(b"order", 5, 3, bytes(8))
+    order = np.random.Generator(np.random.Philox(key=key)).permutation(101)
+    noise.permutation(0, 0, 0, 33)
+    monkeypatch.setattr(np.random, "Philox", None)  # making one takes longer than most draws
+    for _ in range(2):
+        assert np.array_equal(noise.normal(5, 3, "cat", range(64, 73), 7), apart)
+        assert np.array_equal(noise.permutation(5, 3, 0, 101), order)
+
+
+def test_each_thread_draws_for_itself():
+    def drawn(seed):
+        return [noise.normal(seed, batch, "a", range(64), 4).tobytes() for batch in range(200)]
+
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(drawn, range(8)))
+    assert found == list(map(drawn, range(8)))
 
 
 def test_the_noise_of_a_seed_never_changes_between_versions():

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from dgm_core.manifest import DataSpec, ExpertEntry, Manifest, TaskEntry
 from memory_server.errors import EmptyMemory, UnknownClass, UnknownTask
+from memory_server.sampling import noise
 from memory_server.sampling.plan import TILE_ROWS, Plan, Source, segment_rows, sources_of, split
 
 weights = st.lists(st.integers(1, 1000), min_size=1, max_size=5)
@@ -157,6 +158,15 @@ def test_over_all_offsets_the_split_is_exactly_in_proportion(shares, rows):
     for offset in range(sum(shares)):
         counts.update({source.expert: len(part) for source, part in split(sources, rows, offset)})
     assert all(counts[source.expert] == rows * source.weight for source in sources)
+
+
+def test_nothing_is_drawn_for_a_class_with_one_expert(monkeypatch):
+    shared = plan_of(classes=3, experts=2, batch_size=64)
+    alone = plan_of(classes=3, experts=1, batch_size=64)
+    monkeypatch.setattr(noise, "below", None)
+    assert sum(len(tile.places) for tile in alone.segment(0).tiles) == len(alone.segment(0).y)
+    with pytest.raises(TypeError):
+        shared.segment(0)
 
 
 def test_rows_of_one_class_are_shared_by_its_experts_over_the_batches():

@@ -1,6 +1,7 @@
 import asyncio
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -164,6 +165,14 @@ async def test_little_is_generated_ahead_of_a_reader_that_reads_once(learned, po
     seen = experts.tiles
     await asyncio.sleep(0.3)
     assert experts.tiles == seen <= 4 * 4
+
+
+async def test_a_job_that_is_done_is_not_waited_for(learned, pool):
+    done = asyncio.get_running_loop().create_future()
+    done.set_result(None)
+    with pytest.raises(StopIteration) as step:  # as a step ends that leaves nothing to the event loop
+        stream_of(learned, pool)._ready(SimpleNamespace(done=done)).send(None)
+    assert step.value.value is True
 
 
 async def test_what_is_generated_ahead_is_bounded_in_bytes(learned, pool, experts):
