@@ -177,14 +177,14 @@ class MemoryService(MemoryServiceServicer):
             await asyncio.to_thread(imports.check, arrival.finish(), arrival.blobs, self._bases)
             return answers.memory(await self._queue.take_in(partial(arrival.keep, name)))
 
-    # Samples
+    # Samples, as `answers.Samples`: the interceptor writes them, protobuf would copy more
 
-    def Sample(self, request: pb.SampleRequest, context: Context) -> AsyncIterator[pb.SampleResponse]:
+    def Sample(self, request: pb.SampleRequest, context: Context) -> AsyncIterator[Any]:
         """See memory.proto."""
         query = queries.sample_query(request, self._limits.samples)
         return answers.samples(self._engine.open(query), opened(self._offer(request, context)))
 
-    def Interpolate(self, request: pb.InterpolateRequest, context: Context) -> AsyncIterator[pb.SampleResponse]:
+    def Interpolate(self, request: pb.InterpolateRequest, context: Context) -> AsyncIterator[Any]:
         """See memory.proto."""
         query = queries.blend_query(request, self._limits.samples)
         return answers.samples(self._engine.open(query), opened(self._offer(request, context)))

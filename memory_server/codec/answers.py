@@ -2,8 +2,10 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import dataclass
 
 from memory_api.v1 import memory_pb2 as pb
+from numpy import ndarray
 
 from dgm_core.memories import kind_of
 from dgm_core.memory import Progress
@@ -17,6 +19,7 @@ from memory_server.sampling.stream import Opening, Rows, Stream
 from memory_server.store.records import MemoryRecord
 
 _UNKNOWN_SECONDS = -1.0
+_LABEL_BYTES = 4
 
 
 def memory(record: MemoryRecord) -> pb.Memory:
@@ -85,9 +88,61 @@ def slept(record: MemoryRecord) -> pb.SleepResponse:
     return pb.SleepResponse(memory=memory(record))
 
 
+_CHUNK = bytes([pb.SampleResponse.CHUNK_FIELD_NUMBER << 3 | 2])
+_X = bytes([pb.SampleChunk.X_FIELD_NUMBER << 3 | 2])
+"""What stands before a field that has a length, in the wire format of protobuf; the length follows."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A message of a stream of samples, whose x is copied once, from its arrays to the bytes that are sent.
+
+    Protobuf would copy it twice more: when the field is set, and when the message is written.
+
+    Arguments:
+        message: all of it but what its chunk has in `x`.
+        x: that, as C-contiguous arrays that follow each other.
+    """
+
+    message: pb.SampleResponse
+    x: tuple[ndarray, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """How many it has; a header and a heartbeat have none."""
+        return len(self.message.chunk.y) // _LABEL_BYTES
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of x, wherever they are."""
+        return self._length + self.message.chunk.shared.length
+
+    def written(self) -> bytes:
+        """As protobuf would write it."""
+        if not self.x:
+            return self.message.SerializeToString()
+        rest, x = self.message.chunk.SerializeToString(), _X + _varint(self._length)
+        length = _varint(len(rest) + len(x) + self._length)
+        return b"".join((_CHUNK, length, rest, x, *(part.data for part in self.x)))
+
+    @property
+    def _length(self) -> int:
+        return sum(part.nbytes for part in self.x)
+
+
+def _varint(number: int) -> bytes:
+    """Seven bits a byte, the lowest first, each but the last with the eighth set."""
+    written = bytearray()
+    while number > 0x7F:
+        written.append(number & 0x7F | 0x80)
+        number >>= 7
+    written.append(number)
+    return bytes(written)
+
+
 async def samples(
     opening: AbstractAsyncContextManager[Stream], offered: AbstractContextManager[Ring | None]
-) -> AsyncIterator[pb.SampleResponse]:
+) -> AsyncIterator[Samples]:
     """The messages of a stream of samples. None is kept here: the reader of the last may stall for long."""
     async with opening as stream:
         with offered as ring:
@@ -97,20 +152,19 @@ async def samples(
                 yield made.pop()
 
 
-def _sample(answer: Opening | Rows, ring: Ring | None) -> pb.SampleResponse:
+def _sample(answer: Opening | Rows, ring: Ring | None) -> Samples:
     """One message of a stream of samples; x goes into the ring where there is one and it has room."""
     if isinstance(answer, Rows):
         return _chunk(answer, None if ring is None else ring.put(answer.x))
-    return pb.SampleResponse(
-        header=pb.SampleHeader(
-            revision=answer.revision,
-            spec=spec_message(answer.form.shape, answer.form.dtype),
-            classes=map(label_message, answer.classes),
-            batch_size=answer.batch_size,
-            layout=layout_code(answer.form.layout),
-            shared=ring is not None,
-        )
+    header = pb.SampleHeader(
+        revision=answer.revision,
+        spec=spec_message(answer.form.shape, answer.form.dtype),
+        classes=map(label_message, answer.classes),
+        batch_size=answer.batch_size,
+        layout=layout_code(answer.form.layout),
+        shared=ring is not None,
     )
+    return Samples(pb.SampleResponse(header=header))
 
 
 def classification(classified: Classified) -> pb.ClassifyResponse:
@@ -123,15 +177,12 @@ def classification(classified: Classified) -> pb.ClassifyResponse:
     )
 
 
-def _chunk(rows: Rows, placed: Placed | None) -> pb.SampleResponse:
-    message = pb.SampleResponse()
-    chunk = message.chunk  # filled in its place: a chunk that is put into a message is copied
-    chunk.row, chunk.y = rows.row, rows.y
+def _chunk(rows: Rows, placed: Placed | None) -> Samples:
+    message = pb.SampleResponse(chunk=pb.SampleChunk(row=rows.row, y=rows.y))
     if placed is None:
-        chunk.x = b"".join(part.data for part in rows.x)
-    else:
-        chunk.shared.position, chunk.shared.length = placed.position, placed.length
-    return message
+        return Samples(message, rows.x)
+    message.chunk.shared.position, message.chunk.shared.length = placed.position, placed.length
+    return Samples(message)
 
 
 def _progress(progress: Progress) -> pb.TaskProgress:

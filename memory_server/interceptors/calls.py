@@ -10,6 +10,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health
 
+from memory_server.codec.answers import Samples
 from memory_server.errors import BadRequest, UploadStalled
 from memory_server.interceptors.errors import translated
 from memory_server.interceptors.guard import Guard, Visit
@@ -130,8 +131,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                         async with aclosing(behaviour(request, context)) as answers:
                             async for answer in answers:
                                 call.sent(answer)
-                                written = write(visit.answered(answer))
-                                del answer  # gRPC has a copy of the bytes, and the reader may stall for long
+                                shown = visit.answered(answer)
+                                written = shown.written() if isinstance(shown, Samples) else write(shown)
+                                del answer, shown  # gRPC has a copy of the bytes, and the reader may stall for long
                                 await context.write(written)
 
         return answer

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 from memory_api.v1 import memory_pb2 as pb
 
+from memory_server.codec.answers import Samples
 from memory_server.errors import UnknownMemory
 from memory_server.interceptors.access import RULES, Access, check, host, memory_of, origin, shown, tasks_of
 from memory_server.interceptors.errors import code_of
@@ -57,7 +58,7 @@ class Guard:
     @asynccontextmanager
     async def identified(self, method: str, context: Context) -> AsyncIterator[Caller]:
         """Who makes a call, before it has said anything. Raises Unauthenticated, also once the token is revoked."""
-        with self._refusals(method, origin(context), context, None):
+        with self._refusals(method, None, context, None):
             caller = self._access.caller(context)
         async with self.open_calls.one_more(caller):
             yield caller
@@ -99,20 +100,22 @@ class Guard:
                 raise
 
     @contextmanager
-    def _refusals(self, method: str, client: str, context: Context, request: Any) -> Iterator[None]:
+    def _refusals(self, method: str, client: str | None, context: Context, request: Any) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            self._write("refused", **_who(method, client, context, request), code=code_of(error))
+            if self._audit is not None:
+                who = _who(method, client or origin(context), context, request)
+                self._audit.write("refused", **who, code=code_of(error))
             raise
 
     @contextmanager
     def _noted(self, method: str, caller: Caller, context: Context, request: Any, visit: "Visit") -> Iterator[None]:
-        if not RULES[method].action:
+        if self._audit is None or not RULES[method].action:
             yield
             return
         call, began, code = secrets.token_hex(6), self._clock(), "CANCELLED"
-        self._write("begin", call=call, **_who(method, caller.name, context, request))
+        self._audit.write("begin", call=call, **_who(method, caller.name, context, request))
         try:
             yield
             code = "OK"
@@ -121,11 +124,7 @@ class Guard:
             raise
         finally:
             seconds = round(self._clock() - began, 3)
-            self._write("end", call=call, code=code, rows=visit.rows, revision=visit.revision, seconds=seconds)
-
-    def _write(self, event: str, **facts: Any) -> None:
-        if self._audit is not None:
-            self._audit.write(event, **facts)
+            self._audit.write("end", call=call, code=code, rows=visit.rows, revision=visit.revision, seconds=seconds)
 
 
 class Visit:
@@ -149,9 +148,9 @@ class Visit:
     def answered(self, answer: Any) -> Any:
         """Notes an answer; gives what the caller may see of it. Raises Unauthenticated as `received` does."""
         self._access.confirm(self._caller)
-        if isinstance(answer, pb.SampleResponse):
-            self.rows = (self.rows or 0) + len(answer.chunk.y) // 4
-            self.revision = answer.header.revision or self.revision
+        if isinstance(answer, Samples):
+            self.rows = (self.rows or 0) + answer.rows
+            self.revision = answer.message.header.revision or self.revision
         elif isinstance(answer, pb.ClassifyResponse):
             self.rows, self.revision = len(answer.y) // 4, answer.revision
         elif isinstance(answer, pb.Task):

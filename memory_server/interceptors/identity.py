@@ -1,7 +1,7 @@
 """The id of a call, by which its client and the server's log speak of the same one."""
 
 import re
-import uuid
+import secrets
 from collections.abc import Iterable
 
 KEY = "x-request-id"
@@ -17,4 +17,4 @@ def request_id(metadata: Metadata) -> str:
     sent = next((value for key, value in metadata if key == KEY), "")
     if isinstance(sent, str) and _WELL_FORMED.fullmatch(sent):
         return sent
-    return uuid.uuid4().hex[:16]
+    return secrets.token_hex(8)

@@ -10,6 +10,7 @@ import structlog
 from memory_api.v1 import memory_pb2 as pb
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from memory_server.codec.answers import Samples
 from memory_server.codec.values import is_name
 from memory_server.interceptors.identity import KEY, Metadata, request_id
 
@@ -94,21 +95,20 @@ class Call:
     def sent(self, message: Any) -> None:
         """Notes a message to the client."""
         if isinstance(message, pb.ClassifyResponse):
-            self._add_rows(message.y)
-        elif isinstance(message, pb.SampleResponse) and message.chunk.y:  # neither a header nor a heartbeat
+            self._add(len(message.y) // _LABEL_BYTES)
+        elif isinstance(message, Samples) and message.rows:  # neither a header nor a heartbeat
             if "rows" not in self.known:
                 self._counters.first_rows.labels(self.method).observe(self._age())
-            self._counters.samples.inc(self._add_rows(message.chunk.y))
-            self._counters.sample_bytes.inc(len(message.chunk.x) + message.chunk.shared.length)
+            self._counters.samples.inc(self._add(message.rows))
+            self._counters.sample_bytes.inc(message.nbytes)
 
     def _taken_in(self, message: pb.LearnTaskRequest) -> None:
         self._name(memory=message.header.memory, task=message.header.task)
         if message.WhichOneof("message") == "chunk":
-            self._counters.ingest_rows.inc(self._add_rows(message.chunk.y))
+            self._counters.ingest_rows.inc(self._add(len(message.chunk.y) // _LABEL_BYTES))
             self._counters.ingest_bytes.inc(len(message.chunk.x))
 
-    def _add_rows(self, y: bytes) -> int:
-        rows = len(y) // _LABEL_BYTES
+    def _add(self, rows: int) -> int:
         self.known["rows"] = int(self.known.get("rows", 0)) + rows
         return rows
 

@@ -53,6 +53,14 @@ async def test_a_call_that_lasts_or_holds_much_counts_as_one_of_its_client(first
             await opened.one_more(second)
 
 
+async def test_nothing_is_gathered_for_an_audit_log_that_nobody_keeps(monkeypatch):
+    monkeypatch.setattr("memory_server.interceptors.guard._who", None)
+    async with Opened() as opened:
+        await opened.one_more("Sample")
+        with pytest.raises(ClientLimit):
+            await opened.one_more("Sample")
+
+
 async def test_short_calls_are_not_counted():
     async with Opened() as opened:
         for method in (*SHORT, *SHORT, "Sample", "Classify", *SHORT):
