@@ -197,6 +197,14 @@ def test_an_empty_name_or_target_is_refused(arguments):
         Memory(**arguments)
 
 
+def test_calls_share_the_methods_of_their_connection(taught):
+    methods = taught._connection.stub
+    taught.sample(n=6)
+    assert taught._connection.stub is methods
+    taught.close()
+    assert taught._connection.stub is not methods
+
+
 def test_a_memory_survives_pickling_without_its_connection(taught):
     copy = pickle.loads(pickle.dumps(taught))
 

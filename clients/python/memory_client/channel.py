@@ -50,6 +50,7 @@ class _Own:
     """What belongs to one process."""
 
     channel: grpc.Channel
+    stub: MemoryServiceStub
     streams: weakref.WeakSet[Closable] = field(default_factory=weakref.WeakSet)
 
 
@@ -130,7 +131,7 @@ class Connection(Endpoint):
     @property
     def stub(self) -> MemoryServiceStub:
         """The server's methods on the channel of this process."""
-        return self.methods(self.channel)
+        return self._of_this_process().stub
 
     def unary(self, method: str, request: Any) -> Any:
         """Calls a unary method, again for `reconnect` seconds while no server answers."""
@@ -161,7 +162,8 @@ class Connection(Endpoint):
         pid = os.getpid()
         if pid not in self._own:
             _forks.check()
-            self._own.setdefault(pid, _Own(self.synchronous_channel()))
+            channel = self.synchronous_channel()
+            self._own.setdefault(pid, _Own(channel, self.methods(channel)))
         return self._own[pid]
 
     def _once(self, method: str, request: Any) -> Any:

@@ -40,6 +40,7 @@ class _Own:
     """What belongs to one event loop."""
 
     channel: grpc.aio.Channel
+    stub: MemoryServiceStub
     streams: weakref.WeakSet[Closable] = field(default_factory=weakref.WeakSet)
 
 
@@ -52,7 +53,7 @@ class Connection(Endpoint):
     @property
     def stub(self) -> MemoryServiceStub:
         """The server's methods on the channel of the running event loop."""
-        return self.methods(self._of_this_loop().channel)
+        return self._of_this_loop().stub
 
     async def unary(self, method: str, request: Any) -> Any:
         """Calls a unary method, again for `reconnect` seconds while no server answers."""
@@ -113,7 +114,8 @@ class Connection(Endpoint):
             for pid, loop in list(self._own):
                 if pid == key[0] and loop.is_closed():
                     self._own.pop((pid, loop), None)
-            self._own[key] = _Own(self.asynchronous_channel())
+            channel = self.asynchronous_channel()
+            self._own[key] = _Own(channel, self.methods(channel))
         return self._own[key]
 
     @contextmanager
