@@ -18,11 +18,25 @@ import torch
 from harness import lines
 
 from memory_server.sampling.runtime import tune_malloc
-from sampling import compiling, crowd, growth, latency, learner, mixed, report, rivals, single, stalled, transports
+from sampling import (
+    compiling,
+    cost,
+    crowd,
+    growth,
+    latency,
+    learner,
+    mixed,
+    report,
+    rivals,
+    single,
+    stalled,
+    transports,
+)
 from sampling.bench import GENERATORS, Bench, Measurement, Row
 
 MEASUREMENTS: dict[str, Measurement] = {
     "single": single.measure,
+    "cost": cost.measure,
     "compiled": compiling.measure,
     "mixed": mixed.measure,
     "clients": crowd.measure,

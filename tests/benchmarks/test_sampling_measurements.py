@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from harness.processes import Running
-from sampling import compiling, crowd, growth, latency, learner, load, mixed, rivals, single, stalled, transports
+from sampling import compiling, cost, crowd, growth, latency, learner, load, mixed, rivals, single, stalled, transports
 from sampling.bench import DGMW, SMALL, Bench
 
 pytestmark = pytest.mark.slow  # measurements in miniature take as long as the product's own tests
@@ -52,6 +52,14 @@ def test_one_client_is_compared_with_the_generator_in_process(bench):
     cpu = rows["24-12-6, served: CPU of both ends"]
     assert cpu.ratio == pytest.approx(cpu.value / own.detail["cpu_us_per_image"])
     assert served.goal is None, "the goal is for the large generator"
+
+
+def test_what_a_request_and_a_batch_cost_is_compared_with_the_generator_in_process(bench):
+    rows = by_name(cost.measure(bench))
+    for what in ("a request of 64", "a batch of 256 of a stream"):
+        own, server, client = (rows[f"24-12-6, {what}: {side}"] for side in ("in process", "server", "client"))
+        assert server.ratio == pytest.approx(server.value / own.value)
+        assert client.ratio == pytest.approx(client.value / own.value)
 
 
 def test_compiled_experts_are_compared_with_the_naive_forward(bench, monkeypatch):
