@@ -134,8 +134,11 @@ class Stream:
 
     async def __aiter__(self) -> AsyncIterator[Opening | Rows]:
         """The stream; it generates no further when its reader stops reading."""
-        opening = self._opening
+        self._fill()  # first: rows are computed while the opening is on its way
+        opening = self._window[0].opening if self._window else self._opening
+        letting_go = self._soon_let_go()
         yield opening
+        letting_go.cancel()
         self._fill()
         while self._window:
             while not await self._ready(self._window[0].job):
@@ -145,7 +148,7 @@ class Stream:
                 yield opening
             self._finish(opening)
             while self._finished:  # nothing is kept of what is given: a reader may stall for long
-                letting_go = asyncio.get_running_loop().call_later(STALL_SECONDS, self._let_go)
+                letting_go = self._soon_let_go()
                 yield await self._formed(self._finished.popleft().rows, opening.form)
                 letting_go.cancel()
                 self._raise_if_ended()
@@ -201,6 +204,9 @@ class Stream:
         if self._finished or self._window:
             self._drop()
             self._fill()
+
+    def _soon_let_go(self) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(STALL_SECONDS, self._let_go)
 
     def _let_go(self) -> None:
         """Drops what is ahead of a reader that has stalled; if it reads on, the same bits are computed again."""

@@ -84,6 +84,26 @@ async def test_an_opening_comes_first_and_at_once(learned, pool, experts):
         break
 
 
+async def test_rows_are_computed_while_the_opening_is_on_its_way(learned, pool, experts, eventually):
+    stream = aiter(stream_of(learned, pool, n=10))
+    assert isinstance(await anext(stream), Opening)
+    await asyncio.to_thread(eventually, lambda: experts.tiles > 0)
+
+
+async def test_what_is_ahead_of_a_reader_that_does_not_take_the_opening_is_let_go(learned, pool, monkeypatch):
+    wanted = await collect(stream_of(learned, pool, n=400, seed=1))
+    monkeypatch.setattr("memory_server.sampling.stream.STALL_SECONDS", 0.2)
+    stream, got = stream_of(learned, pool, n=400, seed=1), []
+    async for answer in stream:
+        got.append(answer)
+        if len(got) == 1:
+            assert stream._window
+            await asyncio.sleep(0.6)
+            assert not stream._window
+    assert got[0] == wanted[0]
+    assert bytes_of(got) == bytes_of(wanted)
+
+
 async def test_a_stream_has_every_row_once_and_in_order(learned, pool):
     answers = (await collect(stream_of(learned, pool, n=1000, batch_size=30, seed=1)))[1:]
     at = 0
