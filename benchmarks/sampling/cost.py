@@ -2,54 +2,62 @@
 
 import time
 from collections.abc import Callable, Iterator
-from statistics import median
+from dataclasses import dataclass
 
 from harness.processes import Running
 from memory_client import Memory
 
 from sampling import inside
 from sampling.bench import MEMORY, Bench, Row
-from sampling.inside import Speed
-from sampling.single import BATCH, IN_FLIGHT, TURNS
+from sampling.single import BATCH, IN_FLIGHT
 
 REQUEST = 64
+TURNS = 20
+"""Short ones: other work, which comes and goes, slows both alike."""
+
+
+@dataclass(frozen=True)
+class _Spent:
+    """CPU-seconds of one call: of the generator in process, of the server, and of the client."""
+
+    alone: float
+    server: float
+    client: float
 
 
 def measure(bench: Bench) -> Iterator[Row]:
     """CPU time of a request of 64 images and of a batch of 256 of a stream, over the generator's, by turns."""
     for generator in bench.generators:
-        bench.say(f"generator {generator}: requests, then a stream, {TURNS} turns each beside the generator in process")
-        with bench.serving(generator) as server, Memory(server.target, name=MEMORY) as memory:
-            requests = _turns(bench, generator, REQUEST, server, lambda: memory.sample(n=REQUEST))
-            yield from _rows(f"{generator}, a request of {REQUEST}", REQUEST, requests)
+        bench.say(f"generator {generator}: requests, then a stream, each by turns with the generator in process")
+        with (
+            bench.serving(generator) as server,
+            Memory(server.target, name=MEMORY, shared_memory=False) as memory,  # as from another host
+        ):
+            spent = _spent(bench, generator, REQUEST, server, lambda: memory.sample(n=REQUEST))
+            yield from _rows(f"{generator}, a request of {REQUEST}", spent)
             with memory.stream(batch_size=BATCH) as batches:
-                batches_of_stream = _turns(bench, generator, BATCH, server, lambda: next(batches))
-            yield from _rows(f"{generator}, a batch of {BATCH} of a stream", BATCH, batches_of_stream)
+                spent = _spent(bench, generator, BATCH, server, lambda: next(batches))
+            yield from _rows(f"{generator}, a batch of {BATCH} of a stream", spent)
 
 
-_Turn = tuple[Speed, float, float]
-"""The generator in process; CPU-seconds of the server and of the client for what was taken once from it."""
+def _spent(bench: Bench, generator: str, rows: int, server: Running, take: Callable[[], object]) -> _Spent:
+    expert, turn = bench.expert(generator), bench.seconds / TURNS
+    alone = theirs = own = 0.0
+    taken = 0
+    for _ in range(TURNS):
+        alone += rows * inside.speed(expert, rows, turn).cpu / TURNS
+        for _ in range(IN_FLIGHT):
+            take()
+        theirs, own = theirs - server.cpu_seconds(), own - time.process_time()
+        end = time.perf_counter() + turn
+        while time.perf_counter() < end or not taken:
+            take()
+            taken += 1
+        theirs, own = theirs + server.cpu_seconds(), own + time.process_time()
+    return _Spent(alone, theirs / taken, own / taken)
 
 
-def _turns(bench: Bench, generator: str, rows: int, server: Running, take: Callable[[], object]) -> list[_Turn]:
-    expert, seconds = bench.expert(generator), bench.seconds / TURNS
-    return [(inside.speed(expert, rows, seconds), *_spent(server, take, seconds)) for _ in range(TURNS)]
-
-
-def _spent(server: Running, take: Callable[[], object], seconds: float) -> tuple[float, float]:
-    """CPU-seconds of the server and of this process for what is taken, each time."""
-    for _ in range(IN_FLIGHT):
-        take()
-    taken, end = 0, time.perf_counter() + seconds
-    theirs, own = server.cpu_seconds(), time.process_time()
-    while time.perf_counter() < end or not taken:
-        take()
-        taken += 1
-    return (server.cpu_seconds() - theirs) / taken, (time.process_time() - own) / taken
-
-
-def _rows(what: str, rows: int, turns: list[_Turn]) -> Iterator[Row]:
-    alone = rows * median(generator.cpu for generator, _, _ in turns)
-    yield Row(f"{what}: in process", 1e3 * alone, "ms")
-    for side, spent in (("server", [theirs for _, theirs, _ in turns]), ("client", [own for *_, own in turns])):
-        yield Row(f"{what}: {side}", 1e3 * median(spent), "ms", median(spent) / alone, "in process")
+def _rows(what: str, spent: _Spent) -> Iterator[Row]:
+    yield Row(f"{what}: in process", 1e3 * spent.alone, "ms")
+    yield Row(f"{what}: server", 1e3 * spent.server, "ms", spent.server / spent.alone, "in process")
+    yield Row(f"{what}: client", 1e3 * spent.client, "ms", spent.client / spent.alone, "in process")
