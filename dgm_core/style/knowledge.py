@@ -84,11 +84,12 @@ class Factored(Maker):
         self.new_right = nn.Parameter(start.new_zeros(columns, min(rows, columns)))
 
     def forward(self) -> Tensor:
-        """The statistics, in the shape of `start`."""
-        own: Tensor = self.residual
-        if self.rank is not None:
-            own = (self.new_left * (self.unit**3 * self.values)) @ self.new_right.T
-        return self.start + (self._known() + own).view_as(self.start)
+        """The statistics, in the shape of `start`; in single precision, whatever the network computes in."""
+        with torch.autocast(self.start.device.type, enabled=False):  # what is learned is what will be committed
+            own: Tensor = self.residual
+            if self.rank is not None:
+                own = (self.new_left * (self.unit**3 * self.values)) @ self.new_right.T
+            return self.start + (self._known() + own).view_as(self.start)
 
     @torch.no_grad()
     def begin(self, statistics: Tensor, weights: Float[Tensor, " k"]) -> None:

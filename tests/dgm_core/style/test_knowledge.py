@@ -92,6 +92,14 @@ def test_once_it_is_truncated_values_and_vectors_learn_and_the_rank_stays():
     assert torch.linalg.matrix_rank((part() - part.start).detach().view(8, 6), atol=1e-5) <= rank
 
 
+def test_a_network_that_computes_in_half_precision_learns_the_statistics_that_are_committed():
+    part = factored(known=3)
+    part.truncate()
+    with torch.autocast("cpu", torch.bfloat16):
+        during = part().detach()
+    assert torch.equal(during, part().detach())
+
+
 def test_a_task_that_is_well_known_adds_nothing():
     part = factored(known=3)
     with torch.no_grad():
