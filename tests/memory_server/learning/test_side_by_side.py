@@ -97,7 +97,11 @@ async def test_a_memory_with_many_tasks_lets_another_have_its_turn(queue, teache
     for task in ("a0", "a1", "a2", "a3"):
         await submit(queue, task, memory="a")
     await submit(queue, "b0", memory="b")
-    for task in ("a0", "a1", "a2", "a3", "b0"):
+    await teacher.teaches("a1")
+    for ends, begins in (("a0", "a2"), ("a1", "b0"), ("a2", "a3")):  # one at a time: two that begin at once overtake
+        await teacher.succeed(ends)
+        await teacher.teaches(begins)
+    for task in ("a3", "b0"):
         await teacher.succeed(task)
     await finished(queue, "b0", "b")
     assert sorted(teacher.started[:2]) == ["a0", "a1"]
