@@ -20,7 +20,7 @@ from dgm_core.style.base import Base
 from dgm_core.style.blending import blended, chosen_class
 from dgm_core.style.foundation import COLUMNS, Foundation, Style
 from dgm_core.style.knowledge import Factored, Knowledge, energy_at, restored
-from dgm_core.style.modulation import Maker, Site, whole
+from dgm_core.style.modulation import Site, Statistics, whole
 from dgm_core.training.adversarial import train_generator
 from dgm_core.training.batches import BalancedBatches
 from dgm_core.training.clock import Clock
@@ -193,7 +193,7 @@ class GanMemory(TaughtMemory):
             "bytes": {"weights": weights, "masks": 0, "own": len(blob) - weights},
         }
 
-    def _factored(self, name: str, site: Site, start: Tensor) -> Maker:
+    def _factored(self, name: str, site: Site, start: Tensor) -> Statistics:
         """Matrices in low rank; what statistics there are per row is little, and kept whole."""
         if not site.kernels:
             return whole(name, site, start)
@@ -231,7 +231,7 @@ class GanMemory(TaughtMemory):
         return FrozenExpert(self.foundation.generator(style).folded(), classes, self.noise)
 
 
-def _stored(makers: Mapping[str, Maker]) -> dict[str, Tensor]:
+def _stored(makers: Mapping[str, Statistics]) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for name, maker in makers.items():
         if isinstance(maker, Factored):

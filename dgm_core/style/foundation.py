@@ -18,8 +18,8 @@ from dgm_core.networks.architecture import Generator
 from dgm_core.networks.discriminators import Discriminator
 from dgm_core.style.base import Base
 from dgm_core.style.modulation import (
-    Maker,
     Part,
+    Statistics,
     critic_sites,
     generator_sites,
     modulate,
@@ -124,11 +124,11 @@ class Foundation:
             state[name].copy_(style[f"bias/{name}"])
 
     @torch.no_grad()
-    def read(self, network: Generator) -> tuple[dict[str, Tensor], dict[str, Maker]]:
+    def read(self, network: Generator) -> tuple[dict[str, Tensor], dict[str, Statistics]]:
         """The biases of a student, and what makes its scales and shifts, by name."""
         state = network.state_dict()
         biases = {f"bias/{name}": state[name].detach().cpu() for name in self.vectors}
-        makers: dict[str, Maker] = {}
+        makers: dict[str, Statistics] = {}
         for path, worn in modulations(network, self.sites).items():
             makers |= {f"scale/{path}": worn.scale, f"shift/{path}": worn.shift}
             if worn.columns is not None:

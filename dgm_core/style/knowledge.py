@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dgm_core.style.modulation import Maker
+from dgm_core.style.modulation import Statistics
 
 ENERGIES = ((2 / 7, 0.80), (3 / 7, 0.90), (1.0, 0.95))
 """(up to this share of the depth, energy that is kept): close to the noise most is dropped. Of the seven blocks of the
@@ -50,7 +50,7 @@ class Knowledge:
         self.right[name] = torch.cat([self.right.get(name, right[:, :0]), right], dim=1)
 
 
-class Factored(Maker):
+class Factored(Statistics):
     """A matrix of statistics in low rank; first its residual is free and penalised, then it is held at its rank.
 
     What weighs a vector, and the vector itself, moves many small entries of the matrix: both are trained in units in
@@ -94,7 +94,7 @@ class Factored(Maker):
 
     @torch.no_grad()
     def begin(self, statistics: Tensor, weights: Float[Tensor, " k"]) -> None:
-        """See `Maker.begin`; what the weighed vectors do not make is a residual."""
+        """See `Statistics.begin`; what the weighed vectors do not make is a residual."""
         self.coefficients[: len(weights)] = weights / self.unit
         self.residual.copy_((statistics - self.start).view_as(self.residual) - self._known())
 

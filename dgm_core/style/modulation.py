@@ -88,8 +88,8 @@ def normalised(weight: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
     return ((weight.double() - mean.double()) / deviation.double()).float()
 
 
-class Maker(nn.Module, ABC):
-    """Makes the statistics of a site."""
+class Statistics(nn.Module, ABC):
+    """The statistics of a site, as training makes them."""
 
     @abstractmethod
     def forward(self) -> Tensor:
@@ -100,11 +100,12 @@ class Maker(nn.Module, ABC):
         """Has training begin with those of a learned style.
 
         Arguments:
+            statistics: of the shape of those that `forward` gives.
             weights: (k,), by which that style weighs the first vectors of a knowledge base; k may be 0.
         """
 
 
-class Whole(Maker):
+class Whole(Statistics):
     """Statistics that are free parameters.
 
     Arguments:
@@ -121,15 +122,15 @@ class Whole(Maker):
 
     @torch.no_grad()
     def begin(self, statistics: Tensor, weights: Tensor) -> None:  # noqa: ARG002 - of no knowledge base
-        """See `Maker.begin`."""
+        """See `Statistics.begin`."""
         self.value.copy_(statistics)
 
 
-Part = Callable[[str, Site, Tensor], Maker]
+Part = Callable[[str, Site, Tensor], Statistics]
 """(name such as "scale/body.1", site, start) -> what makes a matrix of statistics."""
 
 
-def whole(name: str, site: Site, start: Tensor) -> Maker:  # noqa: ARG001 - one for all
+def whole(name: str, site: Site, start: Tensor) -> Statistics:  # noqa: ARG001 - one for all
     """Every entry a parameter: the naive form of sec. 4.2."""
     return Whole(start)
 
@@ -143,7 +144,7 @@ class Modulation(nn.Module):
         columns: of the classes; None where there are none.
     """
 
-    def __init__(self, site: Site, scale: Maker, shift: Maker, columns: Tensor | None) -> None:
+    def __init__(self, site: Site, scale: Statistics, shift: Statistics, columns: Tensor | None) -> None:
         super().__init__()
         self.site, self.scale, self.shift = site, scale, shift
         self.columns = None if columns is None else nn.Parameter(columns.clone())
