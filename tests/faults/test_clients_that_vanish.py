@@ -173,8 +173,11 @@ def test_each_reader_that_stalls_costs_under_two_megabytes(new_server, connect, 
             """Bytes, once all of them have stalled."""
             for _ in range(readers):
                 assert first_rows(connections, server.target, request) > 256 << 10
-            time.sleep(CALM_SECONDS)
-            return server.metric("process_resident_memory_bytes")
+            readings = []
+            for _ in range(3):  # on a busy machine what is freed may go back to the system later
+                time.sleep(CALM_SECONDS)
+                readings.append(server.metric("process_resident_memory_bytes"))
+            return min(readings)
 
         few = resident_with_more(WARM)
         assert (resident_with_more(STALLED) - few) / STALLED < 2e6
