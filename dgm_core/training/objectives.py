@@ -95,15 +95,16 @@ class AuxiliaryWasserstein:
         del c_fake
         score_real, logits = d.judge(real)
         score_fake, _ = d.judge(fake)
-        penalty = gradient_penalty(lambda x: d.judge(x)[0], real, fake)
-        return self.loss.critic(score_real, score_fake) + F.cross_entropy(logits, c_real) + self.penalty * penalty
+        loss = self.loss.critic(score_real.float(), score_fake.float()) + F.cross_entropy(logits.float(), c_real)
+        with torch.autocast(real.device.type, enabled=False):  # second derivatives need all their digits
+            return loss + self.penalty * gradient_penalty(lambda x: d.judge(x)[0], real, fake)
 
     def generator_loss(
         self, d: Discriminator, fake: Float[Tensor, "batch *shape"], c_fake: Int[Tensor, " batch"]
     ) -> Float[Tensor, ""]:
         """L_s + L_c on generated examples."""
         score, logits = d.judge(fake)
-        return self.loss.generator(score) + F.cross_entropy(logits, c_fake)
+        return self.loss.generator(score.float()) + F.cross_entropy(logits.float(), c_fake)
 
     def resume(self, taken: int) -> None:
         """All steps are alike."""
