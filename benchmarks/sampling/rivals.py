@@ -68,8 +68,12 @@ def installed(python: Path, peer: str) -> bool:
 
 def serving(bench: Bench, peer: str, generator: str) -> AbstractContextManager[Running]:
     """A peer that serves the first task of a memory."""
-    made, folder = bench.memory(generator)
+    made, _ = bench.memory(generator)
+    folder = bench.folder / f"{generator}-peers"
+    (folder / "blobs").mkdir(parents=True, exist_ok=True)
     (folder / "manifest.json").write_text(made.manifest.to_json())
+    for digest, blob in made.blobs.items():
+        (folder / "blobs" / digest).write_bytes(blob)
     command = [str(bench.peers), str(PEERS / SCRIPTS[peer]), str(folder), bench.device, str(BATCH)]
     return running(command, environment=_environment())
 

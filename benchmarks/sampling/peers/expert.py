@@ -12,7 +12,6 @@ from torch import Tensor
 from dgm_core.experts import FrozenExpert, to_storage
 from dgm_core.manifest import Manifest
 from dgm_core.memories import load_memory
-from memory_server.store.blobs import BlobStore
 
 READY = "peer ready on"
 
@@ -21,14 +20,15 @@ class Images:
     """Images of the first task of a memory.
 
     Arguments:
-        folder: has `manifest.json`, and `blobs/` as a server stores them.
+        folder: has `manifest.json`, and `blobs/` with files that are named by their digests.
         device: to compute on.
     """
 
     def __init__(self, folder: Path, device: str) -> None:
         torch.set_num_threads(1)
         manifest = Manifest.from_json((folder / "manifest.json").read_text())
-        expert = load_memory(manifest, BlobStore(folder / "blobs")).expert(manifest.tasks[0].experts[0].digest)
+        blobs = {path.name: path.read_bytes() for path in (folder / "blobs").iterdir()}
+        expert = load_memory(manifest, blobs).expert(manifest.tasks[0].experts[0].digest)
         assert isinstance(expert, FrozenExpert)
         self._spec, self._device = manifest.spec, torch.device(device)
         self._expert = expert.to(self._device)
