@@ -16,7 +16,9 @@ from memory_api.v1.memory_pb2_grpc import MemoryServiceStub
 
 HELD = "memory_server_held_bytes"
 OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]  # else all would share one connection, and its window
-WARM, STALLED = 6, 12
+WARM, STALLED = 12, 32
+"""Readers before and between the two readings: enough of them that what a process keeps once, such as the buffers of
+one more thread, some megabytes from run to run, is little for each."""
 READING, STALLING = 18, 2
 FEWEST_ROWS = 10 * 256  # of each reader: ten messages, as many as a busy machine takes some seconds for
 READING_SECONDS = 2.0
