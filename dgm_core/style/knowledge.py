@@ -3,8 +3,8 @@
     Γ_t = S + L·diag(λ_t)·Rᵀ + E_t,        E_t ≈ U·diag(s_t)·Vᵀ
 
 S are the base's own statistics: only what a task changes about them is factored, so that a task starts as the base and
-nothing is spent on what the base knows. L and R hold the vectors that earlier tasks kept (singular ones at first,
-trained on since); λ_t, s_t and the new vectors U, V are all that a task stores. Without sharing L and R are empty.
+nothing is spent on what the base knows. L and R hold the singular vectors that earlier tasks kept; λ_t, s_t and the new
+vectors U, V are all that a task stores. Without sharing L and R are empty.
 """
 
 import math
@@ -20,6 +20,11 @@ from dgm_core.style.modulation import Statistics
 ENERGIES = ((2 / 7, 0.80), (3 / 7, 0.90), (1.0, 0.95))
 """(up to this share of the depth, energy that is kept): close to the noise most is dropped. Of the seven blocks of the
 published network blocks 0 and 1 keep 80 %, 2 keeps 90 %, all from 3 on 95 %  [GANM app. G]."""
+
+
+EAGERNESS = 2
+"""Of two ways to learn the same the faster one wins, and what is known costs a number where what is new costs vectors.
+With more of it tasks become cheaper, and further from what they would be on their own."""
 
 
 def energy_at(index: int, layers: int) -> float:
@@ -53,9 +58,13 @@ class Knowledge:
 class Factored(Statistics):
     """A matrix of statistics in low rank; first its residual is free and penalised, then it is held at its rank.
 
-    What weighs a vector, and the vector itself, moves many small entries of the matrix: both are trained in units in
-    which a step moves the matrix about as far as a step of every entry would. In the units of the entries
-    knowledge, and what is left after truncation, would hardly move in the steps of a task.
+    The residual is trained entry by entry to the end, and brought back to the nearest matrix of its rank after a step:
+    what moves it within that rank stays, whichever vectors it turns, and the optimiser keeps what it remembers. Trained
+    as a product of factors instead, a direction would move by as much as it weighs already.
+
+    A coefficient moves many small entries at once: it is trained in units in which a step of all of them moves the
+    matrix about `EAGERNESS` times as far as a step of every entry would. In the units of the entries knowledge would
+    hardly be used.
 
     Arguments:
         start: the base's statistics, (rows, columns, 1, 1).
@@ -73,24 +82,18 @@ class Factored(Statistics):
         super().__init__()
         rows, columns = start.shape[:2]
         self.energy = energy
-        self.unit = math.sqrt(max(rows, columns))
+        self.unit = EAGERNESS * math.sqrt(max(rows, columns))
         self.rank: int | None = None
         self.register_buffer("start", start.clone())
         self.register_buffer("left", left)
         self.register_buffer("right", right)
         self.coefficients = nn.Parameter(start.new_zeros(left.shape[1]))
         self.residual = nn.Parameter(start.new_zeros(rows, columns))
-        self.values = nn.Parameter(start.new_zeros(min(rows, columns)))
-        self.new_left = nn.Parameter(start.new_zeros(rows, min(rows, columns)))
-        self.new_right = nn.Parameter(start.new_zeros(columns, min(rows, columns)))
 
     def forward(self) -> Tensor:
         """The statistics, in the shape of `start`; in single precision, whatever the network computes in."""
         with torch.autocast(self.start.device.type, enabled=False):  # what is learned is what will be committed
-            own: Tensor = self.residual
-            if self.rank is not None:
-                own = (self.new_left * (self.unit**3 * self.values)) @ self.new_right.T
-            return self.start + (self._known() + own).view_as(self.start)
+            return self.start + (self._known() + self.residual).view_as(self.start)
 
     @torch.no_grad()
     def begin(self, statistics: Tensor, weights: Float[Tensor, " k"]) -> None:
@@ -108,25 +111,29 @@ class Factored(Statistics):
 
     @torch.no_grad()
     def truncate(self) -> None:
-        """Keeps the fewest singular values that hold the energy; from here on they and their vectors are trained."""
-        u, s, v = torch.linalg.svd(self.residual.double(), full_matrices=False)
+        """Fixes the rank: the fewest singular values that hold the energy."""
+        s = torch.linalg.svdvals(self.residual.double())
         lost = s.square().flip(0).cumsum(0).flip(0)  # by keeping fewer than j + 1
         allowed = (1 - self.energy) * (self._known().double() + self.residual.double()).square().sum()
         self.rank = int((lost > allowed).sum())
-        self.values.zero_()[: self.rank] = s[: self.rank].float() / self.unit
-        self.new_left[:, : self.rank] = u[:, : self.rank].float() / self.unit
-        self.new_right[:, : self.rank] = v[: self.rank].T.float() / self.unit
+        self.project()
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """Brings the residual back to the nearest matrix of its rank, once that is fixed."""
+        u, s, v = self._singular()
+        self.residual.copy_((u * s) @ v.T)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a task stores of it, once it is truncated."""
-        k = self.rank
-        assert k is not None
-        return {
-            "coefficients": self.unit * self.coefficients.detach(),
-            "values": self.unit * self.values.detach()[:k],
-            "left": self.unit * self.new_left.detach()[:, :k],
-            "right": self.unit * self.new_right.detach()[:, :k],
-        }
+        """What a task stores of it, once its rank is fixed."""
+        u, s, v = self._singular()
+        return {"coefficients": self.unit * self.coefficients.detach(), "values": s, "left": u, "right": v}
+
+    @torch.no_grad()
+    def _singular(self) -> tuple[Float[Tensor, "rows rank"], Float[Tensor, " rank"], Float[Tensor, "columns rank"]]:
+        """The largest singular values of the residual, and their vectors."""
+        u, s, v = torch.linalg.svd(self.residual, full_matrices=False)
+        return u[:, : self.rank].contiguous(), s[: self.rank].contiguous(), v[: self.rank].T.contiguous()
 
     def _known(self) -> Tensor:
         known: Tensor = (self.left * (self.unit * self.coefficients)) @ self.right.T

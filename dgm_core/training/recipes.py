@@ -33,7 +33,8 @@ class Recipe:
         reservation: λ_RU, the weight of the reservation cost  [DGM eq. 6].
         hard_at: share of the steps after which masks are hard, or low ranks fixed.
         rank_penalty: r, the weight of the nuclear norm  [GANM alg. 1].
-        rank_every: steps of G from one look at that norm to the next: of large matrices it takes longer than the rest.
+        rank_every: steps of G from one look at singular values to the next: of large matrices it takes longer than the
+            rest.
         retraining: share of `lr_g` at which a generator goes on that knows something already: its discriminator, which
             is new, would lead it astray at first.
         alignment: weight of replay alignment, on the mean squared distance of what is held  [MeRGAN sec. 4.2].
@@ -110,7 +111,7 @@ PAPER = Recipe(
 BASE = replace(FAST, noise=128, width=48, lr_g=1e-3, lr_d=1e-3, seconds=None)
 """For bases: wider, trained for longer and hence at half the rates."""
 
-STYLE = replace(FAST, lr_g=1e-3, lr_d=1e-3, lr_e=3e-3, hard_at=0.5)
+STYLE = replace(FAST, lr_g=1e-3, lr_d=1e-3, lr_e=3e-3, hard_at=0.4)
 """For styles on a frozen base."""
 
 STYLE_PAPER = replace(

@@ -189,18 +189,18 @@ class Masked(Trainee):
 
 
 class Styled(Free):
-    """A student on a frozen base; styles in low rank are first penalised in their residuals, then truncated.
+    """A student on a frozen base; styles in low rank are first penalised in their residuals, then held at their ranks.
 
     Arguments:
         network: with modulated layers, their statistics whole or `Factored`.
-        recipe: learning rates; when to truncate, the weight of the penalty.
+        recipe: learning rates; when to fix the ranks, the weight of the penalty.
     """
 
     def __init__(self, network: nn.Module, recipe: Recipe) -> None:
         super().__init__(network)
         self.recipe = recipe
         self.parts = [module for module in network.modules() if isinstance(module, Factored)]
-        self.steps = 0  # while ranks were free
+        self.steps = 0
 
     def groups(self) -> list[dict[str, Any]]:
         """Scales and shifts; biases and the columns of classes, at a rate of their own.
@@ -224,20 +224,26 @@ class Styled(Free):
     ) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, ""]]:
         """Examples, and at some steps r·Σ‖E‖_* while residuals are free  [GANM alg. 1]."""
         x, cost = super().with_cost(z, c)
-        if not self.settled:
-            if self.steps % self.recipe.rank_every == 0:
-                cost = cost + self.recipe.rank_penalty * sum(part.penalty() for part in self.parts)
-            self.steps += 1
+        if not self.settled and self._looks:
+            cost = cost + self.recipe.rank_penalty * sum(part.penalty() for part in self.parts)
+        self.steps += 1
         return x, cost
 
     def enter(self, at: int, wanted: int) -> None:
-        """Truncates when its time has come."""
-        if not self.settled and at >= min(wanted, round(self.recipe.hard_at * wanted)):
+        """Fixes the ranks when their time has come; from then on residuals are brought back to them."""
+        if self.settled:
+            if self._looks:
+                self._project()
+        elif at >= min(wanted, round(self.recipe.hard_at * wanted)):
             for part in self.parts:
                 part.truncate()
 
+    def finish(self) -> None:
+        """An average of matrices of one rank is only nearly of that rank."""
+        self._project()
+
     def marks(self) -> dict[str, Any]:
-        """The rank of each part, None while it is free, and how many steps there were meanwhile."""
+        """The rank of each part, None while it is free, and how many steps there were."""
         return {"ranks": [part.rank for part in self.parts], "steps": self.steps}
 
     def resume(self, marks: dict[str, Any]) -> None:
@@ -245,3 +251,12 @@ class Styled(Free):
         self.steps = marks["steps"]
         for part, rank in zip(self.parts, marks["ranks"], strict=True):
             part.rank = rank
+
+    @property
+    def _looks(self) -> bool:
+        """Whether this step looks at singular values."""
+        return self.steps % self.recipe.rank_every == 0
+
+    def _project(self) -> None:
+        for part in self.parts:
+            part.project()
