@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from harness import lines
+from harness.processes import DidNotStart
 
 from memory_server.sampling.runtime import tune_malloc
 from sampling import (
@@ -63,6 +64,8 @@ def main() -> None:
             measured(bench, wish.only, wish.out)
         except KeyboardInterrupt:
             sys.exit("interrupted; what was finished is in the file")
+        except DidNotStart as reason:
+            sys.exit(f"{reason}\nwhat was finished is in the file")
 
 
 def measured(bench: Bench, names: Sequence[str], out: Path) -> dict[str, list[Row]]:
