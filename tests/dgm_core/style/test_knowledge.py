@@ -172,29 +172,27 @@ def test_residuals_are_penalised_until_their_ranks_are_fixed_as_often_as_the_rec
 @pytest.mark.parametrize("recipe", [STYLE, STYLE_PAPER])
 def test_residuals_are_held_at_their_ranks_to_the_end(recipe):
     """As often as the recipe says, and once more after the average, whose rank may be any."""
+    torch.manual_seed(0)  # by chance all of the energy may be needed, and there is nothing to be held
     g = Styled(student(), recipe)
-    free = [min(part.residual.shape) for part in g.parts]
 
-    def ranks():
-        return [int(torch.linalg.matrix_rank(part.residual.detach(), atol=1e-4)) for part in g.parts]
+    def held():
+        ranks = [int(torch.linalg.matrix_rank(part.residual.detach(), atol=1e-4)) for part in g.parts]
+        return all(rank <= part.rank for rank, part in zip(ranks, g.parts, strict=True))
 
     def learn():
         with torch.no_grad():
             for part in g.parts:
                 part.residual += 0.1 * torch.randn_like(part.residual)
 
-    fixed = None
     for at in range(100):
         g.enter(at, 100)
         if g.settled:
-            fixed = fixed or [part.rank for part in g.parts]
-            held = at % recipe.rank_every == 0
-            assert ranks() == (fixed if held else free)
+            assert held() == (at % recipe.rank_every == 0)
         g.with_cost(NOISE, CLASS)
         learn()
-    assert fixed and any(rank < most for rank, most in zip(fixed, free, strict=True))
+    assert g.settled and not held()
     g.finish()
-    assert ranks() == fixed
+    assert held()
 
 
 def test_layers_close_to_the_noise_are_compressed_most():
