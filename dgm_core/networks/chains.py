@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dgm_core.networks.architecture import EMBEDDING_DIM, Architecture, Generator, connection, initialise
+from dgm_core.networks.coarsest import CoarsestGrid
 from dgm_core.networks.discriminators import Discriminator, conv_discriminator, halvings, mlp_discriminator
 from dgm_core.networks.grids import Grid, grids
 from dgm_core.networks.layers import Units, fused, narrowed
@@ -149,7 +150,7 @@ class Dcgan(Architecture):
         channels, height, width = self.spec.shape
         sizes = grids(height, width)
         inputs = self.noise_dim + embedding
-        body: list[nn.Module] = [nn.ConvTranspose2d(inputs, widths[0], sizes[0], bias=False)]
+        body: list[nn.Module] = [CoarsestGrid(inputs, widths[0], sizes[0])]
         body += [_doubling(a, b, bias=False) for a, b in pairwise(widths)]
         network = ChainGenerator(
             nn.Embedding(classes, embedding),

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from dgm_core.manifest import DataSpec
 from dgm_core.networks.architecture import EMBEDDING_DIM, Architecture, Generator, connection, initialise
+from dgm_core.networks.coarsest import CoarsestGrid
 from dgm_core.networks.discriminators import SLOPE, Discriminator, halvings
 from dgm_core.networks.grids import Grid, grids
 from dgm_core.networks.layers import Units, narrowed
@@ -122,7 +123,7 @@ class GpganGenerator(Generator):
         self.wirings = wirings(len(rest))
         self.embedding = nn.Embedding(classes, embedding)
         # A linear layer to every pixel of the coarsest grid. Its bias is what it reads of the class.
-        self.first: nn.Module = nn.ConvTranspose2d(noise_dim + embedding, widths[0], first, bias=False)
+        self.first: nn.Module = CoarsestGrid(noise_dim + embedding, widths[0], first)
         self.blocks = nn.ModuleList(
             Block(*[widths[group] for group in wiring], identity=wiring.identity, grid=grid)
             for wiring, grid in zip(self.wirings, [None, *rest], strict=True)

@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from dgm_core.manifest import DataSpec
 from dgm_core.networks.architecture import EMBEDDING_DIM, Architecture, Generator, connection, initialise
+from dgm_core.networks.coarsest import CoarsestGrid
 from dgm_core.networks.discriminators import Discriminator
 from dgm_core.networks.grids import Grid, grids
 from dgm_core.networks.layers import Units, fused, narrowed
@@ -136,7 +137,7 @@ class ResidualGenerator(Generator):
         channels, height, width = spec.shape
         first, *rest = grids(height, width)
         self.embedding = nn.Embedding(classes, embedding)
-        self.first: nn.Module = nn.ConvTranspose2d(noise_dim + embedding, widths[0], first, bias=False)
+        self.first: nn.Module = CoarsestGrid(noise_dim + embedding, widths[0], first)
         inputs, hidden, outputs = widths[0:-1:2], widths[1::2], widths[2::2]
         self.blocks = nn.ModuleList(UpBlock(*each) for each in zip(rest, inputs, hidden, outputs, strict=True))
         self.norm: nn.Module = nn.BatchNorm2d(widths[-1])
