@@ -15,7 +15,7 @@ from dgm_core.training.objectives import AuxiliaryWasserstein
 from dgm_core.training.recipes import FAST, PAPER
 
 LIGHT_PENALTY = partial(AuxiliaryWasserstein, penalty=1.0)
-"""λ_GP of the published code. Under the usual 10 this wide a generator comes apart in the middle of a task."""
+"""λ_GP of the published code. Under the usual 10 so wide a generator came apart in the middle of its second task."""
 
 
 class DGMa(MaskedMemory):
