@@ -31,7 +31,7 @@ from harness.judge import Judge
 from harness.learning import slept, teach
 from harness.measures import ClassMeasures, moved
 from harness.space import network_of
-from harness.tables import JOINT, MEMORY, NEWEST_ONLY, WITH_NEWEST
+from harness.tables import JOINT, MEMORY, NEWEST_ONLY, REDUCED, WITH_NEWEST
 from memory_client import Memory
 from memory_client.errors import MemoryServiceError
 from rich.console import Console
@@ -46,7 +46,7 @@ FEATURE_STEPS = {"digits": 100, "mnist": 400, "cifar10": 3000}
 HALF = 5
 DECIDING = ("dataset", "kind", "tasks_of", "seed", "seconds", "steps", "options", "images")
 DECIDING += ("classifier", "classifier_steps", "feature_steps")
-REPLAYED = (MEMORY, WITH_NEWEST)
+REPLAYED = (MEMORY, REDUCED, WITH_NEWEST)
 WRONG, REFUSED, UNFINISHED = 1, 2, 3
 
 
@@ -248,7 +248,8 @@ def arguments() -> argparse.Namespace:
     add("--features", type=Path, help="folder of feature networks that several runs share; else each has its own")
     add("--evaluate-all", action="store_true", help="train classifiers after every task, not only at 5 and 10 classes")
     plain = [MEMORY, JOINT, NEWEST_ONLY]
-    add("--rows", nargs="+", default=plain, choices=plain, metavar="ROW", help="what classifiers are trained on")
+    rows = [*plain, REDUCED]
+    add("--rows", nargs="+", default=plain, choices=rows, metavar="ROW", help=f"trained on, of {'; '.join(rows)}")
     add("--newest-real", action="store_true", help="one more row: real data of the newest task beside samples")
     add("--device", default="auto", help="cpu, cuda, ...; auto: CUDA if there is any")
     add("--threads", type=int, help="of the server's training and of the classifiers; else all cores but one")

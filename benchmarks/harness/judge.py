@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 from memory_client import Memory
+from memory_client.types import Precision
 from torch import Tensor
 
 from dgm_core.training.batches import BalancedBatches, to_range
 from harness import classifier
 from harness.classifier import Batches, Setting
-from harness.tables import JOINT, MEMORY, NEWEST_ONLY
+from harness.tables import JOINT, MEMORY, NEWEST_ONLY, REDUCED
 from memory_server.demo.datasets import Dataset, Part
 
 Classes = tuple[int, ...]
@@ -64,6 +65,8 @@ class Judge:
             return self._real(newest, size)
         if row == MEMORY:
             return self._replayed(seen, size)
+        if row == REDUCED:
+            return self._replayed(seen, size, "reduced")
         share = round(size * len(newest) / len(seen))
         return _joined(self._real(newest, share), self._replayed(seen[: -len(newest)], size - share))
 
@@ -75,8 +78,8 @@ class Judge:
             images, labels = batches.draw(size)
             yield images, labels + classes[0]
 
-    def _replayed(self, classes: Classes, size: int) -> Batches:
-        with self._memory.stream(classes=list(classes), batch_size=size, seed=self._seed) as samples:
+    def _replayed(self, classes: Classes, size: int, precision: Precision = "full") -> Batches:
+        with self._memory.stream(list(classes), size, seed=self._seed, precision=precision) as samples:
             for x, y in samples:
                 yield to_range(torch.from_numpy(x).to(self._device)), torch.from_numpy(y).to(self._device)
 

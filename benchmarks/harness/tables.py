@@ -4,8 +4,9 @@ from collections.abc import Iterable, Sequence
 
 from harness.lines import Line
 
-MEMORY, WITH_NEWEST, JOINT, NEWEST_ONLY = "memory", "memory and newest real", "joint", "newest real only"
-ROWS = (MEMORY, WITH_NEWEST, JOINT, NEWEST_ONLY)
+MEMORY, REDUCED, WITH_NEWEST = "memory", "memory in reduced precision", "memory and newest real"
+JOINT, NEWEST_ONLY = "joint", "newest real only"
+ROWS = (MEMORY, REDUCED, WITH_NEWEST, JOINT, NEWEST_ONLY)
 PHASES = ("start", "generator", "quality", "solver", "commit")
 NONE = "–"
 

@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager
 import torch
 from torch import nn
 
+from dgm_core.precision import has_bfloat16
+
 
 def placed(network: nn.Module, device: torch.device) -> None:
     """Moves a network to a device, its convolutions in the layout that is fastest there."""
@@ -17,11 +19,4 @@ def placed(network: nn.Module, device: torch.device) -> None:
 
 def autocast(device: torch.device, *, half: bool) -> AbstractContextManager[object]:
     """A context in which convolutions and linear layers compute in bfloat16, if `half` and if that is fast here."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=half and _fast_bfloat16(device))
-
-
-def _fast_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # torch has no public name for it
-    return device.type == "cpu" and probe is not None and bool(probe())
+    return torch.autocast(device.type, torch.bfloat16, enabled=half and has_bfloat16(device))

@@ -41,6 +41,7 @@ def sample_query(request: pb.SampleRequest, max_n: int) -> SampleQuery:
         n=n,
         batch_size=batch_size,
         stride=max(1, request.stride),
+        reduced=_reduced(request.precision),
     )
 
 
@@ -59,6 +60,12 @@ def offer(request: pb.SampleRequest | pb.InterpolateRequest, peer: str) -> Offer
         return None
     offered = request.shared_memory
     return Offer(offered.pid, offered.fd, offered.nonce, offered.size)
+
+
+def _reduced(precision: pb.Precision) -> bool:
+    if precision not in pb.Precision.values():
+        raise BadRequest("precision", f"precision {precision} is none; ask for FULL or REDUCED, or leave it out")
+    return precision == pb.REDUCED
 
 
 def _blend(request: pb.InterpolateRequest) -> Blend:

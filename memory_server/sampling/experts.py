@@ -12,8 +12,9 @@ from dgm_core.errors import CannotBlend
 from dgm_core.manifest import Blobs, Manifest
 from dgm_core.memories import load_memory
 from dgm_core.memory import Expert, GenerativeMemory, Solver
+from dgm_core.precision import ReducedExpert, has_bfloat16
 from memory_server.errors import BadRequest, SolverRetraining, Superseded, UnknownTask
-from memory_server.sampling.plan import Blended, ExpertKey
+from memory_server.sampling.plan import Blended, ExpertKey, Reduced
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -116,7 +117,8 @@ class ExpertCache:
         """Drops experts that no memory holds any more, and whatever was made from what may be gone."""
         with self._loading, self._lock:  # what is being loaded at this moment must not be kept after all
             for digest in experts:
-                self._experts.pop(digest, None)
+                for key in (digest, Reduced(digest)):
+                    self._experts.pop(key, None)
             for blend in self._blends():
                 del self._experts[blend]
             self._bundles.clear()
@@ -155,7 +157,12 @@ class ExpertCache:
         return [key for key in self._experts if isinstance(key, Blended)]
 
     def _made(self, memory: str, key: ExpertKey) -> Expert:
-        return self._blend(memory, key) if isinstance(key, Blended) else self._load(memory, key)
+        if isinstance(key, Blended):
+            return self._blend(memory, key)
+        if isinstance(key, str):
+            return self._load(memory, key)
+        expert = self._load(memory, key.digest)
+        return ReducedExpert(expert) if has_bfloat16(self.device) else expert
 
     def _blend(self, memory: str, blended: Blended) -> Expert:
         manifest = self._newest(memory)

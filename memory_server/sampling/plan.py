@@ -6,7 +6,7 @@ size; a segment is computed in *tiles*: up to 64 rows of one expert, padded to a
 from the request alone: what other clients do cannot change a bit.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from math import prod
@@ -43,7 +43,18 @@ class Blended:
     own: str | None = None
 
 
-ExpertKey = str | Blended
+@dataclass(frozen=True)
+class Reduced:
+    """An expert that a memory holds, in reduced precision.
+
+    Arguments:
+        digest: of the expert.
+    """
+
+    digest: str
+
+
+ExpertKey = str | Reduced | Blended
 """What an expert is found by: its digest if a memory holds it, else how it is made."""
 
 
@@ -279,9 +290,16 @@ def split(sources: Sequence[Source], rows: int, offset: int) -> Iterator[tuple[S
 
 
 def sources_of(
-    manifest: Manifest, memory: str, classes: Sequence[Label], tasks: Sequence[str]
+    manifest: Manifest,
+    memory: str,
+    classes: Sequence[Label],
+    tasks: Sequence[str],
+    key: Callable[[str], ExpertKey] = str,
 ) -> tuple[tuple[Label, ...], tuple[tuple[Source, ...], ...]]:
     """The classes of a request and the experts of each; empty `classes` or `tasks` stand for all.
+
+    Arguments:
+        key: of an expert of that digest.
 
     Raises:
         EmptyMemory: nothing has been learned yet.
@@ -298,7 +316,7 @@ def sources_of(
     for entry, expert in manifest.experts():
         if entry.task in asked:
             for index, (label, examples) in enumerate(zip(expert.classes, expert.examples, strict=True)):
-                found.setdefault(label, []).append(Source(expert.digest, index, max(1, examples)))
+                found.setdefault(label, []).append(Source(key(expert.digest), index, max(1, examples)))
     for label in classes:
         if label not in found:
             raise UnknownClass(memory, label, found)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from dgm_core.manifest import Label, Manifest
 from dgm_core.memory import Blend
 from memory_server.sampling.formats import AS_HELD, Format
-from memory_server.sampling.plan import Blended, Plan, Repeated, Source, segment_rows, sources_of
+from memory_server.sampling.plan import Blended, Plan, Reduced, Repeated, Source, segment_rows, sources_of
 from memory_server.sampling.wanted import Wanted
 
 AWAITED_ROWS = 1024
@@ -79,6 +79,7 @@ class SampleQuery(Query):
         n: rows in total.
         batch_size: rows of a batch.
         stride: only every stride-th batch from `start_at` on is sent.
+        reduced: computed in reduced precision, where the device is faster so.
     """
 
     classes: tuple[Label, ...] = ()
@@ -86,6 +87,7 @@ class SampleQuery(Query):
     n: int | None = None
     batch_size: int = 128
     stride: int = 1
+    reduced: bool = False
 
     @property
     def endless(self) -> bool:
@@ -114,7 +116,8 @@ class SampleQuery(Query):
 
     def plan(self, manifest: Manifest, seed: int) -> Plan:
         """See `Query.plan`."""
-        classes, sources = sources_of(manifest, self.memory, self.classes, self.tasks)
+        key = Reduced if self.reduced else str
+        classes, sources = sources_of(manifest, self.memory, self.classes, self.tasks, key)
         return Plan(classes, sources, self.batch_size, self.n, seed, segment_rows(manifest.spec))
 
 

@@ -7,7 +7,21 @@ from pathlib import Path
 
 import pytest
 from harness.processes import Running
-from sampling import compiling, cost, crowd, growth, latency, learner, load, mixed, rivals, single, stalled, transports
+from sampling import (
+    compiling,
+    cost,
+    crowd,
+    growth,
+    latency,
+    learner,
+    load,
+    mixed,
+    precision,
+    rivals,
+    single,
+    stalled,
+    transports,
+)
 from sampling.bench import DGMW, SMALL, Bench
 
 pytestmark = pytest.mark.slow  # measurements in miniature take as long as the product's own tests
@@ -67,6 +81,14 @@ def test_compiled_experts_are_compared_with_the_naive_forward(bench, monkeypatch
     rows = by_name(compiling.measure(replace(bench, seconds=0.0)))
     assert all(row.ratio == pytest.approx(row.value / row.detail["naive"]) for row in rows.values())
     assert [row.goal is not None for row in rows.values()] == [False, False, True]
+
+
+def test_reduced_precision_is_compared_with_the_full_one(bench):
+    rows = by_name(precision.measure(bench))
+    for where in ("in process", "served"):
+        full, reduced = (rows[f"24-12-6, {where}, {each}"] for each in ("full", "reduced"))
+        assert reduced.ratio == pytest.approx(reduced.value / full.value)
+    assert 0 < rows["shipped base: distance of a pixel"].value < 4
 
 
 def test_one_call_for_ten_tasks_is_compared_with_ten_calls(bench, monkeypatch):

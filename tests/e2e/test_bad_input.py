@@ -195,6 +195,12 @@ CALLS: dict[str, tuple[grpc.StatusCode, str, str, Callable[[Any], Any]]] = {
         lambda w: sample(w, memory="taught", revision=2**64 - 1),
     ),
     "a dtype that is none": (INVALID, "BAD_REQUEST", "format.dtype", lambda w: sampled(w, dtype=9)),
+    "a precision that is none": (
+        INVALID,
+        "BAD_REQUEST",
+        "precision",
+        lambda w: sample(w, memory="taught", n=8, precision=3),
+    ),
     "a layout that is none": (INVALID, "BAD_REQUEST", "format.layout", lambda w: sampled(w, layout=3)),
     "a height alone": (INVALID, "BAD_REQUEST", "format.width", lambda w: sampled(w, height=8)),
     "a width alone": (INVALID, "BAD_REQUEST", "format.height", lambda w: sampled(w, width=8)),

@@ -163,6 +163,13 @@ def test_the_format_of_samples_reaches_the_memory(ctl, taught, tmp_path, service
     assert service.requests[-1].format == pb.Format(dtype=pb.FLOAT32, height=16, width=12)
 
 
+def test_reduced_precision_reaches_the_memory(ctl, taught, tmp_path, service):
+    for asked, precision in (((), pb.FULL), (("--reduced",), pb.REDUCED)):
+        status, _, err = ctl("sample", *asked, "--out", str(tmp_path / "s.npz"))
+        assert status == 0, err
+        assert service.requests[-1].precision == precision
+
+
 def test_sampling_a_class_that_is_not_there_lists_the_known_ones(ctl, taught, tmp_path):
     status, _, err = ctl("sample", "--classes", "0,9", "--out", str(tmp_path / "s.npz"))
 

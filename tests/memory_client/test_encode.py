@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from memory_api.v1 import memory_pb2 as pb
 from memory_client import InvalidInput, _decode
-from memory_client._encode import TaskEncoder, class_labels, names, options_text, plain_label, sample_format
+from memory_client._encode import (
+    TaskEncoder,
+    class_labels,
+    names,
+    options_text,
+    plain_label,
+    sample_format,
+    sample_precision,
+)
 
 INTEGERS = st.integers(-(2**63), 2**63 - 1)
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=8)
@@ -105,6 +113,13 @@ def test_a_format_that_is_not_named_is_left_to_the_server():
 def test_a_size_is_a_height_and_a_width(size):
     with pytest.raises(InvalidInput, match="size"):
         sample_format(None, None, size)
+
+
+def test_a_precision_is_named():
+    assert (sample_precision("full"), sample_precision("reduced")) == (pb.FULL, pb.REDUCED)
+    for other in ("REDUCED", "bfloat16", None, 1):
+        with pytest.raises(InvalidInput, match="pass 'full' or 'reduced'"):
+            sample_precision(other)
 
 
 @pytest.mark.parametrize("layout", ["nchw", "CHW", 1])

@@ -20,6 +20,7 @@ from memory_client.types import Label
 _DTYPES = {"uint8": pb.UINT8, "float32": pb.FLOAT32}
 _SAMPLED = {**_DTYPES, "float16": pb.FLOAT16}
 _LAYOUTS = {None: pb.LAYOUT_UNSPECIFIED, "NCHW": pb.NCHW, "NHWC": pb.NHWC}
+_PRECISIONS = {"full": pb.FULL, "reduced": pb.REDUCED}
 _INT64 = range(-(2**63), 2**63)
 _UINT64 = range(2**64)
 _PADDING = bytes(256 << 10)  # so that the server's end of the connection keeps nothing of the data
@@ -82,6 +83,13 @@ def sample_format(dtype: object, layout: object, size: object) -> pb.Format:
         raise InvalidInput(f"layout is {layout!r}: pass 'NCHW' or 'NHWC'")
     height, width = (0, 0) if size is None else _sides(size)
     return pb.Format(dtype=_sampled(dtype), layout=_LAYOUTS[layout], height=height, width=width)
+
+
+def sample_precision(precision: object) -> pb.Precision:
+    """The wire form of a precision."""
+    if precision not in _PRECISIONS:
+        raise InvalidInput(f"precision is {precision!r}: pass 'full' or 'reduced'")
+    return _PRECISIONS[precision]
 
 
 def options_text(options: Mapping[str, object]) -> dict[str, str]:

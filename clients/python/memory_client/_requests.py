@@ -13,11 +13,20 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from memory_client import _decode
 from memory_client._batches import examples, rows_per_chunk
-from memory_client._encode import class_labels, names, options_text, sample_format, spec, unsigned, within
+from memory_client._encode import (
+    class_labels,
+    names,
+    options_text,
+    sample_format,
+    sample_precision,
+    spec,
+    unsigned,
+    within,
+)
 from memory_client.errors import InvalidInput
 from memory_client.interpolation import Ends, add_path
 from memory_client.sampling import Course, RowReader
-from memory_client.types import Label, Layout
+from memory_client.types import Label, Layout, Precision
 
 Classes = Label | Sequence[Label] | NDArray[Any] | None
 """One class, several, or None for all."""
@@ -138,6 +147,7 @@ class Requests:
         dtype: DTypeLike | None,
         layout: Layout | None,
         size: tuple[int, int] | None,
+        precision: Precision,
     ) -> pb.SampleRequest:
         return pb.SampleRequest(
             memory=self.memory,
@@ -146,6 +156,7 @@ class Requests:
             seed=None if seed is None else unsigned(seed, "seed"),
             revision=0 if revision is None else unsigned(revision, "revision"),
             format=sample_format(dtype, layout, size),
+            precision=sample_precision(precision),
         )
 
 

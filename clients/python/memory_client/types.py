@@ -14,6 +14,9 @@ Label = int | str
 Layout = Literal["NCHW", "NHWC"]
 """Order of an image's axes: (C, H, W) or (H, W, C)."""
 
+Precision = Literal["full", "reduced"]
+"""What the server computes samples in: float32; or bfloat16, where its device has instructions for it."""
+
 DTypeName = Literal["uint8", "float32"]
 """Element type of x: uint8 or float32 in [-1, 1] for images, float32 for vectors."""
 

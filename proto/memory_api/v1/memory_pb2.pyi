@@ -20,6 +20,12 @@ class Layout(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     NCHW: _ClassVar[Layout]
     NHWC: _ClassVar[Layout]
 
+class Precision(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PRECISION_UNSPECIFIED: _ClassVar[Precision]
+    FULL: _ClassVar[Precision]
+    REDUCED: _ClassVar[Precision]
+
 class TaskState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     TASK_STATE_UNSPECIFIED: _ClassVar[TaskState]
@@ -36,6 +42,9 @@ FLOAT16: DType
 LAYOUT_UNSPECIFIED: Layout
 NCHW: Layout
 NHWC: Layout
+PRECISION_UNSPECIFIED: Precision
+FULL: Precision
+REDUCED: Precision
 TASK_STATE_UNSPECIFIED: TaskState
 QUEUED: TaskState
 LEARNING: TaskState
@@ -452,7 +461,7 @@ class ImportMemoryHeader(_message.Message):
     def __init__(self, memory: _Optional[str] = ...) -> None: ...
 
 class SampleRequest(_message.Message):
-    __slots__ = ("memory", "classes", "tasks", "n", "batch_size", "seed", "start_at", "revision", "format", "shared_memory", "stride")
+    __slots__ = ("memory", "classes", "tasks", "n", "batch_size", "seed", "start_at", "revision", "format", "shared_memory", "stride", "precision")
     MEMORY_FIELD_NUMBER: _ClassVar[int]
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
@@ -464,6 +473,7 @@ class SampleRequest(_message.Message):
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     SHARED_MEMORY_FIELD_NUMBER: _ClassVar[int]
     STRIDE_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
     memory: str
     classes: _containers.RepeatedCompositeFieldContainer[ClassLabel]
     tasks: _containers.RepeatedScalarFieldContainer[str]
@@ -475,7 +485,8 @@ class SampleRequest(_message.Message):
     format: Format
     shared_memory: SharedMemory
     stride: int
-    def __init__(self, memory: _Optional[str] = ..., classes: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ..., tasks: _Optional[_Iterable[str]] = ..., n: _Optional[int] = ..., batch_size: _Optional[int] = ..., seed: _Optional[int] = ..., start_at: _Optional[int] = ..., revision: _Optional[int] = ..., format: _Optional[_Union[Format, _Mapping]] = ..., shared_memory: _Optional[_Union[SharedMemory, _Mapping]] = ..., stride: _Optional[int] = ...) -> None: ...
+    precision: Precision
+    def __init__(self, memory: _Optional[str] = ..., classes: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ..., tasks: _Optional[_Iterable[str]] = ..., n: _Optional[int] = ..., batch_size: _Optional[int] = ..., seed: _Optional[int] = ..., start_at: _Optional[int] = ..., revision: _Optional[int] = ..., format: _Optional[_Union[Format, _Mapping]] = ..., shared_memory: _Optional[_Union[SharedMemory, _Mapping]] = ..., stride: _Optional[int] = ..., precision: _Optional[_Union[Precision, str]] = ...) -> None: ...
 
 class SharedMemory(_message.Message):
     __slots__ = ("pid", "fd", "nonce", "size")

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from memory_server.errors import SolverRetraining, Superseded, UnknownMemory
+from memory_server.sampling import experts
 from memory_server.sampling.experts import ExpertCache
+from memory_server.sampling.plan import Reduced
 
 CPU = torch.device("cpu")
 
@@ -65,6 +67,17 @@ def test_the_solver_is_that_of_the_newest_revision(learned):
     assert cache.solver("m")[1] is solver
 
 
+@pytest.mark.parametrize("made_for_it", [True, False])
+def test_precision_is_reduced_where_the_device_is_made_for_it(learned, monkeypatch, made_for_it):
+    monkeypatch.setattr(experts, "has_bfloat16", lambda device: made_for_it)
+    cache, (first, *_), _ = cache_of(learned)
+    full, reduced = cache.expert("m", first), cache.expert("m", Reduced(first))
+    assert cache.expert("m", Reduced(first)) is reduced is not full
+    assert reduced.digest == first
+    assert reduced.nbytes == (full.nbytes / 2 if made_for_it else full.nbytes)
+    assert (cache.signature(Reduced(first)) == cache.signature(first)) == (not made_for_it)
+
+
 # Forgetting
 
 
@@ -79,15 +92,15 @@ def forgetful(learned):
 def test_nothing_of_a_forgotten_expert_stays_in_memory(forgetful):
     cache, present = forgetful
     kept, lost = (expert.digest for _, expert in present[0].experts())
-    first, second = (cache.expert("m", digest) for digest in (kept, lost))
+    first, second, reduced = (cache.expert("m", key) for key in (kept, lost, Reduced(lost)))
     cache.solver("m")
-    left = [weakref.ref(one) for one in (second, cache.solver("m")[1])]
+    left = [weakref.ref(one) for one in (second, reduced, cache.solver("m")[1])]
     present[0] = present[0].without("t1")
     cache.forget({lost})
     assert cache.nbytes == first.nbytes
-    del second
+    del second, reduced
     gc.collect()
-    assert [one() for one in left] == [None, None]
+    assert [one() for one in left] == [None, None, None]
 
 
 def test_an_expert_that_remains_is_served_on_from_the_cache_and_anew(forgetful):

@@ -28,7 +28,7 @@ from memory_client.errors import ServerUnavailable, TaskInterrupted, UnknownMemo
 from memory_client.interpolation import Ends
 from memory_client.progress import ProgressListener, SleepListener, TransferListener, listener
 from memory_client.sampling import Batch, Rebatcher
-from memory_client.types import Label, Layout, MemoryInfo, Task
+from memory_client.types import Label, Layout, MemoryInfo, Precision, Task
 
 
 class Memory:
@@ -170,10 +170,19 @@ class Memory:
         dtype: DTypeLike | None = None,
         layout: Layout | None = None,
         size: tuple[int, int] | None = None,
+        precision: Precision = "full",
     ) -> Batch:
         """Draws n synthetic examples, balanced over the classes to ±1, see `memory_client.Memory.sample`."""
         reader, rows = self._requests.sample(
-            n, classes=classes, seed=seed, tasks=tasks, revision=revision, dtype=dtype, layout=layout, size=size
+            n,
+            classes=classes,
+            seed=seed,
+            tasks=tasks,
+            revision=revision,
+            dtype=dtype,
+            layout=layout,
+            size=size,
+            precision=precision,
         )
         return await collect(self._connection, reader, rows)
 
@@ -190,6 +199,7 @@ class Memory:
         dtype: DTypeLike | None = None,
         layout: Layout | None = None,
         size: tuple[int, int] | None = None,
+        precision: Precision = "full",
         n: int | None = None,
     ) -> Reading[Batch]:
         """Batches of synthetic examples without end, prefetched by a task, see `memory_client.Memory.stream`.
@@ -206,6 +216,7 @@ class Memory:
             dtype=dtype,
             layout=layout,
             size=size,
+            precision=precision,
         )
         return batches(self._connection, request, Rebatcher.of_sample(request))
 

@@ -29,6 +29,7 @@ def sample(
     revision: Annotated[int | None, typer.Option(min=1, help="Of the memory; else the newest.")] = None,
     dtype: Annotated[str | None, typer.Option(help="uint8, float16 or float32; else as the memory gives them.")] = None,
     size: Size = None,
+    reduced: Annotated[bool, typer.Option("--reduced", help="Compute in bfloat16, where that is faster.")] = False,
     out: Annotated[Path | None, typer.Option(help="An .npz file for the arrays x and y.")] = None,
     grid: Annotated[Path | None, typer.Option(help="An image file: one row per class.")] = None,
 ) -> None:
@@ -49,7 +50,16 @@ def sample(
     session = Session.of(context)
     memory = session.open()
     chosen = known_classes(memory, parts(classes, "--classes"))
-    x, y = memory.sample(chosen, n, seed=seed, tasks=task or None, revision=revision, dtype=dtype, size=sides(size))
+    x, y = memory.sample(
+        chosen,
+        n,
+        seed=seed,
+        tasks=task or None,
+        revision=revision,
+        dtype=dtype,
+        size=sides(size),
+        precision="reduced" if reduced else "full",
+    )
     if out is not None:
         save(out, x=x, y=y)
     if grid is not None:

@@ -18,7 +18,7 @@ from memory_client._streaming import batches
 from memory_client.errors import EmptyMemory, InvalidInput
 from memory_client.memory import Memory
 from memory_client.sampling import Course, Rebatcher
-from memory_client.types import Label, Layout, MemoryInfo
+from memory_client.types import Label, Layout, MemoryInfo, Precision
 
 
 class ReplayDataset(IterableDataset[tuple[Tensor, Tensor]]):
@@ -44,6 +44,7 @@ class ReplayDataset(IterableDataset[tuple[Tensor, Tensor]]):
         revision: of the memory; None for the newest.
         dtype: of x, as for `memory.stream`, or as torch.dtype.
         layout, size: of images, as for `memory.stream`.
+        precision: as for `memory.stream`.
         pin_memory: gives x in page-locked memory, where rows are written straight from the messages. For a loader
             without workers; with workers, let DataLoader pin.
 
@@ -75,6 +76,7 @@ class ReplayDataset(IterableDataset[tuple[Tensor, Tensor]]):
         dtype: DTypeLike | torch.dtype | None = None,
         layout: Layout | None = None,
         size: tuple[int, int] | None = None,
+        precision: Precision = "full",
         pin_memory: bool = False,
     ) -> None:
         if pin_memory and not torch.accelerator.is_available():
@@ -96,6 +98,7 @@ class ReplayDataset(IterableDataset[tuple[Tensor, Tensor]]):
             dtype=_name(dtype),
             layout=layout,
             size=size,
+            precision=precision,
         )
         self.shape = _given(info.shape, self._request.format)
 
