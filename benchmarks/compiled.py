@@ -3,13 +3,14 @@
     python benchmarks/compiled.py [--rows 64] [--seconds 1]
 
 Random weights and random gates, as dense as training leaves them, make a memory of ten tasks; it grows as it would.
-Images per second of CPU time on one thread, three ways:
+Images per second of CPU time on one thread, four ways:
 
 - naive: the generator as wide as the memory is now, the gates multiplied in at each call, norms in evaluation mode;
 - folded: a generator as wide as it was when the task was learned, effective weights in place, norms folded;
-- compiled: what the server samples from.
+- compiled: what the server samples from;
+- reduced: the same in bfloat16, for those who ask for it.
 
-Prints one Markdown table. A rate is that of the fastest of many short turns, which the three take one after another, so
+Prints one Markdown table. A rate is that of the fastest of many short turns, which the four take one after another, so
 that other work on the machine hurts all alike; compare figures of one table only.
 """
 
@@ -29,6 +30,7 @@ from torch.func import functional_call
 from dgm_core.manifest import DataSpec
 from dgm_core.memories.masked import MaskedMemory
 from dgm_core.networks.architecture import Generator
+from dgm_core.precision import ReducedExpert
 from dgm_core.pruning import live_units
 
 TASKS = 10
@@ -39,7 +41,7 @@ CALLS = 3
 """Of a turn: long enough for the clock, short enough to be left alone by other work."""
 
 
-WAYS = ("naive", "folded", "compiled")
+WAYS = ("naive", "folded", "compiled", "reduced")
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,14 @@ class Row:
 
     def cells(self) -> list[str]:
         """Of the table."""
-        naive, folded, compiled = self.rates
+        naive, folded, compiled, reduced = self.rates
         rates = [f"{rate:,.0f}".replace(",", " ") for rate in self.rates]
-        return [self.naive_units, self.compiled_units, *rates, f"{compiled / naive:.2f}", f"{compiled / folded:.2f}"]
+        return [
+            self.naive_units,
+            self.compiled_units,
+            *rates,
+            *(f"{ratio:.2f}" for ratio in (compiled / naive, compiled / folded, reduced / naive)),
+        ]
 
 
 def main() -> None:
@@ -68,7 +75,17 @@ def main() -> None:
             rows = [measured(memory, index, wish.rows, wish.seconds) for index in range(TASKS)]
             chosen = {"first": rows[0], "tenth": rows[-1], "all ten in turn": in_turn(rows)}
             lines += [[kind, name, task, *row.cells()] for task, row in chosen.items()]
-    header = ("kind", "images", "task", "units naively", "units compiled", *WAYS, "over naive", "over folded")
+    header = (
+        "kind",
+        "images",
+        "task",
+        "units naively",
+        "units compiled",
+        *WAYS,
+        "over naive",
+        "over folded",
+        "reduced over naive",
+    )
     print(table(header, lines))
 
 
@@ -101,13 +118,14 @@ def folded(memory: MaskedMemory, index: int) -> Generator:
 
 @torch.inference_mode()
 def measured(memory: MaskedMemory, index: int, rows: int, seconds: float) -> Row:
-    """One task, three ways; they must give the same images."""
+    """One task, four ways; all but the last must give the same images."""
     z, c = torch.randn(rows, memory.chosen.noise), torch.arange(rows) % len(CLASSES)
     plain = folded(memory, index)
-    ways = (naive(memory, index), plain, memory.materialised(index, CLASSES).generate)
-    expected, *others = [way(z, c) for way in ways]
+    expert = memory.materialised(index, CLASSES)
+    ways = (naive(memory, index), plain, expert.generate, ReducedExpert(expert).generate)
+    expected, *others = [way(z, c) for way in ways[:-1]]
     if not all(torch.allclose(x, expected, atol=1e-4) for x in others):
-        raise RuntimeError(f"task {index} of {memory.kind} is not the same function in all three ways")
+        raise RuntimeError(f"task {index} of {memory.kind} is not the same function in each way")
     costs = _seconds_each([partial(way, z, c) for way in ways], seconds)
     live = [len(units) for units in live_units(plain.topology, plain.state_dict())]
     return Row(tuple(rows / cost for cost in costs), _units(memory.topologies[-1].widths), _units(live))

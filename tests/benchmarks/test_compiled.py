@@ -13,5 +13,5 @@ def test_an_early_task_of_a_memory_that_has_grown_is_the_same_function_all_three
 
 
 def test_all_tasks_in_turn_cost_what_they_cost_one_by_one():
-    rows = [compiled.Row((10.0, 20.0, 30.0)), compiled.Row((10.0, 5.0, 90.0))]
-    assert compiled.in_turn(rows).rates == pytest.approx((10, 8, 45))
+    rows = [compiled.Row((10.0, 20.0, 30.0, 40.0)), compiled.Row((10.0, 5.0, 90.0, 40.0))]
+    assert compiled.in_turn(rows).rates == pytest.approx((10, 8, 45, 40))

@@ -12,6 +12,7 @@ from dgm_core.experts import draw
 from dgm_core.manifest import DataSpec, Learned, Manifest
 from dgm_core.memories import KINDS, load_memory, new_manifest
 from dgm_core.memory import TaskData, Terms
+from dgm_core.precision import ReducedExpert
 from tests.dgm_core.bases import tiny_bases
 
 pytestmark = pytest.mark.usefixtures("small_batches")
@@ -155,11 +156,17 @@ def learned_now(manifest, blobs, data, task, terms=SHORT, report=lambda progress
 
 
 def bytes_of(manifest, blobs, task):
+    """Samples of a task in full and in reduced precision."""
     memory = load_memory(manifest, blobs)
     (entry,) = [entry for owner, entry in manifest.experts() if owner.task == task]
     expert = memory.expert(entry.digest)
     source = torch.Generator().manual_seed(1)
-    return b"".join(draw(expert, label, 5, manifest.spec, CPU, source).numpy().tobytes() for label in entry.classes)
+    drawn = (
+        draw(each, label, 5, manifest.spec, CPU, source)
+        for each in (expert, ReducedExpert(expert))
+        for label in entry.classes
+    )
+    return b"".join(x.numpy().tobytes() for x in drawn)
 
 
 @with_specs
@@ -182,8 +189,10 @@ def test_samples_have_the_learned_shape_dtype_and_scale(variant, spec):
         *variant.empty(spec), examples(spec, ["a", "b"]), "t0", SHORT if spec.is_image else Terms(steps=150)
     )
     expert = load_memory(manifest, blobs).expert(manifest.tasks[0].experts[0].digest)
-    x = expert.generate(torch.randn(40, expert.noise_dim), torch.arange(40) % 2)
-    assert x.shape == (40, *spec.shape) and x.dtype == torch.float32
+    z, c = torch.randn(40, expert.noise_dim), torch.arange(40) % 2
+    x, reduced = expert.generate(z, c), ReducedExpert(expert).generate(z, c)
+    assert x.shape == reduced.shape == (40, *spec.shape) and x.dtype == reduced.dtype == torch.float32
+    assert (reduced - x).abs().mean() < 0.02 * x.abs().max()
     if spec.is_image:
         assert x.abs().max() <= 1
     else:
