@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup proto proto-check format lint test test-slow check demo serve bench-sampling bench-peers-setup bench-kinds bench-dgdmn audit clean
+.PHONY: help setup proto proto-check format lint test test-slow test-gpu check demo serve bench-sampling bench-peers-setup bench-kinds bench-dgdmn audit clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -50,6 +50,9 @@ test: check ## What CI runs: check, then every test that takes seconds, two file
 
 test-slow: .venv/.installed ## The tests that take minutes
 	@$(BIN)/pytest -m "slow and not gpu" $(ARGS)
+
+test-gpu: .venv/.installed ## The tests that need a CUDA device; they are skipped where there is none
+	@$(BIN)/pytest -m gpu $(ARGS)
 
 demo: .venv/.installed ## Learn ten digits in five tasks from a process that keeps none of them, and show what is remembered
 	@$(BIN)/memory-server demo $(ARGS)
