@@ -26,8 +26,8 @@ def test_the_rows_of_one_run_stand_beside_each_other():
     text = tables.markdown(
         [accuracy(tables.MEMORY, 0.98), accuracy(tables.JOINT, 0.99), accuracy(tables.MEMORY, 0.5, "r2")]
     )
-    assert "| mnist | dgmw width=8 | 1 | t4 | 5 | 98.00 | – | 99.00 | – | 98.99 | 2026-01-02 |" in text
-    assert "| mnist | dgmw width=8 | 1 | t4 | 5 | 50.00 | – | – | – | – | 2026-01-02 |" in text
+    assert "| mnist | dgmw width=8 | 1 | t4 | 5 | 98.00 | – | – | 99.00 | – | 98.99 | 2026-01-02 |" in text
+    assert "| mnist | dgmw width=8 | 1 | t4 | 5 | 50.00 | – | – | – | – | – | 2026-01-02 |" in text
 
 
 def test_learning_and_classes_have_tables_of_their_own_in_which_changed_bytes_stand_out():

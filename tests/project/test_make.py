@@ -10,7 +10,20 @@ import pytest
 
 Make = Callable[..., subprocess.CompletedProcess[str]]
 
-TARGETS = ["help", "setup", "proto", "format", "lint", "test", "test-slow", "check", "demo", "serve", "clean"]
+TARGETS = [
+    "help",
+    "setup",
+    "proto",
+    "format",
+    "lint",
+    "test",
+    "test-slow",
+    "test-gpu",
+    "check",
+    "demo",
+    "serve",
+    "clean",
+]
 TARGETS += ["bench-sampling", "bench-peers-setup", "bench-kinds", "bench-dgdmn", "audit"]
 
 
@@ -37,7 +50,7 @@ def test_the_tests_begin_with_every_check(make: Make) -> None:
 
 
 def test_arguments_are_passed_on(make: Make) -> None:
-    for target in ("test", "test-slow", "demo", "serve", "bench-sampling", "bench-kinds", "bench-dgdmn"):
+    for target in ("test", "test-slow", "test-gpu", "demo", "serve", "bench-sampling", "bench-kinds", "bench-dgdmn"):
         assert "--some-argument" in make("--dry-run", target, "ARGS=--some-argument").stdout, target
 
 
