@@ -11,7 +11,7 @@ from typing import Self
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from dgm_core.blobs import pack
 from dgm_core.manifest import DataSpec, Label
@@ -25,7 +25,30 @@ COMPILATION = 1
 """Version of how experts are compiled; a change that may change a bit of what they generate is a new one."""
 
 
-class FrozenExpert(Expert):
+class NetworkExpert(Expert):
+    """An expert that generates by its network alone; what makes one sets the other attributes of `Expert`.
+
+    Arguments:
+        network: frozen, in evaluation mode; from (z, c) to float32.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        self.nbytes = sum(t.numel() * t.element_size() for t in network.state_dict().values())
+
+    @torch.inference_mode()
+    def generate(self, z: Float[Tensor, "batch noise"], c: Int[Tensor, " batch"]) -> Float[Tensor, "batch *shape"]:
+        """Examples for noise z and class indices c: images in [-1, 1], vectors in the scale of their data."""
+        x: Tensor = self.network(z, c)
+        return x
+
+    def to(self, device: torch.device) -> Self:
+        """The same expert, moved to a device."""
+        self.network.to(device)
+        return self
+
+
+class FrozenExpert(NetworkExpert):
     """An expert made from a trained generator.
 
     Arguments:
@@ -38,22 +61,10 @@ class FrozenExpert(Expert):
         plain = network.narrowed(live_units(network.topology, network.state_dict()))
         about = {"compilation": COMPILATION, "classes": list(classes), "noise_dim": noise_dim}
         self.digest = content_digest(plain.state_dict(), about)
-        self.network = plain.served().eval().requires_grad_(False)
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        served = plain.served().eval().requires_grad_(False)
+        super().__init__(served.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
         self.classes, self.noise_dim = classes, noise_dim
         self.signature = (str(self.network), tuple((name, t.shape) for name, t in self.network.state_dict().items()))
-        self.nbytes = sum(t.numel() * t.element_size() for t in self.network.state_dict().values())
-
-    @torch.inference_mode()
-    def generate(self, z: Float[Tensor, "batch noise"], c: Int[Tensor, " batch"]) -> Float[Tensor, "batch *shape"]:
-        """Examples for noise z and class indices c: images in [-1, 1], vectors in the scale of their data."""
-        x: Tensor = self.network(z, c)
-        return x
-
-    def to(self, device: torch.device) -> Self:
-        """The same expert, moved to a device."""
-        self.network.to(device)
-        return self
 
 
 def content_digest(tensors: Mapping[str, Tensor], about: Mapping[str, object]) -> str:

@@ -1,16 +1,15 @@
 """Less than float32, for those who ask for it, where a device is made for it."""
 
 from copy import deepcopy
-from typing import Self
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from dgm_core.experts import NetworkExpert
 from dgm_core.memory import Expert
 
 
-class ReducedExpert(Expert):
+class ReducedExpert(NetworkExpert):
     """An expert that computes in bfloat16: another one's weights and activations, rounded to eight bits.
 
     What it generates is float32, as ever, and close to what the other one generates from the same noise. The bytes that
@@ -21,21 +20,9 @@ class ReducedExpert(Expert):
     """
 
     def __init__(self, expert: Expert) -> None:
+        super().__init__(_Rounded(expert.network))
         self.digest, self.classes, self.noise_dim = expert.digest, expert.classes, expert.noise_dim
-        self.network = _Rounded(expert.network)
         self.signature = (torch.bfloat16, expert.signature)
-        self.nbytes = sum(t.numel() * t.element_size() for t in self.network.state_dict().values())
-
-    @torch.inference_mode()
-    def generate(self, z: Float[Tensor, "batch noise"], c: Int[Tensor, " batch"]) -> Float[Tensor, "batch *shape"]:
-        """See `Expert.generate`."""
-        x: Tensor = self.network(z, c)
-        return x
-
-    def to(self, device: torch.device) -> Self:
-        """The same expert, moved to a device."""
-        self.network.to(device)
-        return self
 
 
 class _Rounded(nn.Module):
