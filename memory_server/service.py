@@ -110,14 +110,14 @@ class MemoryService(MemoryServiceServicer):
 
     # Tasks
 
-    async def LearnTask(self, messages: AsyncIterator[pb.LearnTaskRequest], _: Context) -> pb.Task:
+    async def LearnTask(self, messages: AsyncIterator[pb.LearnTaskRequest], context: Context) -> pb.Task:
         """See memory.proto."""
         if self._draining:
             raise _stopping()
         header = Header.decode(_header(await anext(messages, None)))
         manifest, known = await asyncio.to_thread(self._expected, header)
         buffer = IngestBuffer(header.incoming.spec, self._budget.reserve(CLIENT.get()))
-        record, content = await self._received(Upload(header, known), buffer, messages, manifest)
+        record, content = await self._received(Upload(header, known), buffer, messages, manifest, context)
         try:
             return answers.task(await self._queue.submit(record, buffer, header.terms, manifest, content))
         except MemoryExists as error:  # another task made it while the data of this one arrived
@@ -162,7 +162,7 @@ class MemoryService(MemoryServiceServicer):
         while (message := await asyncio.to_thread(next, pieces, None)) is not None:
             yield message
 
-    async def ImportMemory(self, messages: AsyncIterator[pb.ImportMemoryRequest], _: Context) -> pb.Memory:
+    async def ImportMemory(self, messages: AsyncIterator[pb.ImportMemoryRequest], context: Context) -> pb.Memory:
         """See memory.proto."""
         if self._draining:
             raise _stopping()
@@ -170,6 +170,7 @@ class MemoryService(MemoryServiceServicer):
         if await asyncio.to_thread(self._present, name) is not None:
             raise MemoryExists(f"there is a memory {name!r} already; choose another name, or delete that one first")
         async with self._only_arrival() as arrival:
+            await _welcome(context)
             async for message in messages:
                 if self._draining:
                     raise _stopping()
@@ -206,12 +207,14 @@ class MemoryService(MemoryServiceServicer):
         buffer: IngestBuffer,
         messages: AsyncIterator[pb.LearnTaskRequest],
         manifest_if_new: Manifest | None,
+        context: Context,
     ) -> tuple[TaskRecord, Blobs]:
         """Takes in the data of a task up to its finish; if anything goes wrong, all that had arrived is wiped.
 
         Returns the task, and what the memory stands on that it makes.
         """
         try:
+            await _welcome(context)
             async for message in messages:
                 if self._draining:
                     raise _stopping()
@@ -276,6 +279,11 @@ class MemoryService(MemoryServiceServicer):
 
     def _foundation(self, manifest_if_new: Manifest | None) -> Blobs:
         return {} if manifest_if_new is None else foundation(manifest_if_new, self._bases, HEADER)
+
+
+async def _welcome(context: Context) -> None:
+    """Has the client send what its header was about: the headers of the answer say that it is accepted."""
+    await context.send_initial_metadata(())
 
 
 def _header(message: pb.LearnTaskRequest | None) -> pb.LearnTaskHeader:

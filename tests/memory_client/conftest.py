@@ -2,10 +2,13 @@
 # ruff: noqa: N802 - methods are named as in memory.proto
 
 import hashlib
+import queue
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count, islice
 
@@ -58,6 +61,7 @@ class Faults:
     lost_after_chunks: list[int] = field(default_factory=list)  # per Sample call: break with UNAVAILABLE after so many
     silent: bool = False  # Sample, WatchTask, Sleep and ExportMemory say nothing after their first messages
     refuse: str = ""  # LearnTask refuses the header with this description
+    slow: float = 0.0  # seconds for which LearnTask looks at the header
     lost_unary: int = 0
     watch_lost: int = 0
     interrupted: int = 0  # tasks that WatchTask shows to have failed
@@ -80,6 +84,7 @@ class Service(MemoryServiceServicer):
     faults: Faults = field(default_factory=Faults)
     requests: list[object] = field(default_factory=list)
     cancelled: threading.Event = field(default_factory=threading.Event)
+    early: bool | None = None  # whether data came before a slow LearnTask had accepted the header
     revision: int = 1
     analysis: list[pb.TaskAnalysis] = field(default_factory=list)  # what GetMemory says of the tasks
 
@@ -92,6 +97,9 @@ class Service(MemoryServiceServicer):
             fail(context, "SERVER_BUSY", "the ingest budget is full", retry_after=self.faults.retry_after)
         if self.faults.refuse:
             fail(context, "BAD_REQUEST", f"header.spec: {self.faults.refuse}", ("header.spec", self.faults.refuse))
+        if self.faults.slow:
+            request_iterator = self._hesitating(request_iterator)
+        context.send_initial_metadata(())
         try:
             lesson = receive(header, request_iterator)
         except BrokenOff:  # gRPC may end the messages of a call before it says that the call is cancelled
@@ -102,6 +110,21 @@ class Service(MemoryServiceServicer):
         self.lessons[header.task] = lesson
         context.set_code(grpc.StatusCode.OK)
         return queued(lesson.task)
+
+    def _hesitating(self, messages: Iterator[pb.LearnTaskRequest]) -> Iterator[pb.LearnTaskRequest]:
+        """The messages; notes whether one came before the header was accepted."""
+        arrived: queue.Queue[pb.LearnTaskRequest | None] = queue.Queue()
+
+        def take() -> None:
+            with suppress(Exception):  # the call has ended
+                for message in messages:
+                    arrived.put(message)
+            arrived.put(None)
+
+        threading.Thread(target=take, daemon=True).start()
+        time.sleep(self.faults.slow)
+        self.early = not arrived.empty()
+        return iter(arrived.get, None)
 
     def WatchTask(self, request, context):
         lesson = self._lesson(request, context)

@@ -423,6 +423,13 @@ async def test_what_the_stream_raises_arrives_and_nothing_is_learned(client, ser
     assert service.lessons == {}
 
 
+async def test_no_data_is_sent_before_the_server_has_accepted_what_it_is(client, service):
+    service.faults.slow = 0.5
+    await client.learn_task((IMAGES, [0, 1, 2] * 2), task="t1", progress=False)
+    assert service.early is False
+    assert service.lessons["t1"].x == IMAGES.tobytes()
+
+
 @pytest.mark.parametrize("endless", [True, False])
 async def test_a_refusal_names_the_field_even_while_data_is_sent(client, service, endless):
     service.faults.refuse = "an image has 1 or 3 channels, not 4"

@@ -4,9 +4,11 @@ import io
 import threading
 import time
 
+import grpc
 import numpy as np
 import pytest
 from memory_api.v1 import memory_pb2 as pb
+from memory_api.v1.memory_pb2_grpc import MemoryServiceStub
 from memory_client import (
     DeadlineExceeded,
     InvalidInput,
@@ -116,6 +118,18 @@ def test_no_thread_of_an_upload_outlives_it(memory, service):
     while threading.active_count() > before + 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert threading.active_count() <= before + 2
+
+
+def test_no_data_is_sent_before_the_server_has_accepted_what_it_is(memory, service, server):
+    service.faults.slow = 0.5
+    memory.learn_task((IMAGES, [0, 1, 2] * 2), task="t0", progress=False)
+    assert service.early is False
+    assert service.lessons["t0"].x == IMAGES.tobytes()
+    with grpc.insecure_channel(server.target) as channel:  # one that does not wait
+        requests = [pb.LearnTaskRequest(header=pb.LearnTaskHeader(task="t1")), pb.LearnTaskRequest()]
+        with pytest.raises(grpc.RpcError):
+            MemoryServiceStub(channel).LearnTask(iter(requests), timeout=10)
+    assert service.early is True
 
 
 def test_a_refusal_names_the_field(memory, service):

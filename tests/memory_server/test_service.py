@@ -14,6 +14,13 @@ from memory_server.store.datadir import ARRIVALS, DataDir
 NOTHING: Any = None
 
 
+async def accepted(_metadata: Any) -> None:
+    """A client is told to send on."""
+
+
+CONTEXT: Any = SimpleNamespace(send_initial_metadata=accepted)
+
+
 def service_of(store: Any) -> MemoryService:
     return MemoryService(store, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING)
 
@@ -40,10 +47,10 @@ async def test_an_import_that_is_cancelled_while_it_writes_holds_nobody_up_and_l
     monkeypatch.setattr(Arrival, "feed", feed)
     with DataDir(tmp_path) as store:
         service = service_of(store)
-        importing = asyncio.create_task(service.ImportMemory(messages(), NOTHING))
+        importing = asyncio.create_task(service.ImportMemory(messages(), CONTEXT))
         await asyncio.to_thread(writing.wait, 60)
         with pytest.raises(ServerBusy):
-            await service.ImportMemory(messages(), NOTHING)
+            await service.ImportMemory(messages(), CONTEXT)
         threading.Timer(5, written.set).start()  # or a loop that is held up would be so for ever
         importing.cancel()
         await asyncio.sleep(0.05)

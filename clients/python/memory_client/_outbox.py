@@ -3,6 +3,7 @@
 import contextlib
 import queue
 import time
+from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
 import grpc
@@ -20,6 +21,8 @@ _AHEAD = 4  # messages that may wait for the connection
 class Outbox(Generic[Reply]):
     """Messages on their way into one call, which another thread of gRPC's takes from here.
 
+    After the first, which says what the others are about, it takes none until the server has accepted that.
+
     Arguments:
         method: of the stub; takes a stream of messages and gives one reply.
         patience: seconds that the reply may take once all is sent; None waits as long as the connection is alive.
@@ -29,7 +32,7 @@ class Outbox(Generic[Reply]):
         self._connection = connection
         self._patience = patience
         self._waiting: queue.Queue[Any] = queue.Queue(_AHEAD)
-        self._call = method.future(iter(self._waiting.get, None))
+        self._call = method.future(self._messages())
 
     def put(self, message: Any) -> None:
         """Waits for room; None is the end. Raises what the call failed with, as soon as it has."""
@@ -55,6 +58,12 @@ class Outbox(Generic[Reply]):
             while True:
                 self._waiting.get_nowait()
         self._waiting.put(None)
+
+    def _messages(self) -> Iterator[Any]:
+        for number, message in enumerate(iter(self._waiting.get, None)):
+            if number == 1:
+                self._call.initial_metadata()  # waits for it, or for the end of the call
+            yield message
 
     def _result(self) -> Reply:
         try:

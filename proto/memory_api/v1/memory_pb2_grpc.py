@@ -152,7 +152,9 @@ class MemoryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def LearnTask(self, request_iterator, context):
-        """Teaches a memory one task. Message order: one `header`, any number of `chunk`s, one `finish`. A stream that ends
+        """Teaches a memory one task. Message order: one `header`, any number of `chunk`s, one `finish`. The headers of the answer
+        (initial metadata) come when the header is accepted: wait for them before the first chunk, so that no data goes to a
+        server that will not have it, or that does not yet overwrite what it frees. A stream that ends
         without its finish never happened: whatever had arrived is wiped and nothing changes. The data is held in
         anonymous memory only and wiped when the task commits, fails or is cancelled.
 
@@ -262,7 +264,8 @@ class MemoryServiceServicer(object):
 
     def ImportMemory(self, request_iterator, context):
         """Makes a memory of an exported file, as it was to the bit: revision, seeded samples, analysis and records of its tasks.
-        Message order: one `header`, then the bytes of the file in `chunk`s of any size below the server's message limit. Nothing
+        Message order: one `header`, then the bytes of the file in `chunk`s of any size below the server's message limit; the headers
+        of the answer come when the header is accepted. Nothing
         of it can be seen before the whole file has come and every expert was derived from it and compared with its digest. A
         stream that breaks, stalls or brings anything else leaves nothing behind. One import at a time.
         ALREADY_EXISTS (MEMORY_EXISTS)      the name is taken.

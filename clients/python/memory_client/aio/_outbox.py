@@ -26,11 +26,18 @@ class Outbox(Generic[Reply]):
         self._patient = patient
         self._call = method()
         self._ending = Ending(self._call)
+        self._accepted = False
 
     async def put(self, message: Any) -> bool:
-        """Sends a message; False once the call has ended: its answer says why."""
+        """Sends a message; False once the call has ended: its answer says why.
+
+        The first one says what the others are about: it is sent once the server has accepted that.
+        """
         try:
             await self._step(self._call.write(message))
+            if not self._accepted:
+                await self._step(self._call.initial_metadata())
+                self._accepted = True
         except (MemoryServiceError, asyncio.InvalidStateError):
             if not self._call.done():
                 raise
