@@ -8,7 +8,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
-from memory_server.allocator import overwrite_what_is_freed
+from memory_server.allocator import make_overwritable
 
 if TYPE_CHECKING:
     import typer
@@ -24,7 +24,7 @@ def main() -> None:
     """Runs the command line; the exit status is 2 if it cannot even start."""
     if sys.argv[1:2] == ["serve"]:  # before anything is loaded that would be loaded twice
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it would end a server that is not ready to read its files again
-        overwrite_what_is_freed()
+        make_overwritable()
     # Read when gRPC is loaded. What it would log by itself is no JSON, and repeats what anybody may have sent.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     missing = [name for name in (*_NEEDED, "prometheus_client", "safetensors") if find_spec(name) is None]

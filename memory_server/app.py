@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from memory_server.interceptors.access import Access
 from memory_server.interceptors.calls import CallInterceptor, Patience
 from memory_server.interceptors.guard import Guard
 from memory_server.interceptors.logs import configure_logs
+from memory_server.interceptors.overwriting import OverwritingInterceptor
 from memory_server.interceptors.telemetry import Telemetry, untraced
 from memory_server.learning.admission import IngestBudget
 from memory_server.learning.executor import LocalProcessExecutor
@@ -31,6 +32,7 @@ from memory_server.learning.observer import Observers
 from memory_server.learning.queue import TaskQueue
 from memory_server.learning.watchdog import Bounds
 from memory_server.learning.worker import keep_data_private
+from memory_server.overwriting import Overwriting
 from memory_server.sampling import runtime
 from memory_server.sampling.engine import SamplingEngine
 from memory_server.sampling.experts import ExpertCache
@@ -85,6 +87,7 @@ async def _serve(settings: Settings, load: Callable[[], Settings], ready: Callab
         asyncio.get_running_loop().add_signal_handler(number, _stop, stopping, number)
     async with serving(settings) as server:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, settings, load, server.security)
+        runtime.keep_what_is_loaded()
         ready(server.address)
         await stopping.wait()
         structlog.get_logger().info("stopping", grace_seconds=settings.grace_seconds)
@@ -121,7 +124,8 @@ async def serving(settings: Settings) -> AsyncIterator[Serving]:
         )
         registry = _registry(settings, stack)
         activity = Activity()
-        registry.register(Figures(activity, budget, experts, store))
+        overwriting = _overwriting(stack)
+        registry.register(Figures(activity, budget, experts, store, overwriting))
         traces = _traces(settings.trace_endpoint, stack)
         curves = _curves(settings.tensorboard_dir, stack)
         observers = Observers((activity, LearningCounters(registry), Journal(), *traces, *curves))
@@ -130,16 +134,18 @@ async def serving(settings: Settings) -> AsyncIterator[Serving]:
         queue = TaskQueue(
             store, executor, engine, parallel=settings.workers(cuda), observer=observers, checkpoints=checkpoints
         )
-        limits = Limits(settings.max_samples_per_request, settings.shared_memory)
-        service = MemoryService(store, Library(settings.data_dir / BASES), budget, queue, engine, limits)
+        service = MemoryService(store, Library(settings.data_dir / BASES), budget, queue, engine, _limits(settings))
         telemetry = Telemetry(registry, traces[0].call if traces else untraced)
         streams = OpenStreams(settings.client_streams)
         calls = OpenStreams(settings.client_calls, "uploads, exports and calls of Classify", "--client-calls")
         guard = Guard(Access(security.tokens), security.audit, streams, calls)
         stack.callback(asyncio.create_task(guard.open_calls.keep_looking()).cancel)
         patience = Patience(settings.upload_idle_seconds, settings.upload_seconds)
-        interceptor = CallInterceptor(SERVICE, telemetry, guard, patience)
-        server = _server(settings, interceptor, service)
+        interceptors = (
+            OverwritingInterceptor(SERVICE, overwriting),
+            CallInterceptor(SERVICE, telemetry, guard, patience),
+        )
+        server = _server(settings, interceptors, service)
         health_checks = await _add_health(server)
         address = bind_port(server, settings, security.credentials)
         stack.enter_context(bound_socket(server, settings.unix_socket))
@@ -166,6 +172,12 @@ async def serving(settings: Settings) -> AsyncIterator[Serving]:
             await asyncio.gather(server.stop(settings.grace_seconds), queue.close(settings.grace_seconds))
 
 
+def _overwriting(stack: AsyncExitStack) -> Overwriting:
+    overwriting = Overwriting()
+    stack.callback(asyncio.create_task(overwriting.keep_looking()).cancel)
+    return overwriting
+
+
 def _checkpoints(settings: Settings) -> CheckpointStore:
     """Raises CannotStart if checkpoints are asked for and cannot be sealed."""
     key = configured_key(settings.encryption_key_file)
@@ -190,6 +202,10 @@ def _data_dir(settings: Settings) -> DataDir:
     return DataDir(settings.data_dir, master=configured_key(settings.encryption_key_file))
 
 
+def _limits(settings: Settings) -> Limits:
+    return Limits(settings.max_samples_per_request, settings.shared_memory)
+
+
 def _bounds(settings: Settings, cuda: bool) -> Bounds:
     """What each worker may take; warns if the kernel may have to end one, or the server, before all have filled it."""
     each = settings.worker_bytes(cuda)
@@ -204,7 +220,9 @@ def _bounds(settings: Settings, cuda: bool) -> Bounds:
     return Bounds(each, settings.task_seconds_limit or None, settings.worker_silence_seconds)
 
 
-def _server(settings: Settings, interceptor: CallInterceptor, service: MemoryService) -> grpc.aio.Server:
+def _server(
+    settings: Settings, interceptors: Sequence[grpc.aio.ServerInterceptor], service: MemoryService
+) -> grpc.aio.Server:
     options = (
         ("grpc.so_reuseport", 0),  # or two servers would share a port in silence
         # Beyond what one client may have open, which is answered: further calls would wait, and in silence.
@@ -219,7 +237,7 @@ def _server(settings: Settings, interceptor: CallInterceptor, service: MemorySer
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
     )
-    server = grpc.aio.server(interceptors=[interceptor], options=options)
+    server = grpc.aio.server(interceptors=interceptors, options=options)
     memory_pb2_grpc.add_MemoryServiceServicer_to_server(service, server)
     names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from dgm_core.manifest import Learned, Manifest, Shared
 from dgm_core.memory import Progress
-from memory_server.allocator import OVERWRITING
+from memory_server.allocator import OVERWRITABLE
 from memory_server.learning.buffer import IngestBuffer
 from memory_server.learning.errors import OutOfMemory, WorkerDied
 from memory_server.learning.frames import Frame, encode, read_async
@@ -143,7 +143,7 @@ class LocalProcessExecutor:
 
 def _environment() -> dict[str, str]:
     """The server's own, without its master key, and without its allocator: a worker ends soon."""
-    kept = {name: value for name, value in os.environ.items() if name not in (*OVERWRITING, KEY_VARIABLE)}
+    kept = {name: value for name, value in os.environ.items() if name not in (*OVERWRITABLE, KEY_VARIABLE)}
     return _SPINS | kept
 
 

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
 from memory_server.learning.admission import IngestBudget
+from memory_server.overwriting import Overwriting
 from memory_server.sampling.experts import ExpertCache
 from memory_server.store.datadir import DataDir
 from memory_server.store.records import TaskState
@@ -35,12 +36,14 @@ class Figures(Collector):
         budget: of raw data.
         experts: on the device.
         store: what is kept.
+        overwriting: of freed memory.
     """
 
     activity: Activity
     budget: IngestBudget
     experts: ExpertCache
     store: DataDir
+    overwriting: Overwriting
 
     def collect(self) -> Iterator[Metric]:
         """All of them."""
@@ -82,6 +85,7 @@ class Figures(Collector):
     def _held(self) -> Iterator[Metric]:
         yield _gauge("held_bytes", "Raw data of tasks that are not learned yet.", self.budget.used)
         yield _gauge("ingest_budget_bytes", "How much of it may be held.", self.budget.limit)
+        yield _gauge("overwriting", "Whether freed memory is overwritten: raw data may be in it.", self.overwriting.on)
         yield _gauge("experts", "Generators kept on the device.", self.experts.count)
         yield _gauge("expert_bytes", "Bytes of those generators.", self.experts.nbytes)
         yield _gauge("expert_cache_bytes", "How many bytes of them are kept.", self.experts.capacity)

@@ -2,6 +2,7 @@
 
 import base64
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -166,6 +167,35 @@ def test_raw_data_is_nowhere_in_the_memory_of_the_server_once_it_is_learned(
     assert_forgets(
         server, name, [(x[at : at + pieces], y[at : at + pieces]) for at in range(0, rows, pieces)], eventually
     )
+
+
+def test_what_is_freed_is_overwritten_for_as_long_as_raw_data_may_be_in_it(new_server, eventually):
+    server = new_server(metrics_port=0).start()
+    x, y = repeating(32, 800)
+
+    def overwriting() -> bool:
+        return server.metric("memory_server_overwriting") == 1
+
+    def broken_off() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        yield x, y
+        eventually(lambda: server.metric("memory_server_held_bytes") > 0)
+        raise ConnectionAbortedError
+
+    assert not overwriting()
+    with Memory(server.target, "m", options={"width": 4, "noise": 8}) as memory:
+        task = memory.learn_task([(x, y)], "t0", steps=10, wait=False)
+        assert overwriting()
+        task.result()
+        eventually(lambda: not overwriting(), seconds=20)
+        assert runs_in_memory(server.process.pid) == 0
+        assert memory.sample(n=64)[0].any()
+        assert not overwriting()
+        with pytest.raises(ConnectionAbortedError):
+            memory.learn_task(broken_off(), "t1")
+        time.sleep(8)
+        assert overwriting(), "the connection may keep some of what it received last"
+    eventually(lambda: not overwriting(), seconds=20)
+    assert runs_in_memory(server.process.pid) == 0
 
 
 @pytest.mark.slow

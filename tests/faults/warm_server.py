@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import IO
 
-from memory_server.allocator import OVERWRITING
+from memory_server.allocator import OVERWRITABLE
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["memory_server.app", "memory_server.__main__"])
@@ -43,7 +43,7 @@ def _run(args: list[str], env: dict[str, str], out: str, err: str, cwd: Path) ->
     for path, descriptor in ((out, 1), (err, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), descriptor)
     os.environ.clear()
-    os.environ.update(OVERWRITING | env)  # else it would begin again, and load everything
+    os.environ.update(OVERWRITABLE | env)  # else it would begin again, and load everything
     os.chdir(cwd)
     sys.argv = args[args.index("memory_server") :]
 

@@ -1,29 +1,56 @@
+import ctypes
 import os
+import subprocess
 import sys
 
+import pytest
+
 from memory_server import allocator
-from memory_server.allocator import OVERWRITING, overwrite_what_is_freed
+from memory_server.allocator import OVERWRITABLE, make_overwritable
 from memory_server.learning import executor
 from memory_server.settings import KEY_VARIABLE
 
 
-def test_a_program_begins_again_once_with_an_allocator_that_overwrites(monkeypatch):
+def test_a_program_begins_again_once_so_that_all_it_frees_can_be_overwritten(monkeypatch):
     begun = []
     monkeypatch.setattr(allocator.os, "execve", lambda *begin: begun.append(begin))
-    for name in OVERWRITING:
+    for name in OVERWRITABLE:
         monkeypatch.delenv(name, raising=False)
-    overwrite_what_is_freed()
+    make_overwritable()
     ((program, arguments, environment),) = begun
     assert (program, arguments[1:]) == (sys.executable, sys.orig_argv[1:])
-    assert environment == os.environ | OVERWRITING
-    for name, value in OVERWRITING.items():
+    assert environment == os.environ | OVERWRITABLE
+    for name, value in OVERWRITABLE.items():
         monkeypatch.setenv(name, value)
-    overwrite_what_is_freed()
+    make_overwritable()
     assert len(begun) == 1
 
 
 def test_a_worker_inherits_neither_the_operators_key_nor_the_servers_allocator(monkeypatch):
-    for name in (KEY_VARIABLE, *OVERWRITING, "HOME"):
+    for name in (KEY_VARIABLE, *OVERWRITABLE, "HOME"):
         monkeypatch.setenv(name, "x")
-    assert not {KEY_VARIABLE, *OVERWRITING} & set(executor._environment())
+    assert not {KEY_VARIABLE, *OVERWRITABLE} & set(executor._environment())
     assert executor._environment()["HOME"] == "x"
+
+
+FREED = """
+import ctypes
+from memory_server.allocator import switch
+c = ctypes.CDLL(None)
+c.malloc.restype, c.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+for on in (False, True, False, True):
+    switch(on)
+    address, guard = c.malloc(2000), c.malloc(2000)
+    ctypes.memset(address, 77, 2000)
+    c.free(address)
+    print(on, ctypes.string_at(address, 2000)[100:1900].count(77))
+    c.free(guard)
+"""
+
+
+def test_overwriting_is_switched_while_a_process_runs():
+    if not hasattr(ctypes.CDLL(None), "mallopt"):
+        pytest.skip("this system has no glibc, where nothing overwrites what is freed")
+    environment = os.environ | OVERWRITABLE
+    ran = subprocess.run([sys.executable, "-c", FREED], env=environment, capture_output=True, text=True, check=True)
+    assert ran.stdout.split("\n")[:-1] == ["False 1800", "True 0", "False 1800", "True 0"]

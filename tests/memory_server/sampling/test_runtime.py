@@ -1,12 +1,36 @@
-"""How the server's process gives memory back."""
+"""How the server's process gives memory back, and what it does not look at again."""
 
 import asyncio
 import platform
+import subprocess
+import sys
 
 import psutil
 import pytest
 
 from memory_server.sampling.runtime import Trimmer
+
+COLLECTING = """
+import gc, time, weakref
+import memory_server.app
+from memory_server.sampling.runtime import keep_what_is_loaded
+
+class Made: pass
+
+def seconds():
+    began = time.perf_counter()
+    gc.collect()
+    return time.perf_counter() - began
+
+gc.collect()
+before = min(seconds() for _ in range(3))
+keep_what_is_loaded()
+made = Made()
+made.itself, known = made, weakref.ref(made)
+del made
+after = min(seconds() for _ in range(3))
+print(after < before / 5, known())
+"""
 
 
 async def test_all_who_ask_within_a_while_have_one_trim_and_who_asks_later_another():
@@ -37,3 +61,8 @@ async def test_what_was_freed_below_a_block_in_use_goes_back_to_the_system():
 
 def resident():
     return psutil.Process().memory_info().rss
+
+
+def test_what_is_loaded_is_left_out_of_collections_and_what_is_made_later_is_not():
+    ran = subprocess.run([sys.executable, "-c", COLLECTING], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["True", "None"]
