@@ -120,7 +120,7 @@ class SamplingEngine:
         for stream in self._streams:
             if stream.query.memory == memory:
                 stream.revise(forgotten.revisions)
-        await asyncio.to_thread(self._experts.forget, forgotten.experts)
+        await asyncio.to_thread(self._forget, forgotten.experts)
 
     async def deleted(self, memory: str, deleted: Deleted) -> None:
         """A memory is gone: its streams end with UnknownMemory. Nothing of it is kept."""
@@ -130,7 +130,7 @@ class SamplingEngine:
             if stream.query.memory == memory:
                 stream.end(UnknownMemory(memory, self._newest))
                 self._pool.forget(stream)
-        await asyncio.to_thread(self._experts.forget, deleted.experts)
+        await asyncio.to_thread(self._forget, deleted.experts)
 
     def drain(self) -> None:
         """Opens no more streams and ends those that would never end by themselves."""
@@ -143,6 +143,10 @@ class SamplingEngine:
         """Ends the threads. Streams must have ended."""
         self._pool.close()
         self._solving.shutdown(cancel_futures=True)
+
+    def _forget(self, experts: frozenset[str]) -> None:
+        self._experts.forget(experts)
+        self._pool.stock.forget(experts)
 
     async def _manifest(self, memory: str, revision: int) -> Manifest:
         if revision != 0:

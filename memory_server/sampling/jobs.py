@@ -20,6 +20,7 @@ class Job:
         seed: of the stream.
         exact: whether its bytes are promised: each tile is computed alone, on the seed's noise. Else it may be merged.
         urgent: whether somebody waits for it, rather than for a stream to go on.
+        spare: how many rows of an expert may be made for it at a time, for what its stream wants next; 0 if none.
         part: what to compute of which segment.
         form: of x.
         x: (rows, *shape) of the whole segment, filled in tile by tile.
@@ -30,6 +31,7 @@ class Job:
     seed: int
     exact: bool
     urgent: bool
+    spare: int
     part: Part
     form: Form
     x: ndarray

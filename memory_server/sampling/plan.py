@@ -8,6 +8,7 @@ from the request alone: what other clients do cannot change a bit.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import accumulate, pairwise
 from math import prod
 
@@ -139,6 +140,14 @@ class Plan:
     seed: int
     segment_rows: int
 
+    def rows_each(self, row: int, most: int) -> int:
+        """Rows of each expert, on average, from that position of the stream on; of `most` rows in all, at most."""
+        return (most if self.n is None else min(most, self.n - row)) // self._experts
+
+    @cached_property
+    def _experts(self) -> int:
+        return len({source.expert for sources in self.sources for source in sources})
+
     def rows_of(self, batch: int) -> int:
         """Rows of one batch; 0 after the last."""
         return self.batch_size if self.n is None else max(0, min(self.batch_size, self.n - batch * self.batch_size))
@@ -238,6 +247,10 @@ class Repeated:
     def seed(self) -> int:
         """Of the stream."""
         return self.plans[0].seed
+
+    def rows_each(self, _row: int, _most: int) -> int:
+        """None: it is the same noise that every expert is given."""
+        return 0
 
     def find(self, batch: int) -> int:
         """See `Plan.find`."""

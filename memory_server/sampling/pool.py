@@ -8,6 +8,8 @@ import torch
 from memory_server.sampling import passes
 from memory_server.sampling.experts import ExpertCache
 from memory_server.sampling.jobs import Job
+from memory_server.sampling.plan import Tile
+from memory_server.sampling.stock import Stock
 from memory_server.sampling.waiting import Waiting, Work
 
 
@@ -21,6 +23,7 @@ class TilePool:
 
     Attributes:
         device: where they are computed.
+        stock: rows that were made along with others.
     """
 
     def __init__(self, experts: ExpertCache, threads: int, waited_for: Callable[[bool], None] = lambda _: None) -> None:
@@ -28,7 +31,8 @@ class TilePool:
         self.device = experts.device
         self._waited_for = waited_for
         self._busy = 0
-        self._waiting = Waiting(experts.signature)
+        self.stock = Stock()
+        self._waiting = Waiting(experts.signature, self.stock.spare)
         self._changed = threading.Condition()
         self._closed = False
         self._threads = [threading.Thread(target=self._work, name=f"tiles-{i}", daemon=True) for i in range(threads)]
@@ -36,16 +40,20 @@ class TilePool:
             thread.start()
 
     def submit(self, stream: Hashable, job: Job) -> None:
-        """Queues the tiles of a job behind those that its stream has waiting."""
+        """Queues the tiles of a job behind those that its stream has waiting, but for those that are in stock."""
+        tiles = [tile for tile in job.segment.tiles if job.exact or not self._in_stock(job, tile)]
         with self._changed:
-            self._waiting.add(stream, job)
-            self._waited_for(True)
-            self._changed.notify(len(job.segment.tiles))
+            self._waiting.add(stream, job, tiles)
+            if tiles:
+                self._waited_for(True)
+                self._changed.notify(len(tiles))
 
     def forget(self, stream: Hashable) -> None:
         """Drops the waiting tiles of a stream whose reader is gone."""
         with self._changed:
             self._waiting.drop(stream)
+            if self._waiting.idle:
+                self.stock.clear()
 
     def close(self) -> None:
         """Ends the threads after the passes that they are at."""
@@ -55,11 +63,18 @@ class TilePool:
         for thread in self._threads:
             thread.join()
 
+    def _in_stock(self, job: Job, tile: Tile) -> bool:
+        rows = self.stock.take(tile, job.form)
+        if rows is None:
+            return False
+        job.deliver(tile, rows)
+        return True
+
     def _work(self) -> None:
         # One thread per pass: the sum of a reduction depends on how many threads share it.
         torch.set_num_threads(1)
         while works := self._next():
-            passes.run(works, self._experts)
+            passes.run(works, self._experts, self.stock)
             with self._changed:
                 self._busy -= 1
 

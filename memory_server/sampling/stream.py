@@ -14,9 +14,10 @@ from dgm_core.manifest import Label, Manifest
 from memory_server.errors import MemoryServerError, UnknownRevision
 from memory_server.sampling.formats import Form
 from memory_server.sampling.jobs import Job
-from memory_server.sampling.plan import Plan, Repeated
+from memory_server.sampling.plan import TILE_ROWS, Plan, Repeated
 from memory_server.sampling.pool import TilePool
 from memory_server.sampling.queries import Query
+from memory_server.sampling.stock import STREAM_BYTES
 
 MESSAGE_BYTES = 512 * 1024
 """A message is filled up to here with what is finished already; nothing waits for it to fill."""
@@ -108,6 +109,7 @@ class Stream:
         self._finished: deque[Message] = deque()  # what comes before the window
         self._row = 0  # where to go on in a segment of which some rows were given
         self._allowance = 1
+        self._spare = 1
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def end(self, error: MemoryServerError) -> None:
@@ -212,7 +214,7 @@ class Stream:
         """Drops what is ahead of a reader that has stalled; if it reads on, the same bits are computed again."""
         if self._finished or self._window:
             self._pool.forget(self)
-            self._allowance = 1
+            self._allowance = self._spare = 1
             self._drop()
             self._freed()
 
@@ -237,8 +239,14 @@ class Stream:
         x = np.empty((len(part.segment.y), *form.shape), form.dtype)
         done = asyncio.get_running_loop().create_future()
         exact, urgent = self.query.exact, self.query.awaited
+        spare = 0 if exact or urgent else self._spare_rows(form.nbytes, part.segment.row)
         self._segment = self._following(self._segment)
-        return Job(self.query.memory, self._plan.seed, exact, urgent, part, form, x, done)
+        return Job(self.query.memory, self._plan.seed, exact, urgent, spare, part, form, x, done)
+
+    def _spare_rows(self, row_bytes: int, row: int) -> int:
+        """How many rows of an expert are made at a time; twice as many each time, for a reader that reads on."""
+        self._spare = min(2 * self._spare, TILE_ROWS)
+        return min(self._spare, self._plan.rows_each(row, STREAM_BYTES // row_bytes))
 
     def _following(self, segment: int) -> int:
         """The next segment with a batch that is wanted."""

@@ -18,12 +18,12 @@ def promised(tile: Tile, seed: int, noise_dim: int) -> Float[ndarray, "rows nois
     return np.concatenate([noise.normal(seed, run.batch, run.label, run.rows, noise_dim) for run in tile.runs])
 
 
-def fresh(tile: Tile, noise_dim: int) -> Float[ndarray, "rows noise_dim"]:
+def fresh(rows: int, noise_dim: int) -> Float[ndarray, "rows noise_dim"]:
     """Noise (float32) that was never drawn before and never will be again."""
     if not hasattr(_OWN, "source"):
         _OWN.source = np.random.Generator(np.random.SFC64())  # seeded by the system
     source: np.random.Generator = _OWN.source
-    return source.standard_normal((len(tile.places), noise_dim), np.float32)
+    return source.standard_normal((rows, noise_dim), np.float32)
 
 
 def classes(tile: Tile) -> Int[ndarray, " rows"]:

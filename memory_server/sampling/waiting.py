@@ -8,7 +8,7 @@ among those that are due.
 """
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import chain, count, islice
@@ -30,6 +30,8 @@ _LOOKED_AT = 256
 
 Signature = Callable[[ExpertKey], Hashable | None]
 """The signature of an expert (see `Expert.signature`), None while it is not on the device."""
+Spare = Callable[[Job], int]
+"""How many rows of an expert may be made for a job, see `Stock.spare`."""
 
 
 @dataclass(eq=False)
@@ -65,10 +67,12 @@ class Waiting:
 
     Arguments:
         signature: tells which experts can be bundled.
+        spare: tells for which jobs many rows of one expert are made where few are needed.
     """
 
-    def __init__(self, signature: Signature) -> None:
+    def __init__(self, signature: Signature, spare: Spare) -> None:
         self._signature = signature
+        self._spare = spare
         self._now = 0.0
         self._turns: dict[Hashable, _Turn] = {}
         self._order: list[tuple[float, bool, int, _Turn]] = []
@@ -76,12 +80,14 @@ class Waiting:
         # Tiles that may be merged, by what they can be merged by; in the order of their coming.
         self._open: dict[tuple[str, ExpertKey], dict[Work, None]] = {}
 
-    def add(self, stream: Hashable, job: Job) -> None:
-        """The tiles of a job, behind those that its stream has waiting."""
+    def add(self, stream: Hashable, job: Job, tiles: Sequence[Tile]) -> None:
+        """Tiles of a job, behind those that its stream has waiting; the stream pays for the others at once."""
         turn = self._turns.setdefault(stream, _Turn(self._now))
         if not turn.works:
             turn.due = max(turn.due, self._now)
-        for tile in job.segment.tiles:
+        given = sum(len(tile.places) for tile in job.segment.tiles) - sum(len(tile.places) for tile in tiles)
+        turn.due += _price(job, given)
+        for tile in tiles:
             work = Work(turn, job, tile)
             turn.works.append(work)
             if not job.exact:
@@ -95,6 +101,11 @@ class Waiting:
             for work in turn.works:
                 self._close(work)
             turn.works.clear()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no stream is known."""
+        return not self._turns
 
     def take(self) -> list[Work]:
         """The next pass over the device: the tile that is due, and what may be computed along with it.
@@ -125,7 +136,9 @@ class Waiting:
         for work in _fitting(chain([first], others), most):
             rows += work.rows
             yield work
-        if rows > FEW_ROWS or (signature := self._signature(first.tile.expert)) is None:
+        if rows > FEW_ROWS or self._spare(first.job) > 2 * FEW_ROWS:
+            return
+        if (signature := self._signature(first.tile.expert)) is None:
             return
         memory, _ = first.key
         alike = (
@@ -143,7 +156,7 @@ class Waiting:
         self._close(work)
         turn = work.turn
         turn.works.remove(work)  # near the front: a pass takes the oldest of each stream
-        turn.due += work.rows / (URGENCY if work.job.urgent else 1)
+        turn.due += _price(work.job, work.rows)
         self._queue(turn)
 
     def _queue(self, turn: _Turn) -> None:
@@ -156,6 +169,10 @@ class Waiting:
         works.pop(work, None)
         if not works:
             self._open.pop(work.key, None)
+
+
+def _price(job: Job, rows: int) -> float:
+    return rows / (URGENCY if job.urgent else 1)
 
 
 def _fitting(works: Iterable[Work], rows: int) -> Iterator[Work]:

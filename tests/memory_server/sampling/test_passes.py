@@ -16,6 +16,7 @@ from memory_server.sampling.experts import ExpertCache
 from memory_server.sampling.formats import Form
 from memory_server.sampling.jobs import Job
 from memory_server.sampling.plan import Run, Segment, Tile
+from memory_server.sampling.stock import Stock
 from memory_server.sampling.tiles import classes, promised
 from memory_server.sampling.waiting import Waiting
 from memory_server.sampling.wanted import Part
@@ -54,25 +55,25 @@ def experts():
     return Kept(**{name: made(seed) for seed, name in enumerate("abc")})
 
 
-async def delivered(experts, *jobs):
+async def delivered(experts, *jobs, stock=None, spare=0):
     """Computes jobs of tiles (expert, rows): gives x or the error of each."""
-    waiting, submitted = Waiting(experts.signature), []
+    waiting, submitted = Waiting(experts.signature, lambda job: job.spare), []
     for number, (tiles, exact) in enumerate(jobs):
-        submitted.append(job_of(tiles, exact, seed=number))
-        waiting.add(number, submitted[-1])
+        submitted.append(job_of(tiles, exact, seed=number, spare=spare))
+        waiting.add(number, submitted[-1], submitted[-1].segment.tiles)
     while works := waiting.take():
-        passes.run(works, experts)
+        passes.run(works, experts, Stock() if stock is None else stock)
     return await asyncio.gather(*(result(job) for job in submitted), return_exceptions=True)
 
 
-def job_of(tiles, exact, seed):
+def job_of(tiles, exact, seed, spare=0):
     total, made_tiles, at = sum(rows for _, rows in tiles), [], 0
     for expert, rows in tiles:
         made_tiles.append(Tile(expert, (Run(0, expert, 1, range(rows)),), np.arange(at, at + rows)[::-1]))
         at += rows
     segment = Segment(0, np.zeros(total, np.int32), tuple(made_tiles))
     x, done = np.zeros((total, *SPEC.shape), np.uint8), asyncio.get_running_loop().create_future()
-    return Job("m", seed, exact, False, Part(segment, np.arange(total)), PIXELS, x, done)
+    return Job("m", seed, exact, False, 0 if exact else spare, Part(segment, np.arange(total)), PIXELS, x, done)
 
 
 async def result(job):
@@ -103,7 +104,7 @@ async def test_promised_tiles_have_their_bytes_whatever_else_waits(experts):
 @pytest.fixture
 def known_noise(monkeypatch):
     """What is not promised is drawn as if it were, of this seed."""
-    monkeypatch.setattr(passes, "fresh", lambda tile, noise_dim: promised(tile, 7, noise_dim))
+    monkeypatch.setattr(passes, "_noise", lambda work, noise_dim: promised(work.tile, 7, noise_dim))
     return 7
 
 
@@ -128,6 +129,79 @@ async def test_what_is_not_promised_never_comes_again(experts):
     once, again = [await delivered(experts, ([("a", 20)], False), ([("a", 20)], False)) for _ in range(2)]
     rows = {each.tobytes() for x in (*once, *again) for each in x}
     assert len(rows) == 80
+
+
+class Whole(Stock):
+    """Has as many rows made as may be."""
+
+    def spare(self, job):
+        return job.spare
+
+
+def in_stock(stock, expert, most=200):
+    """The rows of class 1 of an expert."""
+    return [row for _ in range(most) if (row := stock.take(tile_of(expert, 1), PIXELS)) is not None]
+
+
+def tile_of(expert, rows):
+    return Tile(expert, (Run(0, expert, 1, range(rows)),), np.arange(rows))
+
+
+async def test_rows_that_are_made_along_with_few_are_those_of_their_expert_and_class(experts, monkeypatch):
+    noise = np.random.default_rng(3).standard_normal((64, NOISE), np.float32)
+    drawn = iter([noise[:5], noise[5:]])
+    monkeypatch.setattr(passes, "fresh", lambda rows, _: next(drawn)[:rows])
+    stock = Whole()
+    (x,) = await delivered(experts, ([("a", 5)], False), stock=stock, spare=64)
+    made = experts.expert("m", "a").generate(torch.from_numpy(noise), torch.ones(64, dtype=torch.int64))
+    pixels = {row.tobytes() for row in PIXELS.of(made).numpy()}
+    rows = [*x, *(row[0] for row in in_stock(stock, "a"))]
+    assert len(rows) == 64
+    assert {row.tobytes() for row in rows} == pixels
+    assert in_stock(stock, "b") == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "spare", "kept"), [(5, 0, 0), (5, 3, 3), (5, 12, 11), (5, 64, 59), (64, 64, 0), (70, 64, 2)]
+)
+async def test_what_rounds_a_pass_up_is_kept_where_there_is_something_to_spare(rows, spare, kept, experts):
+    stock = Whole()
+    tiles = [("a", min(rows, 64)), ("a", rows - 64)][: 1 + (rows > 64)]
+    await delivered(experts, (tiles, False), stock=stock, spare=spare)
+    assert len(in_stock(stock, "a")) == kept
+
+
+async def test_nothing_is_made_along_with_what_is_promised(experts):
+    stock = Whole()
+    (x,) = await delivered(experts, ([("a", 5)], True), stock=stock, spare=64)
+    assert np.array_equal(x, expected(experts, [("a", 5)], 0))
+    assert stock.nbytes == 0
+
+
+async def test_a_bundle_has_eight_rows_of_each_where_there_is_something_to_spare(experts):
+    stock = Whole()
+    await delivered(experts, ([("a", 3), ("b", 1)], False), stock=stock, spare=8)
+    assert experts.bundled == [{"a", "b"}]
+    assert (len(in_stock(stock, "a")), len(in_stock(stock, "b"))) == (5, 7)
+
+
+async def test_experts_are_computed_alone_where_much_may_be_made_of_each(experts):
+    stock = Whole()
+    await delivered(experts, ([("a", 3), ("b", 1)], False), stock=stock, spare=17)
+    assert experts.bundled == []
+    assert (len(in_stock(stock, "a")), len(in_stock(stock, "b"))) == (21, 23)
+
+
+async def test_classes_that_are_made_along_are_those_that_were_asked_for_in_proportion(experts):
+    runs = (Run(0, "x", 0, range(6)), Run(0, "y", 1, range(2)))
+    tile = Tile("a", runs, np.arange(8))
+    x, done = np.zeros((8, *SPEC.shape), np.uint8), asyncio.get_running_loop().create_future()
+    part = Part(Segment(0, np.zeros(8, np.int32), (tile,)), np.arange(8))
+    waiting, stock = Waiting(experts.signature, lambda job: job.spare), Whole()
+    waiting.add(0, Job("m", 1, False, False, 64, part, PIXELS, x, done), [tile])
+    passes.run(waiting.take(), experts, stock)
+    assert len(in_stock(stock, "a")) == 56 // 4
+    assert stock.nbytes == 3 * 56 // 4 * PIXELS.nbytes
 
 
 async def test_what_breaks_in_a_pass_reaches_all_its_readers(experts, monkeypatch):

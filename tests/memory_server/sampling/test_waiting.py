@@ -18,7 +18,7 @@ def job(*tiles, exact=False, urgent=False, memory="m"):
     """A job of tiles (expert, rows)."""
     made = tuple(Tile(expert, (Run(0, 0, 0, range(rows)),), np.arange(rows)) for expert, rows in tiles)
     part = Part(Segment(0, np.zeros(1, np.int32), made), np.arange(1))
-    return Job(memory, 1, exact, urgent, part, Mock(), np.empty(0), Mock())
+    return Job(memory, 1, exact, urgent, 0, part, Mock(), np.empty(0), Mock())
 
 
 def passes(waiting):
@@ -39,11 +39,15 @@ def one_form(key):
     return "form"
 
 
+def spare_of(job):
+    return job.spare
+
+
 def submitted(form=one_form, **streams):
-    waiting = Waiting(form)
+    waiting = Waiting(form, spare_of)
     for name, jobs in streams.items():
         for each in jobs:
-            waiting.add(name, each)
+            waiting.add(name, each, each.segment.tiles)
     return waiting
 
 
@@ -57,9 +61,9 @@ jobs = st.builds(
 
 @given(st.lists(st.tuples(st.integers(0, 4), jobs), max_size=12), st.data())
 def test_every_tile_is_computed_once_and_within_bounds(submissions, data):
-    waiting, taken, due = Waiting(lambda key: key in "ab"), [], Counter()
+    waiting, taken, due = Waiting(lambda key: key in "ab", spare_of), [], Counter()
     for stream, each in submissions:
-        waiting.add(stream, each)
+        waiting.add(stream, each, each.segment.tiles)
         due.update((id(each), tile.expert, len(tile.places)) for tile in each.segment.tiles)
         for _ in range(data.draw(st.integers(0, 2))):
             taken.append(waiting.take())
@@ -90,7 +94,7 @@ def test_a_stream_that_comes_later_is_not_owed_the_past():
         waiting.take()
     second = [job(("b", 64), exact=True) for _ in range(10)]
     for each in second:
-        waiting.add("second", each)
+        waiting.add("second", each, each.segment.tiles)
     counts = served(waiting, {"first": first, "second": second}, 10 * 64)
     assert counts["first"] == counts["second"] == 5 * 64
 
@@ -108,7 +112,7 @@ def test_a_newcomer_does_not_wait_behind_what_others_have_queued(urgent, earlier
     for _ in range(30):
         waiting.take()
     newcomer = job(("b", 64), urgent=urgent)
-    waiting.add("newcomer", newcomer)
+    waiting.add("newcomer", newcomer, newcomer.segment.tiles)
     assert newcomer in [work.job for _ in range(earlier + 1) for work in waiting.take()]
 
 
