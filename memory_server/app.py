@@ -125,7 +125,7 @@ async def serving(settings: Settings) -> AsyncIterator[Serving]:
         registry = _registry(settings, stack)
         activity = Activity()
         overwriting = _overwriting(stack)
-        registry.register(Figures(activity, budget, experts, store, overwriting))
+        registry.register(Figures(activity, budget, experts, engine.stock, store, overwriting))
         traces = _traces(settings.trace_endpoint, stack)
         curves = _curves(settings.tensorboard_dir, stack)
         observers = Observers((activity, LearningCounters(registry), Journal(), *traces, *curves))

@@ -20,6 +20,7 @@ from memory_server.sampling.experts import ExpertCache
 from memory_server.sampling.pool import TilePool
 from memory_server.sampling.queries import Query
 from memory_server.sampling.runtime import Trimmer
+from memory_server.sampling.stock import Stock
 from memory_server.sampling.stream import Stream
 from memory_server.store.records import Deleted, Forgotten
 
@@ -57,6 +58,11 @@ class SamplingEngine:
         self._streams: set[Stream] = set()
         self._trimmer = Trimmer()
         self._draining = False
+
+    @property
+    def stock(self) -> Stock:
+        """Rows that were made along with others."""
+        return self._pool.stock
 
     @asynccontextmanager
     async def open(self, query: Query) -> AsyncIterator[Stream]:
@@ -146,7 +152,7 @@ class SamplingEngine:
 
     def _forget(self, experts: frozenset[str]) -> None:
         self._experts.forget(experts)
-        self._pool.stock.forget(experts)
+        self.stock.forget(experts)
 
     async def _manifest(self, memory: str, revision: int) -> Manifest:
         if revision != 0:

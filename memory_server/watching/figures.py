@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from memory_server.learning.admission import IngestBudget
 from memory_server.overwriting import Overwriting
 from memory_server.sampling.experts import ExpertCache
+from memory_server.sampling.stock import Stock
 from memory_server.store.datadir import DataDir
 from memory_server.store.records import TaskState
 from memory_server.watching.activity import Activity
@@ -35,6 +36,7 @@ class Figures(Collector):
         activity: what learning does.
         budget: of raw data.
         experts: on the device.
+        stock: rows that were made ahead.
         store: what is kept.
         overwriting: of freed memory.
     """
@@ -42,6 +44,7 @@ class Figures(Collector):
     activity: Activity
     budget: IngestBudget
     experts: ExpertCache
+    stock: Stock
     store: DataDir
     overwriting: Overwriting
 
@@ -89,6 +92,7 @@ class Figures(Collector):
         yield _gauge("experts", "Generators kept on the device.", self.experts.count)
         yield _gauge("expert_bytes", "Bytes of those generators.", self.experts.nbytes)
         yield _gauge("expert_cache_bytes", "How many bytes of them are kept.", self.experts.capacity)
+        yield _gauge("stock_bytes", "Rows made ahead for streams over many tasks.", self.stock.nbytes)
 
     def _kept(self) -> Iterator[Metric]:
         try:

@@ -137,7 +137,7 @@ async def test_of_a_memory_that_is_deleted_no_row_is_kept(six, experts, monkeypa
     async with engine.open(query) as stream, engine.open(query) as other:
         await rows_of(aiter(stream), 5000)
         await rows_of(aiter(other), 100)
-        stock = engine._pool.stock
+        stock = engine.stock
         assert stock.nbytes > 0
         await asyncio.to_thread(stock.forget, frozenset(list(held)[:3]))
         left = stock.nbytes
