@@ -13,15 +13,22 @@ _UNIX = "unix"
 """Peers on Unix sockets have no names: each stands for all of them."""
 
 
-def connections(peer: str) -> frozenset[int]:
-    """What identifies the connections of a peer, which no other connection will get; `peer` is as gRPC names it."""
-    wanted = _UNIX if peer.startswith(_UNIX) else peer.rpartition(":")[2]
-    return frozenset(inode for inode, other in _connected() if other == wanted)
+class Connections:
+    """Those that are open at this moment, each known by a number that no other one will get."""
 
+    def __init__(self) -> None:
+        self._by_peer: dict[str, set[int]] = {}
+        for inode, peer in _connected():
+            self._by_peer.setdefault(peer, set()).add(inode)
 
-def still_open(connections: frozenset[int]) -> frozenset[int]:
-    """Those of `connections` that are not closed yet."""
-    return connections.intersection(inode for inode, _ in _connected()) if connections else connections
+    @property
+    def all(self) -> set[int]:
+        """All of them."""
+        return set().union(*self._by_peer.values())
+
+    def of(self, peer: str) -> set[int]:
+        """Those of a peer, as gRPC names it."""
+        return self._by_peer.get(_UNIX if peer.startswith(_UNIX) else peer.rpartition(":")[2], set())
 
 
 def _connected() -> Iterator[tuple[int, str]]:

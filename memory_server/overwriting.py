@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from memory_server import allocator
-from memory_server.connections import connections, still_open
+from memory_server.connections import Connections
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 
@@ -28,9 +28,9 @@ class Overwriting:
 
     def __init__(self) -> None:
         self.on = False
-        self._calls = 0
-        self._peers: set[str] = set()
-        self._stained: frozenset[int] = frozenset()
+        self._open: list[Received] = []
+        self._ended: list[tuple[str, bool]] = []  # whose calls since the last look, and whether they left data
+        self._stained: set[int] = set()
         self._quiet = 0
 
     def announced(self) -> None:
@@ -45,16 +45,20 @@ class Overwriting:
         Arguments:
             peer: whose it is, as gRPC names it.
         """
-        received = Received()
-        self._calls += 1
+        received = Received(peer)
+        for other in (each for each in self._open if each.peer == peer):
+            other.alone = received.alone = False
+        self._open.append(received)
         self.announced()
         try:
             yield received
         finally:
-            self._calls -= 1
+            self._open.remove(received)
             self._quiet = 0
             if not received.pushed_out:
-                self._peers.add(peer)
+                self._ended.append((peer, True))
+            elif received.alone:
+                self._ended.append((peer, False))
 
     async def keep_looking(self) -> None:
         """Looks every second, for ever."""
@@ -66,18 +70,28 @@ class Overwriting:
         """Overwrites no longer, if for a while no call has brought data and no connection has kept any."""
         if not self.on:
             return
-        self._quiet = 0 if self._calls or self._stains() else self._quiet + 1
+        stained = self._stains()
+        self._quiet = 0 if self._open or stained else self._quiet + 1
         if self._quiet > _QUIET_LOOKS:
             gc.collect()  # what refers to itself would be freed later
             self._switch(on=False)
 
     def _stains(self) -> bool:
         """Whether connections are open that may keep data."""
+        if not self._stained and not self._ended:
+            return False
         try:
-            self._stained = still_open(self._stained).union(*map(connections, self._peers))
+            present = Connections()
         except OSError:  # the process has no descriptor left to look with
             return True
-        self._peers.clear()
+        self._stained &= present.all
+        for peer, left in self._ended:
+            its = present.of(peer)
+            if left:
+                self._stained |= its
+            elif len(its) == 1:  # of several it is not known which one it was
+                self._stained -= its
+        self._ended.clear()
         return bool(self._stained)
 
     def _switch(self, on: bool) -> None:
@@ -89,12 +103,18 @@ class Overwriting:
 class Received:
     """What a call has brought.
 
+    Arguments:
+        peer: who sent it.
+
     Attributes:
-        pushed_out: whether its connection keeps none of the data.
+        pushed_out: whether the connection keeps none of it.
+        alone: whether nothing else came from that peer meanwhile: what pushed this out has pushed out what was before.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, peer: str) -> None:
+        self.peer = peer
         self.pushed_out = False
+        self.alone = True
         self._last = 0
 
     def message(self, nbytes: int) -> None:

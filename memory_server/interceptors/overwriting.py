@@ -48,7 +48,7 @@ class OverwritingInterceptor(grpc.aio.ServerInterceptor):
 
         async def answer(content: bytes, context: Context) -> Any:
             with self._overwriting.call(context.peer()) as received:
-                received.pushed_out = True
+                received.pushed_out, received.alone = True, False
                 return await handler.unary_unary(content, context)
 
         return grpc.unary_unary_rpc_method_handler(answer, response_serializer=handler.response_serializer)

@@ -194,6 +194,11 @@ def test_what_is_freed_is_overwritten_for_as_long_as_raw_data_may_be_in_it(new_s
             memory.learn_task(broken_off(), "t1")
         time.sleep(8)
         assert overwriting(), "the connection may keep some of what it received last"
+        memory.learn_task([(x, y)], "t1", steps=10)
+        eventually(lambda: not overwriting(), seconds=20)
+        assert runs_in_memory(server.process.pid) == 0, "more has come since"
+        with pytest.raises(ConnectionAbortedError):
+            memory.learn_task(broken_off(), "t2")
     eventually(lambda: not overwriting(), seconds=20)
     assert runs_in_memory(server.process.pid) == 0
 

@@ -1,6 +1,14 @@
 import socket
 
-from memory_server.connections import connections, still_open
+from memory_server.connections import Connections
+
+
+def connections(peer):
+    return Connections().of(peer)
+
+
+def still_open(known):
+    return known & Connections().all
 
 
 def peer_of(accepted: socket.socket) -> str:
@@ -15,14 +23,14 @@ def test_the_connection_of_a_peer_is_told_from_others_until_it_is_closed():
         first, second, _third = accepted = [listening.accept()[0] for _ in clients]
         found = [connections(peer_of(each)) for each in accepted]
         assert [len(each) for each in found] == [1, 1, 1]
-        assert len(frozenset.union(*found)) == 3
+        assert len(set.union(*found)) == 3
         first.close()
-        assert still_open(found[0]) == connections("ipv4:127.0.0.1:1") == frozenset()
+        assert still_open(found[0]) == connections("ipv4:127.0.0.1:1") == set()
         assert still_open(found[0] | found[1]) == found[1]
         second.close()
         for each in (*clients, *accepted):
             each.close()
-        assert still_open(frozenset.union(*found)) == frozenset()
+        assert still_open(set.union(*found)) == set()
 
 
 def test_a_later_connection_with_the_same_descriptor_is_another_one():
@@ -35,7 +43,7 @@ def test_a_later_connection_with_the_same_descriptor_is_another_one():
             accepted.close()
         with socket.create_connection(listening.getsockname()), listening.accept()[0] as later:
             assert later.fileno() in (descriptor, descriptor + 1)
-            assert still_open(found) == frozenset()
+            assert still_open(found) == set()
             assert connections(peer_of(later)) != found
 
 
@@ -54,7 +62,7 @@ def test_a_peer_on_a_unix_socket_is_any_of_them_and_neither_who_listens_nor_a_pa
     with one, other, socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)
         listening.listen()
-        assert connections("unix:") == frozenset()
+        assert connections("unix:") == set()
         clients = [socket.socket(socket.AF_UNIX) for _ in range(2)]
         for client in clients:
             client.connect(path)
@@ -65,4 +73,4 @@ def test_a_peer_on_a_unix_socket_is_any_of_them_and_neither_who_listens_nor_a_pa
         assert len(still_open(found)) == 1
         for each in (*clients, *accepted):
             each.close()
-        assert still_open(found) == frozenset()
+        assert still_open(found) == set()

@@ -24,8 +24,14 @@ def switched(monkeypatch):
 def connected(monkeypatch):
     """What is connected: (peer, number of the connection)."""
     now: set[tuple[str, int]] = set()
-    monkeypatch.setattr(overwriting, "connections", lambda peer: frozenset(n for who, n in now if who == peer))
-    monkeypatch.setattr(overwriting, "still_open", lambda known: known & {n for _, n in now})
+
+    class Present:
+        all = property(lambda self: {n for _, n in now})
+
+        def of(self, peer):
+            return {n for who, n in now if who == peer}
+
+    monkeypatch.setattr(overwriting, "Connections", Present)
     return now
 
 
@@ -124,12 +130,60 @@ def test_what_refers_to_itself_is_freed_before_it_goes_off(monkeypatch, connecte
     assert freed == [(True, False), (False, True)]
 
 
+def test_a_later_upload_pushes_out_what_an_earlier_one_of_the_same_peer_left(switched, connected):
+    state = Overwriting()
+    connected |= {("teacher", 1), ("other", 2)}
+    upload(state, 1000)
+    upload(state, 1000, peer="other")
+    assert looked(state, LOOKS)
+    upload(state, 1000, WHOLE)
+    connected.remove(("other", 2))
+    assert not looked(state, LOOKS)
+    upload(state, 1000)
+    upload(state, 1000, WHOLE)  # before a look
+    assert not looked(state, LOOKS)
+    upload(state, 1000, WHOLE)
+    upload(state, 1000)
+    assert looked(state, 2 * LOOKS)
+
+
+def test_an_upload_beside_another_one_of_its_peer_pushes_out_nothing_but_itself(switched, connected):
+    state = Overwriting()
+    connected |= {("teacher", 1), ("other", 2)}
+    with state.call("teacher") as broken:
+        broken.message(1000)
+        upload(state, 1000, WHOLE)
+        upload(state, 1000, WHOLE, peer="other")
+    assert looked(state, 2 * LOOKS)
+    upload(state, 1000, WHOLE)
+    assert not looked(state, LOOKS)
+    with state.call("teacher") as first, state.call("teacher") as second:
+        for received in (first, second):
+            received.message(WHOLE)
+            received.whole()
+    assert not looked(state, LOOKS)
+
+
+def test_where_peers_have_no_names_nothing_is_taken_for_pushed_out_unless_there_is_one(switched, connected):
+    state = Overwriting()
+    connected |= {("unix:", 1), ("unix:", 2)}
+    upload(state, 1000, peer="unix:")
+    upload(state, 1000, WHOLE, peer="unix:")
+    assert looked(state, 2 * LOOKS)
+    upload(state, 1000, WHOLE, peer="unix:")
+    assert looked(state, 2 * LOOKS)
+    connected.remove(("unix:", 1))
+    assert looked(state, 2 * LOOKS)
+    upload(state, 1000, WHOLE, peer="unix:")
+    assert not looked(state, LOOKS)
+
+
 def test_where_no_descriptor_is_left_to_look_with_it_stays_on(switched, connected, monkeypatch):
     state = Overwriting()
     connected.add(("teacher", 1))
     upload(state, 1000)
     with monkeypatch.context() as patched:
-        patched.setattr(overwriting, "connections", lambda peer: next(Path("/none").iterdir()))
+        patched.setattr(overwriting, "Connections", lambda: next(Path("/none").iterdir()))
         assert looked(state, 2 * LOOKS)
     assert looked(state, 2 * LOOKS)
     connected.clear()

@@ -17,8 +17,7 @@ PADDED = [b"header", b"data", bytes(300_000)]
 def state(monkeypatch):
     """Overwriting, of which the connections of peers are the peers themselves and never close."""
     monkeypatch.setattr(overwriting.allocator, "switch", lambda on: None)
-    monkeypatch.setattr(overwriting, "connections", lambda peer: frozenset([peer]))
-    monkeypatch.setattr(overwriting, "still_open", lambda known: known)
+    monkeypatch.setattr(overwriting, "Connections", lambda: SimpleNamespace(all={1}, of=lambda peer: {1}))
     return Overwriting()
 
 
