@@ -169,38 +169,56 @@ def test_raw_data_is_nowhere_in_the_memory_of_the_server_once_it_is_learned(
     )
 
 
-def test_what_is_freed_is_overwritten_for_as_long_as_raw_data_may_be_in_it(new_server, eventually):
+@pytest.fixture
+def watched(new_server):
+    """A server of one test's own, and whether it overwrites what is freed."""
     server = new_server(metrics_port=0).start()
-    x, y = repeating(32, 800)
+    return server, lambda: server.metric("memory_server_overwriting") == 1
 
-    def overwriting() -> bool:
-        return server.metric("memory_server_overwriting") == 1
 
-    def broken_off() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        yield x, y
+X, Y = repeating(32, 800)
+
+
+def break_off(server, memory, task, eventually):
+    """An upload of which some has come, and no more does; the connection stays."""
+
+    def stream() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        yield X, Y
         eventually(lambda: server.metric("memory_server_held_bytes") > 0)
         raise ConnectionAbortedError
 
+    with pytest.raises(ConnectionAbortedError):
+        memory.learn_task(stream(), task)
+
+
+def test_what_is_freed_is_overwritten_for_as_long_as_raw_data_may_be_in_it(watched, eventually):
+    server, overwriting = watched
     assert not overwriting()
     with Memory(server.target, "m", options={"width": 4, "noise": 8}) as memory:
-        task = memory.learn_task([(x, y)], "t0", steps=10, wait=False)
+        task = memory.learn_task([(X, Y)], "t0", steps=10, wait=False)
         assert overwriting()
         task.result()
         eventually(lambda: not overwriting(), seconds=20)
         assert runs_in_memory(server.process.pid) == 0
         assert memory.sample(n=64)[0].any()
         assert not overwriting()
-        with pytest.raises(ConnectionAbortedError):
-            memory.learn_task(broken_off(), "t1")
+        break_off(server, memory, "t1", eventually)
         time.sleep(8)
         assert overwriting(), "the connection may keep some of what it received last"
-        memory.learn_task([(x, y)], "t1", steps=10)
-        eventually(lambda: not overwriting(), seconds=20)
-        assert runs_in_memory(server.process.pid) == 0, "more has come since"
-        with pytest.raises(ConnectionAbortedError):
-            memory.learn_task(broken_off(), "t2")
     eventually(lambda: not overwriting(), seconds=20)
     assert runs_in_memory(server.process.pid) == 0
+
+
+@pytest.mark.slow
+def test_a_later_upload_pushes_out_of_a_connection_what_one_that_was_broken_off_left(watched, eventually):
+    server, overwriting = watched
+    with Memory(server.target, "m", options={"width": 4, "noise": 8}) as memory:
+        break_off(server, memory, "t0", eventually)
+        time.sleep(8)
+        assert overwriting()
+        memory.learn_task([(X, Y)], "t0", steps=10)
+        eventually(lambda: not overwriting(), seconds=20)
+        assert runs_in_memory(server.process.pid) == 0
 
 
 @pytest.mark.slow
