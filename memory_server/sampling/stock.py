@@ -50,7 +50,7 @@ class Stock:
 
     @property
     def forgotten(self) -> int:
-        """How often something was forgotten: rows of before are not kept."""
+        """How often something was dropped for good: rows that were begun before are not kept."""
         return self._forgotten
 
     def spare(self, job: Job) -> int:
@@ -109,8 +109,9 @@ class Stock:
             self._drop(kind for kind in self._kept if _digest(kind[0]) in gone)
 
     def clear(self) -> None:
-        """Drops all of it."""
+        """Drops all of it, and what is being made just now."""
         with self._lock:
+            self._forgotten += 1
             self._drop(self._kept)
 
     def _drop_stale(self) -> None:

@@ -96,10 +96,11 @@ def test_every_row_is_given_once_for_what_it_is_within_the_capacity(steps):
     )
 
 
-def test_what_was_being_made_when_something_was_forgotten_is_not_kept():
+@pytest.mark.parametrize("drop", [lambda stock: stock.forget(["b"]), Stock.clear], ids=["forget", "clear"])
+def test_what_was_being_made_when_something_was_forgotten_is_not_kept(drop):
     stock = Stock()
     before = stock.forgotten
-    stock.forget(["b"])
+    drop(stock)
     stock.put("a", FORM, np.zeros(3, int), rows_of("a", [0] * 3, 0), before)
     assert stock.nbytes == 0
     put(stock, "a", [0])
