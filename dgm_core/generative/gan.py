@@ -16,7 +16,7 @@ from dgm_core.generative.aligned import Aligned
 from dgm_core.generative.model import Model
 from dgm_core.manifest import Label
 from dgm_core.memory import TaskData
-from dgm_core.networks.architecture import Architecture, Generator
+from dgm_core.networks.architecture import Architecture, Embedded
 from dgm_core.training.adversarial import train_generator
 from dgm_core.training.batches import BalancedBatches, standardisation
 from dgm_core.training.clock import Clock
@@ -34,7 +34,7 @@ class GanModel(Model):
         noise_dim: length of z.
     """
 
-    def __init__(self, network: Generator, classes: tuple[Label, ...], noise_dim: int) -> None:
+    def __init__(self, network: Embedded, classes: tuple[Label, ...], noise_dim: int) -> None:
         self.network, self.classes, self.noise_dim = network, classes, noise_dim
 
     def expert(self, classes: tuple[Label, ...]) -> FrozenExpert:
@@ -123,7 +123,7 @@ class GanMaker:
         source = torch.default_generator
         return torch.cat([draw(expert, label, n, self.architecture.spec, device, source) for label in held])
 
-    def _network(self, classes: int) -> Generator:
+    def _network(self, classes: int) -> Embedded:
         return self.architecture.generator(self.architecture.initial_widths(self.width), classes)
 
 
@@ -133,7 +133,7 @@ def _grown(tensors: Mapping[str, Tensor], fresh: Tensor) -> dict[str, Tensor]:
     return {**tensors, "embedding.weight": torch.cat([known, fresh[len(known) :]])}
 
 
-def _standardise(network: Generator, mean: Tensor, deviation: Tensor) -> None:
+def _standardise(network: Embedded, mean: Tensor, deviation: Tensor) -> None:
     """Has what a generator of vectors knows come out as it will be shown to the discriminator."""
     network.absorb_scale()
     network.rescale(1 / deviation, -mean / deviation)

@@ -16,17 +16,17 @@ EMBEDDING_DIM = 16
 
 
 class Generator(nn.Module, ABC):
-    """Noise and a class index in, one example out.
+    """Noise and a class index in, one example out: what an expert is made of (see `experts.FrozenExpert`).
 
-    The weights that write to a group of units (`topology.shared`) belong to the memory; embedding, norms and head
-    belong to one task. A network knows nothing of masks: effective weights are put in from outside
-    (`torch.func.functional_call`).
+    Whatever differs between two generators of a memory is a parameter or a buffer that `state_dict` has: the digest of
+    an expert sees nothing else, and experts of one signature are computed side by side by one network, which each puts
+    its tensors into (`bundles.Bundle`: so it has to run under `torch.func.vmap`, too). A number or a tensor that is a
+    plain attribute may follow from the memory's options and the data's spec alone.
 
-    Attributes:
-        embedding: class index -> what the first layer reads of it.
+    A row is a function of its own noise and class: what the other rows of a pass are changes no bit of it. How many
+    they are may, as it does in products of matrices: what is promised for a seed is computed in tiles whose sizes
+    follow from the request. `tests/contract` asks both of every kind.
     """
-
-    embedding: nn.Embedding
 
     @property
     @abstractmethod
@@ -55,6 +55,20 @@ class Generator(nn.Module, ABC):
     def served(self) -> "Generator":
         """The same function, once it is folded, in the formulation that is fastest without gradients."""
 
+
+class Embedded(Generator):
+    """A generator that is trained: told a class by an embedding.
+
+    The weights that write to a group of units (`topology.shared`) belong to the memory; embedding, norms and head
+    belong to one task. A network knows nothing of masks: effective weights are put in from outside
+    (`torch.func.functional_call`).
+
+    Attributes:
+        embedding: class index -> what the first layer reads of it.
+    """
+
+    embedding: nn.Embedding
+
     def rescale(self, scale: Float[Tensor, " f"], shift: Float[Tensor, " f"]) -> None:
         """From here on vectors come out as x·scale + shift; images have one scale and ignore it."""
 
@@ -78,7 +92,7 @@ class Architecture(ABC):
         """Units per group before the first task, for a base width f."""
 
     @abstractmethod
-    def generator(self, widths: Sequence[int], classes: int, embedding: int = EMBEDDING_DIM) -> Generator:
+    def generator(self, widths: Sequence[int], classes: int, embedding: int = EMBEDDING_DIM) -> Embedded:
         """A fresh generator; `embedding` is the length of what its first layer reads of a class, beside the noise."""
 
     @abstractmethod

@@ -13,9 +13,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from dgm_core.networks.architecture import EMBEDDING_DIM, Architecture, Generator, connection, initialise
+from dgm_core.networks.architecture import EMBEDDING_DIM, Architecture, Embedded, connection, initialise
 from dgm_core.networks.coarsest import CoarsestGrid
 from dgm_core.networks.discriminators import Discriminator, conv_discriminator, halvings, mlp_discriminator
+from dgm_core.networks.doubling import DoubledGrid
 from dgm_core.networks.grids import Grid, grids
 from dgm_core.networks.layers import Units, fused, narrowed
 from dgm_core.networks.serving import served
@@ -31,7 +32,9 @@ class Crop(nn.Module):
 
     def forward(self, h: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
         """The leading corner of the grid's size."""
-        return h[:, :, : self.grid[0], : self.grid[1]]
+        corner = h[:, :, : self.grid[0], : self.grid[1]]
+        # A batch norm takes longer over a corner that lies scattered in memory; what is served has none.
+        return corner.contiguous(memory_format=torch.channels_last) if self.training else corner
 
 
 class Rescale(nn.Module):
@@ -55,7 +58,7 @@ class Rescale(nn.Module):
         return h * self.scale + self.shift
 
 
-class ChainGenerator(Generator):
+class ChainGenerator(Embedded):
     """A generator whose layers form a chain.
 
     Arguments:
@@ -107,7 +110,7 @@ class ChainGenerator(Generator):
 
     @torch.no_grad()
     def absorb_scale(self) -> None:
-        """See `Generator.absorb_scale`."""
+        """See `Embedded.absorb_scale`."""
         if isinstance(self.out, Rescale) and isinstance(self.head, nn.Linear):
             scale, shift = self.out.scale, self.out.shift
             self.head.weight.mul_(scale[:, None])
@@ -151,13 +154,13 @@ class Dcgan(Architecture):
         sizes = grids(height, width)
         inputs = self.noise_dim + embedding
         body: list[nn.Module] = [CoarsestGrid(inputs, widths[0], sizes[0])]
-        body += [_doubling(a, b, bias=False) for a, b in pairwise(widths)]
+        body += [DoubledGrid(a, b, bias=False) for a, b in pairwise(widths)]
         network = ChainGenerator(
             nn.Embedding(classes, embedding),
             body,
             [nn.BatchNorm2d(w) for w in widths],
             [Crop(grid) for grid in sizes],
-            _doubling(widths[-1], channels, bias=True),
+            DoubledGrid(widths[-1], channels, bias=True),
             nn.Tanh(),
         )
         initialise(network, self)
@@ -197,7 +200,3 @@ class Mlp(Architecture):
     def discriminator(self, classes: int, kernel: int, width: int | None = None) -> Discriminator:  # noqa: ARG002
         """Two linear layers of 256, or of `width`; there is no convolution."""
         return mlp_discriminator(self.spec, (width or 256,) * 2, classes)
-
-
-def _doubling(inputs: int, outputs: int, bias: bool) -> nn.ConvTranspose2d:
-    return nn.ConvTranspose2d(inputs, outputs, kernel_size=4, stride=2, padding=1, bias=bias)

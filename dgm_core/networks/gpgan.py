@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dgm_core.manifest import DataSpec
-from dgm_core.networks.architecture import EMBEDDING_DIM, Architecture, Generator, connection, initialise
+from dgm_core.networks.architecture import EMBEDDING_DIM, Architecture, Embedded, connection, initialise
 from dgm_core.networks.coarsest import CoarsestGrid
 from dgm_core.networks.discriminators import SLOPE, Discriminator, halvings
 from dgm_core.networks.grids import Grid, grids
@@ -105,7 +105,7 @@ class Block(nn.Module):
             self.up_0, self.conv_0 = nn.Identity(), enlarging(self.conv_0)
 
 
-class GpganGenerator(Generator):
+class GpganGenerator(Embedded):
     """A first layer, one block per grid, a head.
 
     Arguments:

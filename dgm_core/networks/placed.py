@@ -52,7 +52,7 @@ class Placed(Generator):
 
     def forward(self, z: Float[Tensor, "batch d"], c: Int[Tensor, " batch"]) -> Float[Tensor, "batch *shape"]:
         """Examples for noise z and class indices c."""
-        # Not a product of matrices: how those are summed up depends on how many there are.
+        # Not a product of matrices, whose sums depend on how many rows there are: more than a `Generator` must promise.
         latent = self.mean[c] + (self.factor[c] * z[:, None, :]).sum(dim=2)
         x: Tensor = self.decoder(latent, torch.zeros_like(c))
         return x

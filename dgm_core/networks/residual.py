@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dgm_core.manifest import DataSpec
-from dgm_core.networks.architecture import EMBEDDING_DIM, Architecture, Generator, connection, initialise
+from dgm_core.networks.architecture import EMBEDDING_DIM, Architecture, Embedded, connection, initialise
 from dgm_core.networks.coarsest import CoarsestGrid
 from dgm_core.networks.discriminators import Discriminator
 from dgm_core.networks.grids import Grid, grids
@@ -121,7 +121,7 @@ class UpBlock(nn.Module):
             self.up_1, self.conv_1 = nn.Identity(), enlarging(self.conv_1)
 
 
-class ResidualGenerator(Generator):
+class ResidualGenerator(Embedded):
     """A first layer, one block per doubling of the grid, a head.
 
     Arguments:

@@ -14,6 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dgm_core.networks.doubling import interleaved
+
 
 class Projection(nn.Module):
     """A transposed convolution of a 1 × 1 input: one matrix product, the channels of a pixel side by side.
@@ -48,18 +50,16 @@ class Doubling(nn.Module):
 
     def __init__(self, weight: Float[Tensor, "c c2 4 4"], bias: Float[Tensor, " c2"]) -> None:
         super().__init__()
-        inputs, self.outputs = weight.shape[:2]
+        inputs, outputs = weight.shape[:2]
         blocks = weight.detach().unflatten(3, (2, 2)).unflatten(2, (2, 2)).flip(2, 4)  # c c2 u p v q
         windows = blocks.permute(3, 5, 1, 0, 2, 4).flatten(0, 2)
-        self.windows = nn.Conv2d(inputs, 4 * self.outputs, 2, padding=1)
+        self.windows = nn.Conv2d(inputs, 4 * outputs, 2, padding=1)
         self.windows.weight = nn.Parameter(windows.contiguous())
         self.windows.bias = nn.Parameter(bias.detach().repeat(4))
 
     def forward(self, h: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h2 w2"]:
         """Twice the grid, channels last in memory."""
-        blocks = self.windows(h).permute(0, 2, 3, 1).unflatten(3, (2, 2, self.outputs))
-        pixels: Tensor = blocks.transpose(2, 3).flatten(3, 4).flatten(1, 2)
-        return pixels[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
+        return interleaved(self.windows(h).permute(0, 2, 3, 1))
 
 
 def served(layer: nn.Module) -> nn.Module:

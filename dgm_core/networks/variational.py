@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from dgm_core.networks.architecture import Generator
+from dgm_core.networks.architecture import Embedded
 from dgm_core.networks.discriminators import Discriminator
 
 SPREAD = 0.3
@@ -37,7 +37,7 @@ class Variational(nn.Module):
     scale: Tensor
 
     def __init__(
-        self, decoder: Generator, encoder: Discriminator, noise_dim: int, shape: tuple[int, ...], classes: int
+        self, decoder: Embedded, encoder: Discriminator, noise_dim: int, shape: tuple[int, ...], classes: int
     ) -> None:
         super().__init__()
         self.decoder, self.features = decoder, encoder.features

@@ -18,7 +18,7 @@ from dgm_core.blobs import pack, unpack
 from dgm_core.errors import CannotLearn
 from dgm_core.manifest import DataSpec
 from dgm_core.networks import architecture_of
-from dgm_core.networks.architecture import Architecture, Generator
+from dgm_core.networks.architecture import Architecture, Embedded
 from dgm_core.networks.discriminators import Discriminator
 from dgm_core.networks.outlines import outlined
 
@@ -49,7 +49,7 @@ class Design:
         """Its family of networks for such data."""
         return architecture_of(self.network, spec, self.noise)
 
-    def generator(self, spec: DataSpec, classes: int) -> Generator:
+    def generator(self, spec: DataSpec, classes: int) -> Embedded:
         """A generator whose first layer reads one column per class: its bias for that class  [GANM sec. 4.2]."""
         network = self.architecture(spec).generator(self.widths, classes, embedding=classes)
         with torch.no_grad():

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dgm_core.manifest import DataSpec
-from dgm_core.networks.architecture import Generator
+from dgm_core.networks.architecture import Embedded
 from dgm_core.networks.discriminators import Discriminator
 from dgm_core.style.base import Base
 from dgm_core.style.modulation import (
@@ -68,7 +68,7 @@ class Foundation:
                 style[COLUMNS] = columns.movedim(site.reads, 0)
         self.style: Style = style
 
-    def generator(self, style: Style) -> Generator:
+    def generator(self, style: Style) -> Embedded:
         """A plain generator that wears a style, in evaluation mode  [GANM eq. 4] [GANM eq. 5]."""
         network = self._network(len(style[COLUMNS]))
         state = dict(self.frozen) | {name: style[f"bias/{name}"] for name in self.vectors}
@@ -80,7 +80,7 @@ class Foundation:
         network.load_state_dict(state | {"embedding.weight": network.embedding.weight})
         return network.eval()
 
-    def student(self, classes: int, *, part: Part = whole, normalise: bool = True, biases: bool = True) -> Generator:
+    def student(self, classes: int, *, part: Part = whole, normalise: bool = True, biases: bool = True) -> Embedded:
         """A generator that asks for gradients in its style alone; it starts as the base, whatever the class.
 
         Arguments:
@@ -106,7 +106,7 @@ class Foundation:
         return d
 
     @torch.no_grad()
-    def wear(self, network: Generator, style: Style, weights: Mapping[str, Tensor]) -> None:
+    def wear(self, network: Embedded, style: Style, weights: Mapping[str, Tensor]) -> None:
         """Has a student start from a learned style; every class from the mean of that style's classes.
 
         Arguments:
@@ -124,7 +124,7 @@ class Foundation:
             state[name].copy_(style[f"bias/{name}"])
 
     @torch.no_grad()
-    def read(self, network: Generator) -> tuple[dict[str, Tensor], dict[str, Statistics]]:
+    def read(self, network: Embedded) -> tuple[dict[str, Tensor], dict[str, Statistics]]:
         """The biases of a student, and what makes its scales and shifts, by name."""
         state = network.state_dict()
         biases = {f"bias/{name}": state[name].detach().cpu() for name in self.vectors}
@@ -151,6 +151,6 @@ class Foundation:
             behind[path] = layer
         return {name: behind[name.rpartition(".")[0]] for name in self.vectors} | {"columns": self.layers[0]}
 
-    def _network(self, classes: int) -> Generator:
+    def _network(self, classes: int) -> Embedded:
         with torch.random.fork_rng(devices=[]):  # its weights are about to be replaced
             return self.base.design.generator(self.spec, classes)

@@ -26,7 +26,7 @@ def test_a_server_finds_the_experts_that_the_manifest_names(make, tmp_path):
 def test_a_generator_has_the_widths_of_its_name_and_loses_none_in_compiling(generator, width):
     memory = styled(SPEC, width, 1).loaded()
     assert "-".join(map(str, memory.foundation.base.design.widths)) == generator
-    assert memory.materialised(0, (0,)).network.body[-1].outputs == width
+    assert memory.materialised(0, (0,)).network.body[-1].windows.out_channels == 4 * width
 
 
 def test_tasks_of_a_made_memory_differ_and_their_images_are_no_flat_grey():

@@ -94,3 +94,14 @@ def test_folding_the_norms_changes_nothing_but_rounding(spec, network):
 def test_other_shapes_and_dtypes_are_refused_with_the_reason(shape, dtype, says):
     with pytest.raises(CannotLearn, match=says.replace("(", r"\(").replace(")", r"\)")):
         DataSpec(shape, dtype)
+
+
+def test_a_norm_that_learns_finds_a_cropped_grid_in_one_piece_of_memory():
+    network = Dcgan(DataSpec((1, 28, 28), "uint8"), 8).generator((8, 6, 4), classes=1)
+    dense = []
+    for norm in network.norms:
+        norm.register_forward_hook(
+            lambda _, given, __: dense.append(given[0].is_contiguous(memory_format=torch.channels_last))
+        )
+    network.train()(torch.randn(4, 8), torch.zeros(4, dtype=torch.long))
+    assert dense == [True] * 3
