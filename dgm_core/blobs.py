@@ -18,11 +18,12 @@ def pack(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
 
 
 def unpack(blob: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The inverse of `pack`. Raises ValueError for bytes that are no such blob."""
+    """The inverse of `pack`, tensors by name. Raises ValueError for bytes that are no such blob."""
     try:
         header_size = int.from_bytes(blob[:8], "little")
         about = json.loads(json.loads(blob[8 : 8 + header_size])["__metadata__"]["about"])
-        return safetensors.torch.load(blob), about
+        # What walks over them shall come to the same: the library has them in another order every time.
+        return dict(sorted(safetensors.torch.load(blob).items())), about
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise ValueError(f"this is no blob of a generative memory: {error}") from error
 

@@ -34,8 +34,8 @@ class CannotForget(ValueError):
     def _of_consolidated(task: str) -> str:
         return (
             f"task {task} cannot be forgotten: it is consolidated into one generator that has replayed it ever since; "
-            "delete the memory and teach the other tasks to a new one, of kind gan_memory, dgmw or dgma if tasks may "
-            "have to go"
+            "delete the memory and teach the other tasks to a new one, of a kind that keeps tasks apart if tasks may "
+            "have to go (docs/kinds.md)"
         )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Self
 
+from dgm_core.analysis import measured
 from dgm_core.errors import CannotForget, CannotLearn
 
 DTypeName = Literal["uint8", "float32"]
@@ -29,7 +30,10 @@ class DataSpec:
         if len(self.shape) == 3:
             channels, *sides = self.shape
             if channels not in (1, 3):
-                raise CannotLearn("spec.shape", f"an image has 1 or 3 channels, not {channels}; shapes are (C, H, W)")
+                raise CannotLearn(
+                    "spec.shape",
+                    f"an image has 1 or 3 channels, not {channels}; shapes are (C, H, W), so transpose (H, W, C)",
+                )
             if not all(8 <= side <= 256 for side in sides):
                 raise CannotLearn("spec.shape", f"an image is 8 to 256 pixels a side, not {sides}; resize it first")
         elif len(self.shape) == 1:
@@ -78,12 +82,12 @@ class TaskEntry:
         blob: digest of the blob that holds it.
         experts: what it is sampled from.
         quality: reverse accuracy in [0, 1].
-        steps: training steps of the generator.
+        steps: training steps of the generator; 0: it was fitted at once.
         seconds: that learning took.
         erasable: no later task may stand on it.
         reuses: names of the earlier tasks that it stands on (whose reserved weights or units it reads, whose vectors it
             weighs, whose style it started from): they cannot be forgotten before it.
-        analysis: what was measured of it; `Analysis` in JSON's types.
+        analysis: what was measured of it, as `Analysis` has it; empty of a kind that measures nothing.
         consolidated: its blob is a generator that other tasks share and that is retrained with them: it cannot be taken
             out again.
     """
@@ -96,7 +100,7 @@ class TaskEntry:
     seconds: float
     erasable: bool = False
     reuses: tuple[str, ...] = ()
-    analysis: Mapping[str, Any] = field(default_factory=dict)
+    analysis: Mapping[str, object] = field(default_factory=dict)
     consolidated: bool = False
 
     @property
@@ -214,7 +218,11 @@ class Manifest:
 
         If others were committed while it was learned, what the memory shares knows only some of them: it is dropped,
         to be made anew (see `complete`).
+
+        Raises:
+            ValueError: the task is in it already, or what was measured of a task has not its form (see `measured`).
         """
+        measured(learned.entry.analysis)
         if any(task.task == learned.entry.task for task in self.tasks):
             raise ValueError(f"task {learned.entry.task} is in this manifest already")
         shared = {**self.shared, **learned.shared} if learned.revision == self.revision else {}
@@ -251,6 +259,8 @@ class Manifest:
 
     def _revised(self, entries: Sequence[TaskEntry]) -> tuple[TaskEntry, ...]:
         """Its tasks, with these entries in place of those of the same names."""
+        for entry in entries:
+            measured(entry.analysis)
         by_name = {entry.task: entry for entry in entries}
         tasks = tuple(by_name.pop(task.task, task) for task in self.tasks)
         if by_name:

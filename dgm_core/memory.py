@@ -45,7 +45,8 @@ class Terms:
     """On what terms a task is learned; what is None is left to the recipe.
 
     Arguments:
-        steps: training steps of the generator.
+        steps: training steps of the generator, and the most of the task solver, which takes at least
+            `clock.FEWEST_STEPS`; without meaning for a generator that is fitted at once.
         seconds: wall-clock seconds for the whole task.
         min_quality: reverse accuracy in [0, 1] below which the task fails instead of committing.
         erasable: no later task may stand on this one, so that it can always be forgotten.
@@ -268,8 +269,8 @@ class GenerativeMemory(ABC):
             Cancelled: as raised by `report`.
         """
         raise CannotSleep(
-            f"a memory of kind {self.kind} has nothing to consolidate: every task is learned for good at once; only "
-            "one of kind 'dual' sleeps"
+            f"a memory of kind {self.kind} has nothing to consolidate: every task is learned for good at once; only a "
+            "kind that holds new tasks apart sleeps (docs/kinds.md)"
         )
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Options of a memory kind: a dataclass of numbers and strings, read from text and written as text."""
+"""Options of a memory kind: a dataclass of numbers and words, read from text and written as text."""
 
 import re
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from dgm_core.errors import CannotLearn
 
+_TYPES = (int, float, str)
 _LARGEST_SEED = 2**63 - 1
 _WHOLE = re.compile(r"-?[0-9]{1,19}")
 _DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,15})?(e-[0-9]{1,2})?")
@@ -16,6 +17,8 @@ _DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,15})?(e-[0-9]{1,2})?")
 class Options:
     """What a user may choose about a memory; it holds for all its tasks. Kinds add their own fields.
 
+    A field is an int, a float or a str, with a default. What is on or off is a word of two: see `require_one_of`.
+
     Arguments:
         seed: whatever is random about the memory follows from it.
         recipe: how its tasks are trained, by name.
@@ -23,6 +26,11 @@ class Options:
 
     seed: int
     recipe: str = "fast"
+
+    def __init_subclass__(cls) -> None:
+        for name, type_ in cls.__annotations__.items():
+            if type_ not in _TYPES:
+                raise TypeError(f"option {name} of {cls.__name__} is of type {type_!r}; it must be int, float or str")
 
     @classmethod
     def parse(cls, given: Mapping[str, str]) -> Self:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dgm_core.analysis import LayerUse
 from dgm_core.masking.gating import Gates, Gating
 from dgm_core.topology import Topology
 
@@ -126,10 +127,10 @@ class Ledger:
         """The tasks whose own gates are among these."""
         return [index for index, owned in enumerate(self.owned) if _overlap(gates, owned)]
 
-    def usage(self, index: int) -> dict[str, dict[str, int]]:
+    def usage(self, index: int) -> dict[str, LayerUse]:
         """Per layer of a task: gates at its time, newly reserved, reused, and free after it."""
         claimed = self.owned_by(list(range(index + 1)))
-        usage = {}
+        usage: dict[str, LayerUse] = {}
         for name, gates in self.pages[index].gates.items():
             reserved, used = int(self.owned[index][name].sum()), int(gates.sum())
             taken = int(claimed[name][_corner(tuple(gates.shape))].sum())

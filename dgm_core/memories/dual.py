@@ -9,7 +9,7 @@ cannot be taken apart again  [DGDMN sec. 3.2].
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
+from typing import ClassVar
 
 import torch
 
@@ -45,12 +45,13 @@ class DualMemory(TaughtMemory):
     repeats = True
     recipes = MappingProxyType({"fast": DUAL, "paper": DUAL_PAPER})
     shares = MappingProxyType({"generator": 0.78, "learner": 0.06, "solver": 0.16})
+    parsed: ClassVar[type[DualOptions]] = DualOptions
     chosen: DualOptions
 
     @classmethod
     def options(cls, given: Mapping[str, str], spec: DataSpec, bases: Bases) -> dict[str, str]:  # noqa: ARG003
         """All options as text, defaults included."""
-        options = DualOptions.parse(given)
+        options = cls.parsed.parse(given)
         recipe = cls.recipe_of(options.recipe)
         width = options.width or recipe.width
         automatic = GENERATORS[options.generator].network(spec)
@@ -70,13 +71,12 @@ class DualMemory(TaughtMemory):
     @classmethod
     def drowsy(cls, manifest: Manifest) -> bool:
         """Whether short-term memory is full."""
-        return len(cls.awake(manifest)) >= DualOptions.parse(manifest.options).short_term
+        return len(cls.awake(manifest)) >= cls.parsed.parse(manifest.options).short_term
 
     def __init__(self, manifest: Manifest, blobs: Blobs) -> None:
         super().__init__(manifest, blobs)
-        self.chosen = DualOptions.parse(manifest.options)
         sort = GENERATORS[self.chosen.generator]
-        self.recipe = sort.recipe(self.chosen, self.recipe_of(self.chosen.recipe))
+        self.recipe = sort.recipe(self.chosen, self.recipe)
         self.short = sort.make(manifest.spec, self.chosen, self.recipe, self.chosen.short_width)
         self.long = sort.make(manifest.spec, self.chosen, self.recipe, self.chosen.width)
         self._loaded: dict[str, DeepGenerativeMemory] = {}
@@ -129,10 +129,6 @@ class DualMemory(TaughtMemory):
     def reuses(self) -> tuple[str, ...]:
         """The tasks whose short-term memory the newest one went on from."""
         return tuple(list(self._memory(len(self.manifest.tasks)).tasks)[:-1])
-
-    def analysis(self, trained: Trained, blob: bytes) -> dict[str, Any]:  # noqa: ARG002
-        """Nothing: a short-term memory is a network of its own, and a long-term one has no parts."""
-        return {}
 
     def sleep(self, *, report: Report, device: torch.device) -> Shared:
         """Has the long-term memory learn what is in short-term memory, and trains the solver anew.

@@ -1,12 +1,13 @@
 """GAN memory: a frozen base, and a few style parameters per task (Cong et al. 2020)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from dgm_core.analysis import Analysis, LayerUse
 from dgm_core.blobs import pack, unpack
 from dgm_core.checkpoints import Checkpoints
 from dgm_core.errors import CannotBlend
@@ -59,26 +60,24 @@ class GanMemory(TaughtMemory):
 
     kind = "gan_memory"
     recipes: ClassVar = {"fast": STYLE, "paper": STYLE_PAPER}
+    parsed: ClassVar[type[StyleOptions]] = StyleOptions
     chosen: StyleOptions
 
     @classmethod
     def options(cls, given: Mapping[str, str], spec: DataSpec, bases: Bases) -> dict[str, str]:
         """All options as text, the base by its digest."""
-        options = StyleOptions.parse(given)
-        cls.recipe_of(options.recipe)
-        digest, _ = bases.find(options.base, spec)
-        return replace(options, base=digest).text()
+        options = super().options(given, spec, bases)
+        digest, _ = bases.find(options["base"], spec)
+        return {**options, "base": digest}
 
     @classmethod
     def side_by_side(cls, options: Mapping[str, str]) -> bool:
         """Unless a task may stand on another."""
-        chosen = StyleOptions.parse(options)
+        chosen = cls.parsed.parse(options)
         return chosen.styles != SHARED and chosen.start == FROM_BASE
 
     def __init__(self, manifest: Manifest, blobs: Blobs) -> None:
         super().__init__(manifest, blobs)
-        self.chosen = StyleOptions.parse(manifest.options)
-        self.recipe = self.recipe_of(self.chosen.recipe)
         base = Base.unpack(blobs[manifest.base])
         if base.digest != manifest.base:
             raise ValueError(
@@ -168,10 +167,10 @@ class GanMemory(TaughtMemory):
         style = blended(self.foundation, start, end, blend)
         return self._expert(style, (label,))
 
-    def analysis(self, trained: Trained, blob: bytes) -> dict[str, Any]:
+    def analysis(self, trained: Trained, blob: bytes) -> Analysis:
         """What the newest task stores for each layer, against a style that stores every statistic."""
         tensors, _ = unpack(blob)
-        layers = {}
+        layers: dict[str, LayerUse] = {}
         for path in self.foundation.layers:
             ours = {k: t for k, t in tensors.items() if k.split("/")[:2] in (["scale", path], ["shift", path])}
             layers[path] = {

@@ -7,11 +7,12 @@ well as whenever it is loaded, so that there is only one way to the bytes that a
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from dgm_core.analysis import Analysis
 from dgm_core.blobs import pack, unpack
 from dgm_core.checkpoints import NONE, Checkpoints
 from dgm_core.experts import FrozenExpert
@@ -22,7 +23,7 @@ from dgm_core.masking.masked import MaskedGenerator
 from dgm_core.memories.taught import TaughtMemory, mix
 from dgm_core.memory import Bases, TaskData, Terms
 from dgm_core.networks import AUTOMATIC, architecture_of
-from dgm_core.networks.architecture import Generator
+from dgm_core.networks.architecture import Embedded
 from dgm_core.options import Options
 from dgm_core.topology import Topology
 from dgm_core.training.adversarial import train_generator
@@ -61,12 +62,13 @@ class MaskedMemory(TaughtMemory):
     """
 
     gating: ClassVar[Gating]
+    parsed: ClassVar[type[MaskedOptions]] = MaskedOptions
     chosen: MaskedOptions
 
     @classmethod
     def options(cls, given: Mapping[str, str], spec: DataSpec, bases: Bases) -> dict[str, str]:  # noqa: ARG003
         """All options as text, defaults included."""
-        options = MaskedOptions.parse(given)
+        options = cls.parsed.parse(given)
         recipe = cls.recipe_of(options.recipe)
         complete = replace(options, width=options.width or recipe.width, noise=options.noise or recipe.noise)
         architecture_of(complete.network, spec, complete.noise)  # is refused if it does not suit such data
@@ -74,8 +76,6 @@ class MaskedMemory(TaughtMemory):
 
     def __init__(self, manifest: Manifest, blobs: Blobs) -> None:
         super().__init__(manifest, blobs)
-        self.chosen = MaskedOptions.parse(manifest.options)
-        self.recipe = self.recipe_of(self.chosen.recipe)
         self.architecture = architecture_of(self.chosen.network, manifest.spec, self.chosen.noise)
         self.initial = self.architecture.topology(self.architecture.initial_widths(self.chosen.width))
         self.ledger = Ledger(self.gating)
@@ -110,7 +110,7 @@ class MaskedMemory(TaughtMemory):
         last = self.topologies[-1]
         return self.initial.at(self.gating.expanded(self.initial, last, self.ledger.claimed))
 
-    def fresh_network(self, topology: Topology, ledger: Ledger, classes: int) -> Generator:
+    def fresh_network(self, topology: Topology, ledger: Ledger, classes: int) -> Embedded:
         """A generator for the next task: reserved weights are in place, free ones are new.
 
         Free weights are initialised from (memory seed, task index), whatever earlier tasks left in them.
@@ -138,7 +138,7 @@ class MaskedMemory(TaughtMemory):
         names = [task.task for task in self.manifest.tasks]
         return tuple(names[index] for index in self.ledger.reused_by(self.ledger.pages[-1].gates) if index < len(names))
 
-    def analysis(self, trained: Trained, blob: bytes) -> dict[str, Any]:
+    def analysis(self, trained: Trained, blob: bytes) -> Analysis:
         """How the newest task uses the shared weights, how its gates came about and what it takes on disk."""
         index = len(self.own) - 1
         tensors = self.ledger.pages[index].tensors()

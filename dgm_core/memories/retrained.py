@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
@@ -76,8 +76,7 @@ class RetrainedMemory(TaughtMemory):
 
     def __init__(self, manifest: Manifest, blobs: Blobs) -> None:
         super().__init__(manifest, blobs)
-        self.chosen = self.parsed.parse(manifest.options)
-        self.recipe = self.chosen.tuned(self.recipe_of(self.chosen.recipe))
+        self.recipe = self.chosen.tuned(self.recipe)
         architecture = architecture_of(self.chosen.network, manifest.spec, self.chosen.noise)
         self.maker: Maker = GanMaker(architecture, self.chosen.width, self.recipe)
         self.model: Model | None = None
@@ -138,14 +137,6 @@ class RetrainedMemory(TaughtMemory):
             for task in self.manifest.tasks
         )
 
-    def reuses(self) -> tuple[str, ...]:
-        """None: that no task can be taken out of the generator says `TaskEntry.consolidated`."""
-        return ()
-
-    def analysis(self, trained: Trained, blob: bytes) -> dict[str, Any]:  # noqa: ARG002
-        """Nothing: there is no part of the generator that is one task's own."""
-        return {}
-
     def replay(self, classes: tuple[Label, ...], device: torch.device, pulse: Callable[[], None]) -> TaskData:
         """Samples of some classes that are learned, labelled by what they were generated from."""
         expert = self._held.expert(classes).to(device)
@@ -174,7 +165,7 @@ class RetrainedMemory(TaughtMemory):
             raise CannotLearn(
                 "terms.erasable",
                 f"a memory of kind {self.kind} holds all tasks in one generator, so that none can be taken out again; "
-                "learn without erasable, or in a memory of kind gan_memory, dgmw or dgma",
+                "learn without erasable, or in a memory of a kind that keeps tasks apart (docs/kinds.md)",
             )
 
 

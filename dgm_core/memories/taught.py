@@ -2,21 +2,27 @@
 
 A task becomes a blob; its expert is derived from blobs alone, when it is learned as well as whenever it is loaded, so
 that there is only one way to the bytes that are sampled. What differs is how a blob is trained and what it means.
+
+    blob, trained = memory.trained(...)            of the memory as it is
+    successor                                      another memory of the same manifest, which then takes the blob in:
+    successor.append(blob, task)
+    expert        = successor.materialised(...)    `revised`, `reuses` and `analysis` are asked of the successor, too
 """
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import torch
 
+from dgm_core.analysis import Analysis
 from dgm_core.blobs import digest as digest_of
 from dgm_core.checkpoints import NONE, Checkpoints
 from dgm_core.errors import CannotLearn
 from dgm_core.experts import FrozenExpert
 from dgm_core.lesson import Lesson
-from dgm_core.manifest import Blobs, ExpertEntry, Label, Learned, Manifest, Shared, TaskEntry
-from dgm_core.memory import Expert, GenerativeMemory, Report, Solver, TaskData, Terms
+from dgm_core.manifest import Blobs, DataSpec, ExpertEntry, Label, Learned, Manifest, Shared, TaskEntry
+from dgm_core.memory import Bases, Expert, GenerativeMemory, Report, Solver, TaskData, Terms
 from dgm_core.options import Options
 from dgm_core.replay import Load
 from dgm_core.solvers import ClassifierSolver, Restricted
@@ -32,14 +38,20 @@ FEWEST_EXAMPLES = 8
 class TaughtMemory(GenerativeMemory):
     """A memory whose every task is a blob and an expert.
 
+    A kind restores what its experts are derived from itself: the last thing that its `__init__` does is to `append`
+    what it needs of the blobs of `manifest.tasks`, in their order. Most need all of them.
+
     Attributes:
-        recipes: how a task is trained, by name.
-        shares: of the time of a task that its phases take.
+        parsed: what its options are read by.
+        recipes: how a task is trained, by name; one of them is "fast". `steps`, `seconds`, `classifier_steps` and
+            `replay` are read here, the rest by what trains the generator.
+        shares: of the time of a task that its phases take, in their order; "solver" is one of them.
         consolidated: whether the blob of a task is that of all tasks, from its first revision on.
         chosen: the memory's options.
         recipe: the one of `recipes` that was chosen.
     """
 
+    parsed: ClassVar[type[Options]] = Options
     recipes: ClassVar[Mapping[str, Recipe]]
     shares: ClassVar[Mapping[str, float]] = SHARES
     consolidated: ClassVar[bool] = False
@@ -48,10 +60,19 @@ class TaughtMemory(GenerativeMemory):
 
     def __init__(self, manifest: Manifest, blobs: Blobs) -> None:
         self.manifest, self.blobs = manifest, blobs
+        self.chosen = self.parsed.parse(manifest.options)
+        self.recipe = self.recipe_of(self.chosen.recipe)
+
+    @classmethod
+    def options(cls, given: Mapping[str, str], spec: DataSpec, bases: Bases) -> dict[str, str]:  # noqa: ARG003
+        """See `GenerativeMemory.options`: those of `parsed`, whatever the data."""
+        options = cls.parsed.parse(given)
+        cls.recipe_of(options.recipe)
+        return options.text()
 
     @abstractmethod
     def append(self, blob: bytes, task: str) -> None:
-        """Takes in the blob of the next task, which need not be in the manifest yet."""
+        """Takes in the blob of the next task: one of the manifest, or the newest, which is not in the manifest yet."""
 
     @abstractmethod
     def trained(
@@ -64,23 +85,62 @@ class TaughtMemory(GenerativeMemory):
         device: torch.device,
         checkpoints: Checkpoints,
     ) -> tuple[bytes, Trained]:
-        """Trains the generator of the next task on what is not held out; returns its blob."""
+        """Trains the generator of the next task on what is not held out; returns its blob.
+
+        The default sources of randomness are seeded with `seed_of`, and put back afterwards.
+
+        Arguments:
+            real: on `device`; x as it is stored, uint8 images or float32 vectors in their own scale. `to_range` makes
+                of it what networks take and generate: images in [-1, 1].
+            task: its name.
+            terms: as the caller gave them.
+            steps: of the terms, or else of the recipe.
+            clock: has the phases of `shares`. To be told of every step by `tick`, or asked for it by `position` or
+                `pace`, which keep the limit in seconds: that is how progress is reported, and a task cancelled. Where
+                nothing is descended one `tick` of the generator's phase at its beginning and one at its end will do.
+            device: where to train.
+            checkpoints: where the state is put down between steps, and that of an earlier attempt found, as
+                `training.running.Run` does it. Nothing is put down where nothing is descended.
+
+        Returns:
+            The blob, of tensors on the CPU (see `blobs.pack`), and what is known of the training: `Trained()`, that is
+            no steps, where nothing was descended.
+
+        Raises:
+            TrainingDiverged: nothing is worth keeping.
+            Cancelled: as raised by `clock` or `checkpoints`.
+        """
 
     @abstractmethod
     def materialised(self, index: int, classes: tuple[Label, ...]) -> FrozenExpert:
-        """The expert of the task that was taken in as number `index`."""
+        """The expert of the task that was taken in as number `index`, on the CPU; the same one whenever it is asked."""
 
     @abstractmethod
     def seed_of(self, task: str) -> int:
-        """What drives the training of the next task, of that name."""
+        """What drives the training of the next task, of that name.
 
-    @abstractmethod
+        It hangs on all that the training depends on and on nothing else (see `mix`): on the name alone in a kind whose
+        tasks know nothing of each other.
+        """
+
     def reuses(self) -> tuple[str, ...]:
-        """The tasks of the manifest on which the newest one stands, which is not in the manifest yet."""
+        """The tasks of the manifest on which the newest one stands, so that they cannot be forgotten before it: none.
 
-    @abstractmethod
-    def analysis(self, trained: Trained, blob: bytes) -> dict[str, Any]:
-        """What was measured of the newest task."""
+        Asked of the successor, whose newest task is not in the manifest yet. What `TaskEntry.consolidated` says is not
+        to be said here.
+        """
+        return ()
+
+    def analysis(self, trained: Trained, blob: bytes) -> Analysis | None:  # noqa: ARG002 - for kinds with such parts
+        """What was measured of the newest task, or None where no part of a generator is its own.
+
+        Asked of the successor.
+
+        Arguments:
+            trained: what `trained` has returned.
+            blob: likewise.
+        """
+        return None
 
     def counted(self, data: TaskData) -> tuple[int, int]:
         """Examples and classes from which the recipe counts the steps of a task: its own; kinds that replay add to it.
@@ -92,6 +152,8 @@ class TaughtMemory(GenerativeMemory):
 
     def revised(self, blob: str) -> tuple[TaskEntry, ...]:  # noqa: ARG002 - for the kinds that retrain
         """The entries of the manifest's tasks, all of them, once the newest blob holds them, too; none: it does not.
+
+        Asked of the successor.
 
         Arguments:
             blob: its digest.
@@ -170,7 +232,7 @@ class TaughtMemory(GenerativeMemory):
             erasable=terms.erasable,
             consolidated=self.consolidated,
             reuses=successor.reuses(),
-            analysis=successor.analysis(trained, blob),
+            analysis=successor.analysis(trained, blob) or {},
         )
         blobs = {digest_of(blob): blob, digest_of(solver): solver}
         return Learned(learned, {"solver": digest_of(solver)}, blobs, self.manifest.revision, revised)

@@ -10,7 +10,7 @@ from dgm_core.errors import CannotLearn
 from dgm_core.manifest import DataSpec
 from dgm_core.memory import Report, TaskData
 from dgm_core.networks import architecture_of
-from dgm_core.networks.architecture import Generator
+from dgm_core.networks.architecture import Embedded
 from dgm_core.style.base import Base, Design
 from dgm_core.training.adversarial import train_generator
 from dgm_core.training.batches import BalancedBatches
@@ -76,7 +76,7 @@ def train_base(
     return Base.of(name, design, single, d.cpu(), about)
 
 
-def _of_one_class(g: Generator, noise: int) -> dict[str, Tensor]:
+def _of_one_class(g: Embedded, noise: int) -> dict[str, Tensor]:
     """The state of a generator with the columns of its classes replaced by their mean."""
     state = g.state_dict()
     first = next(c for c in g.topology.connections if c.reads is None)

@@ -56,7 +56,16 @@ class Clock:
         return self.now() - self.last >= REPORT_EVERY
 
     def tick(self, phase: str, step: int, steps: int, metrics: Mapping[str, float] | None = None) -> None:
-        """Reports at the start and the end of a phase and twice a second between."""
+        """Reports at the start and the end of a phase and twice a second between.
+
+        Arguments:
+            phase: one of `shares`.
+            step, steps: where it stands.
+            metrics: losses and the like.
+
+        Raises:
+            Cancelled: as raised by `report`.
+        """
         if step not in (0, steps) and not self.due():
             return
         self.last = self.now()
@@ -105,6 +114,10 @@ class Clock:
 
     def _before(self, phase: str) -> float:
         names = list(self.shares)
+        if phase not in names:
+            raise ValueError(
+                f"this clock has no phase {phase!r}; those that it shares time among are {', '.join(names)}"
+            )
         return sum((self.shares[name] for name in names[: names.index(phase)]), 0.0)
 
 

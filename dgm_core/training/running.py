@@ -7,11 +7,12 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from dgm_core.analysis import MaskPoint
 from dgm_core.checkpoints import Checkpoints, State
 from dgm_core.errors import TrainingDiverged
 from dgm_core.training.averaging import Average
@@ -28,13 +29,13 @@ class Trained:
     """What is known of a generator's training.
 
     Arguments:
-        steps: that were taken.
+        steps: that were taken; 0: it was fitted at once.
         trajectory: of the gates, if it has such, at most about `MOST_POINTS`: step, slope (0 once hard), mean of the
             gates per layer.
     """
 
     steps: int = 0
-    trajectory: list[dict[str, Any]] = field(default_factory=list)
+    trajectory: list[MaskPoint] = field(default_factory=list)
 
 
 @runtime_checkable

@@ -7,6 +7,7 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from dgm_core.analysis import GatePoint
 from dgm_core.errors import TrainingDiverged
 from dgm_core.masking.annealing import Annealing
 from dgm_core.masking.masked import MaskedGenerator
@@ -77,7 +78,7 @@ class Trainee(ABC):
         """For reports."""
         return {}
 
-    def point(self) -> dict[str, Any] | None:
+    def point(self) -> GatePoint | None:
         """What is recorded along the way; None: nothing."""
         return None
 
@@ -183,7 +184,7 @@ class Masked(Trainee):
         occupied = self.g.occupancy()
         return {"slope": self.g.slope, "mask_occupancy": sum(occupied.values()) / len(occupied)}
 
-    def point(self) -> dict[str, Any]:
+    def point(self) -> GatePoint:
         """Slope, 0 once hard, and mean of the gates of each layer."""
         return {"slope": 0.0 if self.settled else self.g.slope, "occupancy": self.g.occupancy()}
 

@@ -1,26 +1,26 @@
 """How a task uses the shared generator: what its kind measured of it, as the wire says it."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from memory_api.v1 import memory_pb2 as pb
 
+from dgm_core.analysis import Analysis, measured
 from dgm_core.manifest import TaskEntry
 
 
 def task_analysis(entry: TaskEntry) -> pb.TaskAnalysis:
-    """One task of a manifest. A kind without masks measures nothing: then only what forgetting depends on is set."""
-    measured = _measured(entry.analysis) if entry.analysis else {}
+    """One task of a manifest. Of a kind that measures nothing, only what forgetting depends on is set."""
+    analysis = measured(entry.analysis)
     return pb.TaskAnalysis(
         task=entry.task,
         erasable=entry.erasable,
         consolidated=entry.consolidated,
         reuses=entry.reuses,
-        **measured,
+        **({} if analysis is None else _told(analysis)),
     )
 
 
-def _measured(analysis: Mapping[str, Any]) -> dict[str, Any]:
+def _told(analysis: Analysis) -> dict[str, Any]:
     sizes = analysis["bytes"]
     return {
         "gate": analysis["gate"],

@@ -5,6 +5,8 @@ import subprocess
 import sys
 
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from memory_api.v1 import memory_pb2 as pb
 from memory_client import InvalidInput
 from memory_client.cli.app import app
@@ -119,8 +121,36 @@ def test_a_kind_without_masks_says_what_all_of_it_takes_and_has_no_picture(growt
 
     status, out, _ = growth()
     assert status == 0
-    assert out.startswith("dgmw has neither masks nor styles: all ") and out.endswith(" kB on disk\n")
-    assert growth("--plot", str(tmp_path / "growth.png"))[2].endswith("dgmw has neither masks nor styles\n")
+    assert out.startswith("dgmw tells nothing of single tasks: all ") and out.endswith(" kB on disk\n")
+    assert growth("--plot", str(tmp_path / "growth.png"))[2].endswith("dgmw tells nothing of single tasks\n")
+
+
+def words(figure) -> set[str]:
+    """All that is written in a figure."""
+    return {text.get_text() for text in figure.findobj(Text)}
+
+
+@pytest.mark.parametrize("layers", [0, 2])
+def test_a_kind_of_another_sort_is_shown_in_its_own_words_and_without_panels_that_would_be_empty(
+    growth, taught, service, analysed, monkeypatch, tmp_path, layers
+):
+    service.analysis = [analysed(f"t{index}", index, gate="gaussian", layers=layers) for index in range(2)]
+    for each in service.analysis:
+        del each.trajectory[:]
+        each.mask_bytes = 0
+    figures, save = [], Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **how: (figures.append(self), save(self, *args, **how)))
+
+    status, out, err = growth("--plot", str(tmp_path / "growth.png"))
+
+    assert (status, err) == (0, "")
+    written = " ".join(words(figures[0])).lower()
+    assert "mask" not in written and "generator" not in written and "norms" not in written
+    assert ("gaussians" in written, "parameters" in written) == (bool(layers), bool(layers))
+    assert "size on disk" in written and "values (24.0 kb in all)" in written
+    rows = [line.split() for line in out.splitlines()]
+    assert rows[1][-4:] == ["12.0k", "0", "900", "12.9k"]
+    assert "gaussians" in out and "weights" not in out
 
 
 def test_the_picture_shows_every_part_of_the_analysis(growth, describe, tmp_path):

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 STYLE = "style"
 """The `gate` of a task that modulates a frozen base."""
 
+MASKS = "weight", "unit"
+"""The `gate` of a task that has masks."""
+
 
 @dataclass(frozen=True)
 class LayerUsage:
@@ -40,7 +43,7 @@ class MaskPoint:
     """The masks at one moment of training.
 
     Attributes:
-        step: of the generator's training.
+        step: of the recipe's schedule, which a task with little time walks through in fewer steps.
         slope: s of the gates σ(s·e), which grows while they harden; 0 once they are hard.
         occupancy: layer -> mean of its mask, in [0, 1].
     """
@@ -56,7 +59,8 @@ class TaskAnalysis:
 
     Attributes:
         task: its name.
-        gate: what one gate of its masks selects: "weight" or "unit"; "style" of a style, empty of neither.
+        gate: what one gate of its masks selects: "weight" or "unit"; "style" of a style; of a kind of another sort
+            its own word, if it has one.
         layers: the use of each layer, input side first.
         trajectory: of the masks while it was trained, in the order of steps.
         parameters: shared weights of the generator when it was learned; of a style: all that the task stores.

@@ -10,9 +10,12 @@ Of a memory whose tasks modulate a frozen base, after Cong et al. 2020, Table 1:
 (a) parameters of each task's style, by layer
 (b) all that each task stores against a style that is stored whole
 (c) bytes on disk per task
+
+Of any other kind, what it tells of the first four, in its own words.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import EngFormatter, PercentFormatter
 from matplotlib.transforms import ScaledTranslation
 
-from memory_client.analysis import STYLE, LayerUsage, TaskAnalysis
+from memory_client.analysis import MASKS, STYLE, LayerUsage, TaskAnalysis
 from memory_client.errors import InvalidInput
 from memory_client.figures import INK, draw
 from memory_client.quantities import quantity
@@ -44,9 +47,9 @@ def draw_growth(memory: MemoryInfo, path: Path) -> None:
     Raises:
         InvalidInput: there is nothing to draw, or the name of the file says no format that matplotlib writes.
     """
-    tasks = [task for task in memory.analysis if task.layers]
+    tasks = [task for task in memory.analysis if task.layers or task.bytes]
     if not tasks:
-        why = f"{memory.kind} has neither masks nor styles" if memory.analysis else "it has not learned anything yet"
+        why = f"{memory.kind} tells nothing of single tasks" if memory.analysis else "it has not learned anything yet"
         raise InvalidInput(f"there is no growth of memory {memory.name!r} to draw: {why}")
     figure = _style_figure if tasks[-1].gate == STYLE else _figure
     draw(lambda: figure(memory, tasks), path)
@@ -54,20 +57,28 @@ def draw_growth(memory: MemoryInfo, path: Path) -> None:
 
 def _figure(memory: MemoryInfo, tasks: Sequence[TaskAnalysis]) -> Figure:
     rows = -(-len(_layers(tasks[-1])) // _MOST_COLUMNS)
-    heights = [rows * _LAYER_HEIGHT + 0.7, _PANEL_HEIGHT + len(tasks[-1].layers) * _ENTRY_HEIGHT]
+    heights = [rows * _LAYER_HEIGHT + 0.7] * bool(rows) + [_PANEL_HEIGHT + len(tasks[-1].layers) * _ENTRY_HEIGHT]
     figure = Figure((_WIDTH, sum(heights) + 0.3), layout="constrained")
     figure.suptitle(_title(memory, tasks), size=10)
-    (above,), (below,) = figure.subfigures(2, 1, squeeze=False, height_ratios=heights, hspace=0.05)
-    _draw_usage(above, tasks, rows)
-    size, masks, disk = below.subplots(1, 3)
-    _draw_size(size, tasks)
-    _draw_masks(masks, tasks[-1])
+    *above, below = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights, hspace=0.05)[:, 0]
+    for subfigure in above:
+        _draw_usage(subfigure, tasks, rows)
+    weights, own = ("weights", "norms, head, header") if tasks[-1].gate in MASKS else ("values", "own, header")
     parts = (
-        ("weights", _GREEN, [task.weight_bytes for task in tasks]),
+        (weights, _GREEN, [task.weight_bytes for task in tasks]),
         ("masks", _PURPLE, [task.mask_bytes for task in tasks]),
-        ("norms, head, header", _SKY, [task.own_bytes for task in tasks]),
+        (own, _SKY, [task.own_bytes for task in tasks]),
     )
-    _draw_disk(disk, "(d)", tasks, parts)
+    kept = [part for part in parts if any(part[2]) or part[0] == own]
+    panels: list[Callable[[Axes, str], None]] = [
+        *([partial(_draw_size, tasks=tasks)] * any(task.parameters for task in tasks)),
+        *([partial(_draw_masks, task=tasks[-1])] * bool(tasks[-1].trajectory)),
+        partial(_draw_disk, tasks=tasks, parts=kept),
+    ]
+    letters = "bcd" if above else "abc"
+    axes = below.subplots(1, len(panels), squeeze=False)[0]
+    for draw_panel, panel, letter in zip(panels, axes, letters, strict=False):
+        draw_panel(panel, f"({letter})")
     return figure
 
 
@@ -81,7 +92,7 @@ def _style_figure(memory: MemoryInfo, tasks: Sequence[TaskAnalysis]) -> Figure:
         ("scales and shifts", _GREEN, [task.weight_bytes for task in tasks]),
         ("biases, header", _SKY, [task.own_bytes for task in tasks]),
     )
-    _draw_disk(disk, "(c)", tasks, parts)
+    _draw_disk(disk, "(c)", tasks=tasks, parts=parts)
     return figure
 
 
@@ -110,7 +121,7 @@ def _draw_usage(figure: SubFigure, tasks: Sequence[TaskAnalysis], rows: int) -> 
 
 def _usage_parts(uses: Sequence[LayerUsage]) -> Parts:
     def shares(*counts: int) -> list[float]:
-        return [100 * count / use.size for count, use in zip(counts, uses, strict=True)]
+        return [100 * count / max(1, use.size) for count, use in zip(counts, uses, strict=True)]
 
     return (
         ("reused from earlier tasks", _BLUE, shares(*(use.reused for use in uses))),
@@ -120,18 +131,19 @@ def _usage_parts(uses: Sequence[LayerUsage]) -> Parts:
     )
 
 
-def _draw_size(panel: Axes, tasks: Sequence[TaskAnalysis]) -> None:
+def _draw_size(panel: Axes, letter: str, tasks: Sequence[TaskAnalysis]) -> None:
     """(b): the generator's size task by task, between the first task's and the worst case."""
+    what = "generator" if tasks[-1].gate in MASKS else "parameters"
     worst, sizes = [task.worst_case for task in tasks], [task.parameters for task in tasks]
     square, dot = ("s", "o") if len(tasks) <= _MOST_MARKERS else ("", "")
     panel.plot(worst, color=INK, ls="--", marker=square, ms=5, mfc="none", label="worst case")
-    panel.plot(
-        sizes, color=_BLUE, marker=dot, ms=3, label=f"generator, now {sizes[-1] / worst[-1]:.0%} of the worst case"
-    )
-    panel.axhline(sizes[0], color=_ORANGE, ls=":", label="generator at the first task")
+    now = f", now {sizes[-1] / worst[-1]:.0%} of the worst case" if worst[-1] else ""
+    panel.plot(sizes, color=_BLUE, marker=dot, ms=3, label=f"{what}{now}")
+    panel.axhline(sizes[0], color=_ORANGE, ls=":", label=f"{what} at the first task")
     panel.set_ylim(0, 1.1 * max(*worst, *sizes))
     panel.yaxis.set_major_formatter(EngFormatter())
-    _finish(panel, "(b) Size of the generator", "shared weights")
+    title, unit = ("Size of the generator", "shared weights") if what == "generator" else ("Parameters", what)
+    _finish(panel, f"{letter} {title}", unit)
     _along_tasks(panel, tasks)
 
 
@@ -160,7 +172,7 @@ def _draw_style_size(panel: Axes, tasks: Sequence[TaskAnalysis]) -> None:
     _along_tasks(panel, tasks)
 
 
-def _draw_masks(panel: Axes, task: TaskAnalysis) -> None:
+def _draw_masks(panel: Axes, letter: str, task: TaskAnalysis) -> None:
     """(c): the occupancy of each layer over the steps of one task."""
     steps = [point.step for point in task.trajectory]
     for index, layer in enumerate(task.layers):
@@ -169,13 +181,13 @@ def _draw_masks(panel: Axes, task: TaskAnalysis) -> None:
         panel.plot(steps, occupancy, color=shade, marker="o", ms=2, label=layer.layer)
     if task.hardened is not None:
         panel.axvline(task.hardened, color=INK, ls="--", lw=1, label="masks hardened")
-    panel.set_ylim(0, 1.08 * panel.dataLim.ymax)
-    _finish(panel, f"(c) Masks while {_short(task.task)} was learned", "mean of the mask")
+    panel.set_ylim(0, 1.08 * max(max(point.occupancy.values(), default=0) for point in task.trajectory) or 1)
+    _finish(panel, f"{letter} Masks while {_short(task.task)} was learned", "mean of the mask")
     panel.set_xlabel("training step")
 
 
 def _draw_disk(panel: Axes, letter: str, tasks: Sequence[TaskAnalysis], parts: Parts) -> None:
-    """(d), or (c) of styles: bytes of each task's file."""
+    """The last: bytes of each task's file."""
     _stack(panel, [(f"{name} ({quantity(sum(sizes), 'B')} in all)", colour, sizes) for name, colour, sizes in parts])
     panel.yaxis.set_major_formatter(EngFormatter("B"))
     _finish(panel, f"{letter} Size on disk", "file of the task")
@@ -235,7 +247,8 @@ def _layers(task: TaskAnalysis) -> list[str]:
 
 
 def _layer(task: TaskAnalysis, name: str) -> LayerUsage:
-    return next(layer for layer in task.layers if layer.layer == name) if name else task.usage
+    found = (layer for layer in task.layers if layer.layer == name)
+    return next(found, LayerUsage(name, 0, 0, 0, 0)) if name else task.usage
 
 
 def _extent(uses: Sequence[LayerUsage]) -> str:

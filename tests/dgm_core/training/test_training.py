@@ -184,3 +184,8 @@ def test_images_are_blurred_and_roughened_to_many_degrees_and_what_is_too_small_
     assert roughness.min() < 0.05 and 0.25 < roughness.max() < 0.35
     for small in (torch.ones(3, 1, 8, 16), torch.ones(3, 20)):
         assert worn(small) is small
+
+
+def test_a_phase_that_a_clock_does_not_have_is_named_with_those_that_it_has():
+    with pytest.raises(ValueError, match=r"no phase 'fit'.* generator, solver"):
+        Clock(lambda progress: None).tick("fit", 0, 1)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from memory_client.analysis import STYLE, LayerUsage, TaskAnalysis
+from memory_client.analysis import MASKS, STYLE, LayerUsage, TaskAnalysis
 from memory_client.cli.session import Session, plotting, table
 from memory_client.quantities import quantity
 from memory_client.types import MemoryInfo
@@ -16,6 +16,10 @@ _COLUMNS = ("task", "new", "reused", "free", "size", "worst", "ratio", "values",
 _MASKS = (
     "new, reused, free: {}s; size, worst (case): weights of the generator; "
     "values, masks, own (norms, head, header), disk (their sum): bytes"
+)
+_OTHERS = (
+    "new, reused, free: {}s; size, worst (case): parameters, and what they were had nothing been shared; "
+    "values, masks, own, disk (their sum): bytes"
 )
 _STYLES = (
     "new: numbers that the task stores for scales and shifts; reused: those among them that weigh shared vectors; "
@@ -63,22 +67,24 @@ def _draw(memory: MemoryInfo, path: Path) -> None:
 def _text(memory: MemoryInfo, layers: bool) -> Table | str:
     if not memory.analysis:
         return "nothing has been learned yet"
-    if not any(task.layers for task in memory.analysis):
+    if not any(task.layers or task.bytes for task in memory.analysis):
         whole = f"all {memory.tasks} tasks together take {quantity(memory.bytes, 'B')} on disk"
-        return f"{memory.kind} has neither masks nor styles: {whole}"
+        return f"{memory.kind} tells nothing of single tasks: {whole}"
     return _table(memory.analysis, layers)
 
 
 def _table(tasks: Sequence[TaskAnalysis], layers: bool) -> Table:
     made = table(_COLUMNS, _rows(tasks, layers), right=_COLUMNS[1:])
-    made.caption = _STYLES if tasks[-1].gate == STYLE else _MASKS.format(tasks[-1].gate or "gate")
+    gate = tasks[-1].gate or "gate"
+    made.caption = _STYLES if gate == STYLE else (_MASKS if gate in MASKS else _OTHERS).format(gate)
     made.caption_justify = "left"
     return made
 
 
 def _rows(tasks: Sequence[TaskAnalysis], layers: bool) -> Iterator[tuple[str, ...]]:
     for task in tasks:
-        yield (task.task, *_used(task.usage), *_grown(task)) if task.layers else (task.task,)
+        used = _used(task.usage) if task.layers else ("", "", "")
+        yield (task.task, *used, *_grown(task)) if task.layers or task.bytes else (task.task,)
         if layers:
             yield from ((f"  {layer.layer}", *_used(layer)) for layer in task.layers)
     yield ("all", *[""] * 6, *_texts(*map(sum, zip(*map(_bytes, tasks), strict=True))))
@@ -89,7 +95,7 @@ def _used(usage: LayerUsage) -> tuple[str, ...]:
 
 
 def _grown(task: TaskAnalysis) -> tuple[str, ...]:
-    ratio = f"{task.parameters / task.worst_case:.2f}"
+    ratio = f"{task.parameters / task.worst_case:.2f}" if task.worst_case else ""
     return *_texts(task.parameters, task.worst_case), ratio, *_texts(*_bytes(task))
 
 
