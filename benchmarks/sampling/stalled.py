@@ -2,17 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 from statistics import mean
 from typing import NamedTuple
 
-import numpy as np
 import psutil
 from harness.processes import Running
-from memory_client import Memory
 
 from sampling.bench import SMALL, Bench, Goal, Row
 from sampling.load import Reader, rates, reading, stream
+from sampling.sharing import learning
 
 BATCH = 64
 SHARE = 0.1
@@ -23,7 +21,6 @@ SERVER_BYTES, STREAM_BYTES = 500e6, 4e6
 """What a server of a small generator needs by itself, and for each stream beyond that at the most."""
 
 SETTLING_SECONDS = 3.0
-_ENDLESS = 10_000_000
 
 
 class Figures(NamedTuple):
@@ -41,7 +38,7 @@ def measure(bench: Bench) -> Iterator[Row]:
     clients = max(bench.clients)
     stalled = max(1, round(SHARE * clients))
     bench.say(f"generator {generator}: {clients - stalled} readers, then {stalled} stalled ones beside them")
-    with bench.serving(generator) as server, learning(server):
+    with bench.serving(generator) as server, learning(server, (1, 8, 8), width=4, noise=8):
         found = asyncio.run(_figures(server, clients - stalled, stalled, bench.seconds))
     alone, together, each = sum(found.without), sum(found.beside), found.each
     bound = SERVER_BYTES + clients * STREAM_BYTES
@@ -51,19 +48,6 @@ def measure(bench: Bench) -> Iterator[Row]:
     yield Row("the slowest of them", slowest / BATCH, "batches/s", slowest / usual, "their mean", Goal(0.5))
     yield Row("memory of a stalled reader", each / 1e6, "MB", each / STALLED_BYTES, "2 MB", Goal(1, most=True))
     yield Row("memory of the server", found.server / 1e6, "MB", found.server / bound, "its bound", Goal(1, most=True))
-
-
-@contextmanager
-def learning(server: Running) -> Iterator[None]:
-    """A task of another memory is learned inside the block."""
-    x = np.random.default_rng(0).integers(0, 256, (200, 1, 8, 8), dtype=np.uint8)
-    with Memory(server.target, name="beside", options={"width": 4, "noise": 8}) as memory:
-        handle = memory.learn_task((x, np.arange(200) % 2), task="t0", steps=_ENDLESS, wait=False)
-        for task in handle.watch():
-            if task.progress is not None:
-                break
-        yield
-        handle.cancel()
 
 
 async def _figures(server: Running, readers: int, stalled: int, seconds: float) -> Figures:

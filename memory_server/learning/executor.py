@@ -137,7 +137,9 @@ class LocalProcessExecutor:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             env=_environment(),
-            start_new_session=True,  # Ctrl-C in the server's terminal must not reach it
+            # Ctrl-C in the server's terminal must not reach it. In a session of its own it would not be nicer than the
+            # server: Linux shares processors between sessions first (sched_autogroup).
+            process_group=0,
         )
 
 

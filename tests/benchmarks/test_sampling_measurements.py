@@ -18,6 +18,7 @@ from sampling import (
     mixed,
     precision,
     rivals,
+    sharing,
     single,
     stalled,
     transports,
@@ -168,3 +169,13 @@ def test_stalled_readers_are_measured_while_a_task_is_learned(bench):
     assert rows["the slowest of them"].ratio > 0.3
     assert rows["memory of a stalled reader"].value < 8 and rows["memory of the server"].ratio < 1
     assert rows["36 readers beside 4 stalled ones"].ratio > 0.5  # how much exactly is for a machine without other work
+
+
+def test_samples_and_learning_are_compared_with_what_each_has_alone(bench):
+    rows = by_name(sharing.measure(replace(bench, seconds=1.0)))
+    for what in ("a stream", "requests of 64, p50", "requests of 64, p99"):
+        alone, beside = (rows[f"24-12-6, {what}, {when}"] for when in ("alone", "beside learning"))
+        assert beside.ratio == pytest.approx(beside.value / alone.value)
+    alone = rows["24-12-6, learning alone"]
+    for beside in (rows["24-12-6, learning beside a stream"], rows["24-12-6, learning beside requests"]):
+        assert beside.ratio == pytest.approx(beside.value / alone.value)

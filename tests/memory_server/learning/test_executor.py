@@ -1,4 +1,5 @@
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -79,8 +80,9 @@ async def test_a_worker_makes_the_solver_anew_from_the_blobs_alone(executor, man
 async def test_a_worker_that_cannot_restore_a_memory_says_why(executor, manifest, rows, workers):
     with rows() as buffer:
         learned = await executor.learn(job(manifest, Terms(steps=10)), buffer, lambda _: None)
-    with pytest.raises(LearningFailed, match="KeyError"):
+    with pytest.raises(LearningFailed, match="KeyError") as failed:
         await executor.renew(Renewal.SOLVER, manifest.commit(learned), lambda _: None)
+    assert any("in load_memory" in frame for frame in failed.value.frames)
     assert workers() == []
 
 
@@ -175,6 +177,8 @@ async def test_a_worker_steps_back_behind_the_server_even_when_memory_runs_out_a
         task = await learning(executor, manifest, buffer)
         (worker,) = workers()
         assert worker.nice() > psutil.Process().nice()
+        assert os.getsid(worker.pid) == os.getsid(0), "Linux shares processors between sessions before it looks at nice"
+        assert os.getpgid(worker.pid) == worker.pid
         assert Path(f"/proc/{worker.pid}/oom_score_adj").read_text() == "1000\n"
         assert worker.rlimit(psutil.RLIMIT_CORE) == (0, 0)
         worker.send_signal(signal.SIGINT)
