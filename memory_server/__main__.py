@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _NEEDED = ("torch", "grpc_health", "grpc_reflection", "pydantic_settings", "typer", "structlog", "sqlalchemy")
 _HELP = """A server of generative memories: it learns task after task, keeps no raw data, and streams what it remembers.
 
-Start one with [bold]memory-server serve[/bold], then talk to it with memory_client or memoryctl.
+Start one with `memory-server serve`, then talk to it with memory_client or memoryctl.
 """
 
 
@@ -45,7 +45,7 @@ def application() -> "typer.Typer":
     from memory_server.security.command import token  # noqa: PLC0415
 
     app = typer.Typer(
-        help=_HELP, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False
+        help=_HELP, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False
     )
     app.command("serve")(_serve_command())
     app.command("health")(health)
@@ -69,7 +69,7 @@ def serve(**chosen: Any) -> None:
     Prints one line, "memory-server ready on HOST:PORT", once calls are answered; logs go to standard error.
     Raw data is held in memory only. Learned memories are in the data directory, and are all there after a restart.
 
-    Each option can be given as an environment variable, too.
+    Each option can be given as an environment variable, too: --data-dir as MEMORY_SERVER_DATA_DIR.
     """
     from memory_server.settings import load  # noqa: PLC0415
 
@@ -100,7 +100,7 @@ def _serve_command() -> Any:
 
     def parameter(name: str) -> inspect.Parameter:
         field = Settings.model_fields[name]
-        option = typer.Option(help=field.description, envvar=ENVIRONMENT_PREFIX + name.upper())
+        option = typer.Option(help=field.description, envvar=ENVIRONMENT_PREFIX + name.upper(), show_envvar=False)
         annotation: Any = Annotated[field.annotation, option]
         return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation)
 

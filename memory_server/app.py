@@ -17,6 +17,7 @@ from memory_api.v1 import memory_pb2_grpc
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics, start_http_server
 
 from dgm_core.style.library import Library
+from memory_server.allocator import OVERWRITABLE, all_is_overwritten
 from memory_server.errors import CannotStart
 from memory_server.interceptors.access import Access
 from memory_server.interceptors.calls import CallInterceptor, Patience
@@ -173,7 +174,13 @@ async def serving(settings: Settings) -> AsyncIterator[Serving]:
 
 
 def _overwriting(stack: AsyncExitStack) -> Overwriting:
-    overwriting = Overwriting()
+    if not (able := all_is_overwritten()):
+        structlog.get_logger().warning(
+            "what is freed keeps what it held, raw data too: start the server on glibc's allocator, and leave "
+            f"{' and '.join(OVERWRITABLE)} to it",
+            found={name: os.environ.get(name) for name in OVERWRITABLE},
+        )
+    overwriting = Overwriting(able)
     stack.callback(asyncio.create_task(overwriting.keep_looking()).cancel)
     return overwriting
 

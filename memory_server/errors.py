@@ -162,6 +162,16 @@ class ShuttingDown(Busy):
     """The server is draining and admits nothing new."""
 
 
+class MissingKind(Broken):
+    """A memory is of a kind that this version does not have, as after a return to an older one."""
+
+    def __init__(self, memory: str, kind: str) -> None:
+        super().__init__(
+            f"memory {memory!r} is of kind {kind!r}, which this server does not have: run the version that made it, or "
+            "delete the memory"
+        )
+
+
 class NoSolver(Broken):
     """The task solver was dropped when a task was forgotten, and training it anew failed."""
 

@@ -16,22 +16,33 @@ _QUIET_LOOKS = 5
 _PUSHED_OUT_BY = 256 << 10
 """A connection keeps what it received last until more comes: a last message of that size is all that it keeps."""
 
+_PADDING = bytes(_PUSHED_OUT_BY)
+
 
 class Overwriting:
     """Has freed memory overwritten from the first byte of raw data until no copy of any is left.
 
     Belongs to one event loop.
 
+    Arguments:
+        able: whether the allocator can overwrite all that is freed.
+
     Attributes:
-        on: whether it is overwritten now.
+        on: whether it is to be overwritten now.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, able: bool) -> None:
+        self._able = able
         self.on = False
         self._open: list[Received] = []
         self._ended: list[tuple[str, bool]] = []  # whose calls since the last look, and whether they left data
         self._stained: set[int] = set()
         self._quiet = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that is freed is overwritten now."""
+        return self.on and self._able
 
     def announced(self) -> None:
         """A call has come that brings data."""
@@ -124,3 +135,7 @@ class Received:
     def whole(self) -> None:
         """All messages came, the last of which is no data."""
         self.pushed_out = self._last >= _PUSHED_OUT_BY
+
+    def only(self, content: bytes) -> None:
+        """The one message of the call, which may end with padding."""
+        self.pushed_out = content.endswith(_PADDING)

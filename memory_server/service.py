@@ -25,6 +25,7 @@ from memory_server.errors import (
     SolverRetraining,
     UnknownMemory,
 )
+from memory_server.kinds import kind_of_memory
 from memory_server.learning.admission import IngestBudget
 from memory_server.learning.buffer import IngestBuffer
 from memory_server.learning.queue import TaskQueue
@@ -97,6 +98,7 @@ class MemoryService(MemoryServiceServicer):
     async def GetMemory(self, request: pb.GetMemoryRequest, _: Context) -> pb.Memory:
         """See memory.proto."""
         record = await asyncio.to_thread(self._catalog.memory, request.name)
+        kind_of_memory(request.name, record.manifest)
         return answers.memory(record) if request.brief else answers.analysed_memory(record)
 
     async def ListMemories(self, _request: pb.ListMemoriesRequest, _: Context) -> pb.ListMemoriesResponse:
@@ -230,6 +232,8 @@ class MemoryService(MemoryServiceServicer):
 
     def _created(self, request: pb.CreateMemoryRequest) -> MemoryRecord:
         present = self._present(request.name)
+        if present is not None:
+            kind_of_memory(request.name, present)
         name, wanted = requests.new_memory(request, self._bases_of(present))
         if present is None:
             with suppress(MemoryExists):  # made just now by another call
@@ -245,6 +249,7 @@ class MemoryService(MemoryServiceServicer):
             made = header.manifest(self._bases)
             header.check_repeated(made.kind, [])
             return made, []
+        kind_of_memory(header.memory, present)
         tasks = [task for task in self._catalog.tasks(header.memory) if not task.state.retryable]
         known = [label for task in tasks for label in task.classes]
         header.check(present, known, self._bases_of(present) if header.options else self._bases)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -257,9 +258,11 @@ def load(chosen: Mapping[str, Any]) -> Settings:
         chosen: those that were given; the others come from the environment and from the file of `config`.
 
     Raises:
-        ValueError: a setting is malformed, or the file cannot be used; the message names it, in one line.
+        ValueError: settings are malformed, or the file cannot be used; the message names each, in one line.
     """
-    file = chosen.get("config")
+    given = {name: f"--{name.replace('_', '-')}" for name, value in chosen.items() if value is not None}
+    named = chosen.get("config") or os.environ.get(f"{ENVIRONMENT_PREFIX}CONFIG")
+    file = None if named is None else Path(named)
     if file is not None and not file.is_file():
         raise ValueError(f"--config {file}: there is no such file; name one that the server may read")
     if unknown := _unknown_variables():  # one for the key, misspelt, would leave all in plain
@@ -267,14 +270,23 @@ def load(chosen: Mapping[str, Any]) -> Settings:
     try:
         return Settings(**chosen)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0])
-        option = name.replace("_", "-")
-        if name not in Settings.model_fields:  # never repeats a value: it may be a key that belongs elsewhere
-            raise ValueError(f"--{option}: there is no such setting; memory-server serve --help lists them") from None
-        raise ValueError(f"--{option} {first['input']}: {first['msg']}") from None
+        raise ValueError(" | ".join(_problem(dict(problem), given, file) for problem in error.errors())) from None
     except (OSError, ValueError) as error:  # of TOML, which says the line
         raise ValueError(f"--config {file}: {error}") from None
+
+
+def _problem(problem: Mapping[str, Any], given: Mapping[str, str], file: Path | None) -> str:
+    """What is wrong with a setting, by the name that it has where it was set."""
+    name = str(problem["loc"][0])
+    if name not in Settings.model_fields:  # never repeats a value: it may be a key that belongs elsewhere
+        if isinstance(problem["input"], dict):
+            return f"{file}: [{name}]: settings stand in no table; leave that line out"
+        near = get_close_matches(name.replace("-", "_"), Settings.model_fields, n=1)
+        fix = f"write {near[0]}" if near else "memory-server serve --help lists them, with - for _"
+        return f"{file}: {name}: no such setting; {fix}"
+    variable = f"{ENVIRONMENT_PREFIX}{name.upper()}"
+    where = given.get(name) or (variable if variable in os.environ else f"{file}: {name}")
+    return f"{where} {problem['input']}: {problem['msg']}"
 
 
 def _unknown_variables() -> list[str]:

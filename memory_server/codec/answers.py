@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from memory_api.v1 import memory_pb2 as pb
 from numpy import ndarray
 
-from dgm_core.memories import kind_of
+from dgm_core.memories import KINDS
 from dgm_core.memory import Progress
 from memory_server.codec.analysis import task_analysis
 from memory_server.codec.formats import layout_code
@@ -23,8 +23,9 @@ _LABEL_BYTES = 4
 
 
 def memory(record: MemoryRecord) -> pb.Memory:
-    """A memory at its newest revision."""
+    """A memory at its newest revision; one of a kind that this server does not have never sleeps."""
     manifest = record.manifest
+    kind = KINDS.get(manifest.kind)
     return pb.Memory(
         name=record.name,
         kind=manifest.kind,
@@ -36,7 +37,7 @@ def memory(record: MemoryRecord) -> pb.Memory:
         tasks=len(manifest.tasks),
         complete=manifest.complete,
         consolidated=sum(entry.consolidated for entry in manifest.tasks),
-        drowsy=kind_of(manifest.kind).drowsy(manifest),
+        drowsy=kind is not None and kind.drowsy(manifest),
     )
 
 

@@ -2,6 +2,7 @@
 
 import re
 
+from dgm_core.analysis import measured
 from dgm_core.errors import CannotLearn
 from dgm_core.manifest import Blobs, Manifest, TaskEntry
 from dgm_core.memories import new_manifest
@@ -60,6 +61,7 @@ def _check_names(portable: Portable) -> None:
 
 
 def _check_entry(entry: TaskEntry) -> None:
+    measured(entry.analysis)
     _require(0 <= entry.quality <= 1 and entry.steps >= 0 and entry.seconds >= 0, "a figure is out of range")
     for expert in entry.experts:
         values.check_labels(expert.classes, "experts.classes")

@@ -28,7 +28,9 @@ def sample_query(request: pb.SampleRequest, max_n: int) -> SampleQuery:
     """A sampling request, checked on its own. Raises BadRequest."""
     n = request.n if request.HasField("n") else None
     if n is not None and not 1 <= n <= max_n:
-        raise BadRequest("n", f"n is {n}; ask for 1 to {max_n} rows, or leave n out for an endless stream")
+        raise BadRequest(
+            "n", f"n is {n}; ask for 1 to {max_n} rows (--max-samples-per-request); only a stream without n has no end"
+        )
     if request.batch_size > MAX_BATCH_SIZE:
         raise BadRequest("batch_size", f"{request.batch_size} is not in 1 to {MAX_BATCH_SIZE}")
     if request.stride > MAX_STRIDE:

@@ -45,7 +45,9 @@ def classify_rows(request: pb.ClassifyRequest, manifest: Manifest) -> Tensor:
     """x of a Classify request, in the dtype of the memory. Raises BadRequest if it is not what the memory holds."""
     incoming = values.Incoming.decode(request.spec)
     if incoming.spec.shape != manifest.spec.shape:
-        raise BadRequest("spec.shape", f"the memory holds x of shape {manifest.spec.shape}, not {incoming.spec.shape}")
+        raise BadRequest(
+            "spec.shape", f"the memory holds x of shape {manifest.spec.shape}, not {incoming.spec.shape}; resize them"
+        )
     x = incoming.rows(request.x, "x")
     if len(x) == 0:
         raise BadRequest("x", "there are no rows to classify; send at least one")

@@ -82,10 +82,8 @@ class Header:
                     "leave the option out, or choose another memory"
                 )
         if self.incoming.spec.shape != present.spec.shape:
-            raise BadRequest(
-                "header.spec.shape",
-                f"memory {self.memory!r} holds x of shape {present.spec.shape}, not {self.incoming.spec.shape}",
-            )
+            held = f"memory {self.memory!r} holds x of shape {present.spec.shape}"
+            raise BadRequest("header.spec.shape", f"{held}, not {self.incoming.spec.shape}; resize them")
         _check_type(self.classes, known, "header.classes")
 
     def check_repeated(self, kind: str, tasks: Sequence[str]) -> None:

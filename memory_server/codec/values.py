@@ -166,9 +166,11 @@ class Incoming:
     def _checked(self, values: ndarray, field: str) -> ndarray:
         if self.spec.is_image:
             valid = (values >= -1) & (values <= 1)
-            _refuse(values, valid, field, "images are floats in [-1, 1] or UINT8; rescale them")
+            _refuse(
+                values, valid, field, "images are floats in [-1, 1] or UINT8; rescale them, as in pixels / 127.5 - 1"
+            )
             return _pixels(values)
-        _refuse(values, np.isfinite(values), field, "vectors hold finite values; drop or mend these rows")
+        _refuse(values, np.isfinite(values), field)
         return values
 
 
@@ -181,17 +183,15 @@ def _pixels(values: ndarray) -> ndarray:
     return pixels
 
 
-def _refuse(values: ndarray, valid: ndarray, field: str, rule: str) -> None:
-    if not valid.all():
-        row = int(np.argwhere(~valid)[0][0])
-        raise BadRequest(field, f"row {row} holds {_kind(float(values[~valid][0]))}; {rule}")
-
-
-def _kind(value: float) -> str:
-    """What is wrong with a value, without repeating raw data in an error."""
-    if np.isnan(value):
-        return "NaN"
-    return "an infinite value" if np.isinf(value) else "a value out of range"
+def _refuse(values: ndarray, valid: ndarray, field: str, rule: str = "") -> None:
+    """Says what is wrong with the first value that is not valid, without repeating raw data in an error."""
+    if valid.all():
+        return
+    row, value = int(np.argwhere(~valid)[0][0]), float(values[~valid][0])
+    if np.isfinite(value):
+        raise BadRequest(field, f"row {row} holds a value out of range; {rule}")
+    found = "NaN" if np.isnan(value) else "an infinite value"
+    raise BadRequest(field, f"row {row} holds {found}; every value is finite, so drop or mend such rows")
 
 
 def _some(found: Sequence[Label]) -> str:

@@ -1,6 +1,6 @@
 """From exceptions to statuses: one table, and the details that a client can act on."""
 
-import traceback
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +15,8 @@ from grpc_status import rpc_status
 
 from dgm_core.errors import CannotBlend, CannotForget, CannotSleep
 from memory_server import errors
-from memory_server.store.errors import BadArchive, CorruptBlob
+from memory_server.faults import frames_of
+from memory_server.store.errors import BadArchive, CorruptBlob, DiskFailed
 
 DOMAIN = "memory_api"
 
@@ -57,6 +58,7 @@ VERDICTS: dict[type[Exception], Verdict] = {
     errors.Superseded: Verdict(grpc.StatusCode.UNAVAILABLE, "SUPERSEDED"),
     errors.ShuttingDown: Verdict(grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN"),
     BadArchive: Verdict(grpc.StatusCode.INVALID_ARGUMENT, "BAD_ARCHIVE"),
+    DiskFailed: Verdict(grpc.StatusCode.RESOURCE_EXHAUSTED, "DISK_FAILED"),
     CorruptBlob: Verdict(grpc.StatusCode.DATA_LOSS, "CORRUPT_BLOB"),
     errors.SleepFailed: Verdict(grpc.StatusCode.INTERNAL, "SLEEP_FAILED"),
     errors.Broken: Verdict(grpc.StatusCode.INTERNAL, "INTERNAL"),
@@ -85,6 +87,8 @@ async def translated(
         yield
     except grpc.aio.AbortError:
         raise
+    except grpc.aio.InternalError:  # of gRPC: what is written to a caller who has left
+        raise asyncio.CancelledError from None
     except Exception as error:
         status = rpc_status.to_status(status_of(error) if verdict_on(error) else _incident(method, error))
         await context.abort(status.code, status.details, (*status.trailing_metadata, *trailers))
@@ -109,9 +113,8 @@ def status_of(error: Exception) -> status_pb2.Status:
 def _incident(method: str, error: Exception) -> status_pb2.Status:
     """Logs an unforeseen exception without its message or locals, which might hold data, and gives it a number."""
     incident = uuid.uuid4().hex[:12]
-    frames = traceback.format_list(traceback.extract_tb(error.__traceback__))
     structlog.get_logger().error(
-        "incident", incident=incident, method=method, error=type(error).__name__, frames=frames
+        "incident", incident=incident, method=method, error=type(error).__name__, frames=frames_of(error)
     )
     return status_pb2.Status(
         code=code_pb2.INTERNAL,

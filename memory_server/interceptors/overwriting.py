@@ -44,11 +44,9 @@ class OverwritingInterceptor(grpc.aio.ServerInterceptor):
         return grpc.stream_unary_rpc_method_handler(answer, response_serializer=handler.response_serializer)
 
     def _classified(self, handler: Handler) -> Handler:
-        """x is no data of a task: that a connection may keep the last of it does not have all calls pay for long."""
-
         async def answer(content: bytes, context: Context) -> Any:
             with self._overwriting.call(context.peer()) as received:
-                received.pushed_out, received.alone = True, False
+                received.only(content)
                 return await handler.unary_unary(content, context)
 
         return grpc.unary_unary_rpc_method_handler(answer, response_serializer=handler.response_serializer)

@@ -13,8 +13,10 @@ from memory_server.learning.errors import (
     TaskTimedOut,
     WorkerDied,
     WorkerSilent,
+    logged,
 )
 from memory_server.store.catalog import INTERRUPTED, INTERRUPTED_REASON
+from memory_server.store.errors import DiskFailed
 from memory_server.store.records import TaskState
 
 REASONS: dict[type[Exception], str] = {
@@ -26,6 +28,7 @@ REASONS: dict[type[Exception], str] = {
     TaskTimedOut: "TASK_TIMED_OUT",
     WorkerSilent: "WORKER_SILENT",
     Interrupted: INTERRUPTED_REASON,
+    DiskFailed: "NOT_STORED",
 }
 """What failed -> the name that the wire has for it."""
 
@@ -48,9 +51,10 @@ SERVER_STOPPED = Ending(TaskState.FAILED, INTERRUPTED, INTERRUPTED_REASON)
 
 
 def failure(error: Exception, memory: str, task: str) -> Ending:
-    """The ending that an exception means. An unforeseen one is logged by class and message: locals might hold data."""
+    """The ending that an exception means. An unforeseen one is logged, and nobody is told what it says."""
     reason = next((name for kind, name in REASONS.items() if isinstance(error, kind)), "")
-    if reason or isinstance(error, MemoryServerError):
-        return Ending(TaskState.FAILED, str(error), reason)
-    structlog.get_logger().error("a task failed unexpectedly", memory=memory, task=task, error=repr(error))
-    return Ending(TaskState.FAILED, str(LearningFailed(type(error).__name__, str(error))))
+    if not reason and not isinstance(error, MemoryServerError):
+        error = LearningFailed.of(error)
+    if isinstance(error, LearningFailed):
+        structlog.get_logger().error("a task failed unexpectedly", memory=memory, task=task, **logged(error))
+    return Ending(TaskState.FAILED, str(error), reason)

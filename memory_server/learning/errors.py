@@ -1,8 +1,12 @@
 """Why a task was not learned, besides what the memory itself raises."""
 
 import signal
+from collections.abc import Sequence
+from typing import Self
 
-from memory_server.errors import Broken
+from dgm_core.errors import CannotSleep, TrainingDiverged
+from memory_server.errors import Broken, MemoryServerError
+from memory_server.faults import frames_of
 from memory_server.store.catalog import INTERRUPTED
 
 _CAUSES = {
@@ -11,6 +15,8 @@ _CAUSES = {
     signal.SIGABRT: "a library gave up: report it with the server's log",
     signal.SIGBUS: "memory was lost while in use: check the machine's memory and shared memory limits",
 }
+
+_FORESEEN = MemoryServerError, CannotSleep, TrainingDiverged
 
 
 class WorkerDied(Broken):
@@ -72,12 +78,32 @@ class Interrupted(Broken):
 
 
 class LearningFailed(Broken):
-    """Learning failed in a way that nobody foresaw."""
+    """Learning failed in a way that nobody foresaw. What went wrong is told without its words: they may hold data.
 
-    def __init__(self, kind: str, message: str) -> None:
+    Arguments:
+        kind: the class of what went wrong.
+        frames: where, as `frames_of` has it; for the log.
+    """
+
+    def __init__(self, kind: str, frames: Sequence[str]) -> None:
+        self.kind, self.frames = kind, list(frames)
         super().__init__(
-            f"learning failed with {kind}: {message}; nothing was kept, report this to the server's operator"
+            f"learning failed with {kind}, which nobody foresaw; nothing was kept, report this to the server's "
+            "operator, whose log has the place"
         )
+
+    @classmethod
+    def of(cls, error: Exception) -> Self:
+        """What it is that went wrong."""
+        return cls(type(error).__name__, frames_of(error))
+
+
+def logged(error: Exception) -> dict[str, object]:
+    """What the log has of an exception: of those that are foreseen what they say, of any other class and frames."""
+    if isinstance(error, _FORESEEN) and not isinstance(error, LearningFailed):
+        return {"error": repr(error)}
+    failed = error if isinstance(error, LearningFailed) else LearningFailed.of(error)
+    return {"error": failed.kind, "frames": failed.frames}
 
 
 def _how(status: int) -> str:

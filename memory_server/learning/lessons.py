@@ -13,6 +13,7 @@ from dgm_core.memory import Progress, Terms
 from memory_server.learning.audience import tell
 from memory_server.learning.buffer import IngestBuffer
 from memory_server.learning.endings import CANCELLED, GOES_ON, SERVER_STOPPED, Ending, failure
+from memory_server.learning.errors import logged
 from memory_server.learning.messages import Job
 from memory_server.learning.setting import Setting
 from memory_server.learning.status import TaskStatus
@@ -168,7 +169,7 @@ class Lessons:
             return await asyncio.to_thread(self._setting.store.set_state, *entry.key, *astuple(end))
         except Exception as problem:  # A task must end for those who wait, even if the disk is full.
             memory, task = entry.key
-            structlog.get_logger().error("a task's end was not recorded", memory=memory, task=task, error=repr(problem))
+            structlog.get_logger().error("a task's end was not recorded", memory=memory, task=task, **logged(problem))
             entry.unrecorded = end
             return replace(entry.record, **asdict(end))
 

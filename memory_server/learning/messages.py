@@ -9,10 +9,12 @@ from typing import Any
 from dgm_core.errors import Cancelled, CannotLearn, CannotSleep, QualityTooLow, TrainingDiverged
 from dgm_core.manifest import Label, Learned, Manifest, Shared, TaskEntry
 from dgm_core.memory import Progress, Terms
+from memory_server.faults import frames_of
 from memory_server.learning.errors import Interrupted, LearningFailed, OutOfMemory
 from memory_server.learning.frames import Frame
 from memory_server.store.blobs import BlobStore
 from memory_server.store.checkpoints import Slot
+from memory_server.store.errors import CorruptBlob
 from memory_server.store.sealing import SealingKey
 
 _CPU_EXHAUSTED = "DefaultCPUAllocator: can't allocate memory"  # torch raises a RuntimeError where CUDA has a class
@@ -160,9 +162,13 @@ def read_renewed(frame: Frame) -> Shared:
 
 
 def error_frame(error: Exception) -> Frame:
-    """Worker to server, last: the class and message of what went wrong, no data and no traceback."""
-    field = error.field if isinstance(error, CannotLearn) else ""
-    return Frame("error", {"kind": type(error).__name__, "message": str(error), "field": field})
+    """Worker to server, last: the class and message of what went wrong, and where. Only foreseen ones are repeated."""
+    told = {"kind": type(error).__name__, "message": str(error), "frames": frames_of(error)}
+    if isinstance(error, CannotLearn):
+        told["field"] = error.field
+    if isinstance(error, CorruptBlob):
+        told["path"] = str(error.path)
+    return Frame("error", told)
 
 
 def read_error(frame: Frame) -> Exception:
@@ -172,9 +178,11 @@ def read_error(frame: Frame) -> Exception:
         return CannotLearn(frame.body["field"], message)
     if kind in ("MemoryError", "OutOfMemoryError") or _CPU_EXHAUSTED in message:
         return OutOfMemory()
+    if kind == CorruptBlob.__name__:
+        return CorruptBlob(frame.body["path"])
     if kind == Cancelled.__name__:
         return Interrupted()
     for known in (QualityTooLow, TrainingDiverged, CannotSleep):
         if kind == known.__name__:
             return known(message)
-    return LearningFailed(kind, message)
+    return LearningFailed(kind, frame.body["frames"])

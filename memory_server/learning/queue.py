@@ -12,10 +12,13 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+import structlog
+
 from dgm_core.manifest import Blobs, Manifest
-from dgm_core.memories import kind_of
+from dgm_core.memories import KINDS, kind_of
 from dgm_core.memory import Terms
-from memory_server.errors import ShuttingDown, SleepFailed, TaskFinished, TaskUnfinished
+from memory_server.errors import MissingKind, ShuttingDown, SleepFailed, TaskFinished, TaskUnfinished
+from memory_server.kinds import kind_of_memory
 from memory_server.learning.audience import Audience
 from memory_server.learning.buffer import IngestBuffer
 from memory_server.learning.endings import CANCELLED, SERVER_STOPPED
@@ -117,6 +120,7 @@ class TaskQueue:
             UnknownMemory, UnknownTask.
             TaskUnfinished: it is queued or learning, or another task of its memory is learning on top of it.
             CannotForget: later tasks reuse what it reserved.
+            MissingKind: the solver could not be trained anew.
             NotForgotten: the disk is full or fails.
             NotErased: the disk fails; the task is forgotten.
             ShuttingDown: nothing is changed any more.
@@ -134,13 +138,20 @@ class TaskQueue:
         await self._to_the_end(self._delete(memory))
 
     async def resume(self) -> None:
-        """Schedules what an earlier server left undone: sleep of drowsy memories, solvers to be trained anew."""
+        """Schedules what an earlier server left undone: sleep of drowsy memories, solvers to be trained anew.
+
+        Memories of kinds that this server does not have are logged and left as they are.
+        """
         async with self._changing:
             for memory, newest in (await asyncio.to_thread(self._store.catalog.newest, sleepers())).items():
                 self._sleeps.settle(memory, newest)
+            kinds = await asyncio.to_thread(self._store.catalog.kinds)
             for memory in await asyncio.to_thread(self._store.catalog.incomplete):
-                self._solvers.restore_next(memory)
+                if kinds[memory] in KINDS:
+                    self._solvers.restore_next(memory)
             self._dispatch()
+        for memory in (name for name, kind in kinds.items() if kind not in KINDS):
+            structlog.get_logger().error("a memory cannot be served", reason=str(MissingKind(memory, kinds[memory])))
 
     async def take_in(self, keep: Callable[[], MemoryRecord]) -> MemoryRecord:
         """Makes a memory of what has come from another server. Goes on if the caller goes away.
@@ -163,6 +174,7 @@ class TaskQueue:
         Raises:
             UnknownMemory: there is no such memory, or no longer.
             CannotSleep: there is nothing to consolidate.
+            MissingKind: there is no telling.
             SleepFailed: the memory is as it was.
             ShuttingDown: nothing new is begun, or the sleep was broken off.
         """
@@ -218,6 +230,7 @@ class TaskQueue:
         Raises:
             UnknownMemory, UnknownTask: it is not there, or no longer.
             CannotSleep: it will never be consolidated.
+            MissingKind: there is no telling.
             ShuttingDown: it is not consolidated yet.
         """
         entry = await self._entry(memory, task)
@@ -328,7 +341,9 @@ class TaskQueue:
             raise NotErased(f"memory {memory!r}", deleted.undeleted)
 
     def _complete(self, memory: str, newest: Manifest) -> None:
-        """Schedules what a memory lacks."""
+        """Schedules what a memory lacks, if this server has its kind."""
+        if newest.kind not in KINDS:
+            return
         self._sleeps.settle(memory, newest)
         if not newest.complete:
             self._solvers.restore_next(memory)
@@ -339,6 +354,7 @@ class TaskQueue:
             await self._lessons.record_late(memory, task)
             record = (await self.status(memory, task)).record
             self._check_finished(record)
+            kind_of_memory(memory, await asyncio.to_thread(self._store.catalog.manifest, memory))
             async with self._hold(memory):  # a task that starts now would build on what is about to go
                 await self._erase(record)
 

@@ -9,6 +9,7 @@ import structlog
 from dgm_core.manifest import Manifest
 from dgm_core.memory import Progress
 from memory_server.learning.audience import tell
+from memory_server.learning.errors import logged
 from memory_server.learning.messages import Renewal
 from memory_server.learning.setting import Setting
 from memory_server.learning.work import Renewing
@@ -37,7 +38,7 @@ class Renewals(ABC, Generic[R]):
         except Exception as problem:
             ended, error = TaskState.FAILED, type(problem).__name__
             log = structlog.get_logger()
-            log.error("a memory was not renewed", how=self.how.value, memory=work.memory, error=repr(problem))
+            log.error("a memory was not renewed", how=self.how.value, memory=work.memory, **logged(problem))
         del self._works[work.memory]
         self._setting.observer.renewed(self.how, work.memory, ended, consolidated)
         self._over(work, ended, error)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dgm_core.errors import CannotSleep
 from dgm_core.manifest import Manifest
 from dgm_core.memories import KINDS, kind_of
+from memory_server.kinds import kind_of_memory
 from memory_server.learning.messages import Renewal
 from memory_server.learning.renewals import Renewals
 from memory_server.learning.setting import Setting
@@ -41,8 +42,8 @@ class Sleeps(Renewals[Sleep]):
             self._next(waiting or Sleep(memory))
 
     def check(self, memory: str, newest: Manifest, task: str | None = None) -> None:
-        """Raises CannotSleep if there is nothing to consolidate, or not that task."""
-        awake = [entry.task for entry in kind_of(newest.kind).awake(newest)]
+        """Raises CannotSleep if there is nothing to consolidate, or not that task; MissingKind if that is not known."""
+        awake = [entry.task for entry in kind_of_memory(memory, newest).awake(newest)]
         if not awake or task not in (None, *awake):
             what = "nothing" if task is None else f"no task {task!r}"
             raise CannotSleep(
@@ -55,6 +56,7 @@ class Sleeps(Renewals[Sleep]):
 
         Raises:
             CannotSleep: there is nothing to consolidate.
+            MissingKind: there is no telling.
         """
         if memory not in self._works:
             self.check(memory, newest)

@@ -38,15 +38,18 @@ Send = Callable[[Frame], None]
 def run(frame: Frame, send: Send, ending: threading.Event) -> None:
     """Does what a frame asks for; sends progress, then the result or why there is none.
 
+    The last is sent once an error is handled: what fails then must not take its message along to standard error.
+
     Arguments:
         ending: set once a training should be put down where it is.
     """
     try:
         beat_while_computing(lambda: send(alive_frame()))
         report = throttled(send)
-        send(_learn(frame, report, ending) if frame.kind == "job" else _renew(frame, report))
+        answer = _learn(frame, report, ending) if frame.kind == "job" else _renew(frame, report)
     except Exception as error:  # Whatever it is, the server must hear of it.
-        send(error_frame(error))
+        answer = error_frame(error)
+    send(answer)
 
 
 def throttled(send: Send, clock: Callable[[], float] = time.monotonic) -> Report:

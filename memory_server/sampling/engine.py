@@ -16,6 +16,7 @@ from torch import Tensor
 from dgm_core.manifest import Label, Manifest
 from dgm_core.memory import Solver
 from memory_server.errors import EmptyMemory, ShuttingDown, UnknownMemory
+from memory_server.kinds import kind_of_memory
 from memory_server.sampling.experts import ExpertCache
 from memory_server.sampling.pool import TilePool
 from memory_server.sampling.queries import Query
@@ -71,6 +72,7 @@ class SamplingEngine:
         Raises:
             UnknownMemory, UnknownRevision, UnknownClass, UnknownTask, EmptyMemory: the query cannot be served.
             BadRequest: the memory cannot give x in that format.
+            MissingKind: the memory is of a kind that this server does not have.
             ShuttingDown: the server is stopping.
         """
         if self._draining:
@@ -91,7 +93,7 @@ class SamplingEngine:
             self._pool.forget(stream)
 
     async def newest(self, memory: str) -> Manifest:
-        """The newest revision of a memory. Raises UnknownMemory."""
+        """The newest revision of a memory. Raises UnknownMemory, MissingKind."""
         return await self._manifest(memory, 0)
 
     async def classify(self, memory: str, x: Tensor, task: str | None = None) -> "Classified":
@@ -100,6 +102,7 @@ class SamplingEngine:
         Raises:
             UnknownMemory, UnknownTask: there is no such memory, or task of it.
             EmptyMemory: it has learned nothing yet.
+            MissingKind: it is of a kind that this server does not have.
             SolverRetraining: its solver was dropped when a task was forgotten, and is not there again yet.
         """
         manifest = await self._manifest(memory, 0)
@@ -156,13 +159,18 @@ class SamplingEngine:
 
     async def _manifest(self, memory: str, revision: int) -> Manifest:
         if revision != 0:
-            return await asyncio.to_thread(self._find, memory, revision)
+            return await asyncio.to_thread(self._known, memory, revision)
         while memory not in self._newest:
             deletions = self._deletions
-            found = await asyncio.to_thread(self._find, memory, None)
+            found = await asyncio.to_thread(self._known, memory, None)
             if deletions == self._deletions:  # else it may be of a memory that is gone, and another have its name
                 self.committed(memory, found)
         return self._newest[memory]
+
+    def _known(self, memory: str, revision: int | None) -> Manifest:
+        found = self._find(memory, revision)
+        kind_of_memory(memory, found)
+        return found
 
     def _computed(self, compute: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
         """What is computed once a thread is free; it is not begun if whoever waits for it has gone."""

@@ -10,7 +10,7 @@ from typing import Self
 
 from memory_server.store.archive import ArchiveReader
 from memory_server.store.blobs import BlobStore
-from memory_server.store.errors import BadArchive, NotImported, reason
+from memory_server.store.errors import BadArchive, NotImported, written
 from memory_server.store.records import MemoryRecord, Portable
 
 Adopt = Callable[[str, Portable, BlobStore], MemoryRecord]
@@ -44,11 +44,9 @@ class Arrival:
         self._reader = ArchiveReader(self.blobs.put, shutil.disk_usage(place.parent).free)
 
     def __enter__(self) -> Self:
-        try:
+        with written(NotImported):
             for folder in (self._folder.parent, self._folder):
                 folder.mkdir(mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise NotImported(reason(error)) from error
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -75,10 +73,8 @@ class Arrival:
         with self._lock:
             if self._gone:
                 return
-            try:
+            with written(NotImported):
                 self._reader.feed(content)
-            except OSError as error:
-                raise NotImported(reason(error)) from error
 
     def finish(self) -> Portable:
         """What has arrived. Raises BadArchive if that is not the whole file."""

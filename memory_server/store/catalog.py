@@ -147,6 +147,11 @@ class Catalog:
         with self._database.read() as db:
             return {name: revisions.existing(db, name) for name in db.scalars(of_kinds)}
 
+    def kinds(self) -> dict[str, str]:
+        """The kind of each memory, by name; reads no manifest."""
+        with self._database.read() as db:
+            return {row.name: row.kind for row in db.execute(select(memories.c.name, memories.c.kind))}
+
     def incomplete(self) -> Sequence[str]:
         """Memories that have learned something and lack what they share, such as a solver; reads no manifest."""
         with self._database.read() as db:

@@ -36,13 +36,10 @@ class Database:
 
     def problems(self) -> list[str]:
         """What SQLite finds wrong with the file and with the references in it; nothing if all is well."""
-        with self._raw() as connection, closing(connection.cursor()) as cursor:
-            try:
-                found = [row[0] for row in cursor.execute("PRAGMA integrity_check").fetchall() if row[0] != "ok"]
-                astray = cursor.execute("PRAGMA foreign_key_check").fetchall()
-            except sqlite3.DatabaseError as error:
-                return [str(error)]
-            return [*map(str, found), *(f"a reference of {row[0]}" for row in astray)]
+        with self.read() as db:
+            found = [text for text in db.exec_driver_sql("PRAGMA integrity_check").scalars() if text != "ok"]
+            astray = db.exec_driver_sql("PRAGMA foreign_key_check").scalars()
+            return [*map(str, found), *(f"a reference of {table}" for table in astray)]
 
     def copy_to(self, path: Path) -> None:
         """Copies the database as it is now into another file, mode 0600, which is overwritten."""

@@ -32,7 +32,9 @@ from memory_server.store.errors import (
     NotMigrated,
     NotRecorded,
     SolverNotStored,
+    of_the_disk,
     reason,
+    written,
 )
 from memory_server.store.lock import take_lock
 from memory_server.store.records import (
@@ -59,7 +61,9 @@ ARRIVALS = "arrivals"
 """The folder where memories wait that are being imported."""
 
 _NOTHING: Blobs = {}
-_BACKUP = "restore it from a backup, or choose another directory with --data-dir"
+_BACKUP = "restore it from a backup"
+_ELSEWHERE = "or choose another directory with --data-dir"
+_DISK = "free space on the disk or mend it, and start again: nothing is lost"
 
 
 class DataDir:
@@ -85,7 +89,7 @@ class DataDir:
             keep_private(path)
             self.catalog = _catalog(path / CATALOG, clock, master)
             self.blobs = BlobStore(path / "blobs", self.catalog.keys)
-            with _written(self._not_in_order):
+            with written(self._not_in_order):
                 self._recover()
         except BaseException:
             os.close(self._lock)
@@ -192,7 +196,7 @@ class DataDir:
             UnknownMemory, UnknownTask, TaskUnfinished, CannotForget: as `Catalog.forget` does.
         """
         with self._changing:
-            with _written(NotForgotten):
+            with written(NotForgotten):
                 forgotten = self.catalog.forget(memory, task)
             return replace(forgotten, undeleted=self._remove(forgotten.unused))
 
@@ -204,7 +208,7 @@ class DataDir:
             UnknownMemory.
         """
         with self._changing:
-            with _written(NotDeleted):
+            with written(NotDeleted):
                 deleted = self.catalog.delete_memory(name)
             return replace(deleted, undeleted=self._remove(deleted.unused))
 
@@ -217,7 +221,7 @@ class DataDir:
             NotRecorded: the disk is full or fails; the state is what it was.
             UnknownMemory, UnknownTask.
         """
-        with _written(NotRecorded):
+        with written(NotRecorded):
             return self.catalog.set_state(memory, task, state, error, error_reason)
 
     def close(self) -> None:
@@ -234,7 +238,7 @@ class DataDir:
     def _not_in_order(self, why: object) -> DataDirError:
         return DataDirError(
             f"what the last server left in {self.path} cannot be put in order ({why}); mend the disk or free space on "
-            "it, or choose another directory with --data-dir"
+            f"it, {_ELSEWHERE}"
         )
 
     def _recover(self) -> None:
@@ -290,7 +294,7 @@ class DataDir:
     def _undone(self, digests: Collection[str], failed: Callable[[object], Broken]) -> Iterator[None]:
         """If the block fails, those of some blobs go that nobody needs."""
         try:
-            with _written(failed):
+            with written(failed):
                 yield
         except BaseException:
             with suppress(OSError, DatabaseError):
@@ -304,21 +308,13 @@ class DataDir:
         self._remove(set(candidates) - self.catalog.digests())
 
 
-@contextmanager
-def _written(failed: Callable[[object], Broken]) -> Iterator[None]:
-    """Says in words why the block could not write."""
-    try:
-        yield
-    except (OSError, DatabaseError) as error:
-        raise failed(reason(error)) from error
-
-
 def _catalog(path: Path, clock: Clock, master: SealingKey | None) -> Catalog:
     try:
         return Catalog(path, clock, master)
     except CorruptCatalog as error:
-        raise DataDirError(f"the catalog {path} is damaged ({error}); {_BACKUP}") from error
+        raise DataDirError(f"the catalog {path} is damaged ({error}); {_BACKUP}, {_ELSEWHERE}") from error
     except (NewerFormat, NotMigrated) as error:
-        raise DataDirError(f"{path.parent}: {error}, or choose another directory with --data-dir") from error
+        raise DataDirError(f"{path.parent}: {error}, {_ELSEWHERE}") from error
     except (OSError, DatabaseError) as error:
-        raise DataDirError(f"the catalog {path} cannot be opened ({reason(error)}); {_BACKUP}") from error
+        fix = _DISK if of_the_disk(error) else _BACKUP
+        raise DataDirError(f"the catalog {path} cannot be opened ({reason(error)}); {fix}, {_ELSEWHERE}") from error

@@ -1,14 +1,22 @@
 """What can go wrong with the disk. Each error says what is wrong and what to do."""
 
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import structlog
 from sqlalchemy.exc import DatabaseError
 
 from memory_server.errors import AskedWrongly, Broken, CannotStart
+
+_OF_THE_DISK = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 
 
 class CorruptBlob(Broken):
     """The bytes of a blob are not those that its name promises: the file was damaged or tampered with."""
 
     def __init__(self, path: object) -> None:
+        self.path = path
         super().__init__(f"blob {path} is damaged: its content does not match its name; restore it from a backup")
 
 
@@ -48,35 +56,39 @@ class NotMigrated(Broken):
         super().__init__(f"the catalog cannot be brought to the present format: {reason}; restore it from a backup")
 
 
-class MemoryNotMade(Broken):
+class DiskFailed(Broken):
+    """The disk is full, fails or may not be written, so that something was not done; all is as it was."""
+
+
+class MemoryNotMade(DiskFailed):
     """A task could not be admitted, or what its memory stands on could not be stored; nothing was changed."""
 
     def __init__(self, reason: object) -> None:
         super().__init__(f"nothing could be stored: {reason}; mend the disk or free space on it, and send it again")
 
 
-class CommitFailed(Broken):
+class CommitFailed(DiskFailed):
     """A learned task could not be stored; the memory is as it was."""
 
     def __init__(self, reason: object) -> None:
         super().__init__(f"the task was learned but could not be stored: {reason}; free disk space and send it again")
 
 
-class SolverNotStored(Broken):
+class SolverNotStored(DiskFailed):
     """A solver that was trained anew could not be stored; the memory is as it was."""
 
     def __init__(self, reason: object) -> None:
         super().__init__(f"the solver could not be stored: {reason}; free disk space and start the server again")
 
 
-class NotForgotten(Broken):
+class NotForgotten(DiskFailed):
     """A task could not be erased; the memory is as it was."""
 
     def __init__(self, reason: object) -> None:
         super().__init__(f"nothing was forgotten: {reason}; mend the disk or free space on it, and ask again")
 
 
-class NotDeleted(Broken):
+class NotDeleted(DiskFailed):
     """A memory could not be deleted; of what it holds, nothing is gone."""
 
     def __init__(self, reason: object) -> None:
@@ -93,7 +105,7 @@ class NotErased(Broken):
         )
 
 
-class NotRecorded(Broken):
+class NotRecorded(DiskFailed):
     """What becomes of a task could not be written down; its memory is as it was."""
 
     def __init__(self, reason: object) -> None:
@@ -102,7 +114,7 @@ class NotRecorded(Broken):
         )
 
 
-class NotImported(Broken):
+class NotImported(DiskFailed):
     """A memory could not be taken in; nothing of it was kept."""
 
     def __init__(self, reason: object) -> None:
@@ -124,8 +136,26 @@ class WrongKey(DataDirError):
     """The data directory needs another encryption key, or none."""
 
 
+def of_the_disk(error: Exception) -> bool:
+    """Whether a disk is full, fails or may not be written: what lies on it is as it was."""
+    if isinstance(error, DatabaseError):
+        return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in _OF_THE_DISK
+    return isinstance(error, OSError)
+
+
 def reason(error: Exception) -> object:
     """The cause in the words of the system: without a path, without SQL."""
     if isinstance(error, DatabaseError):
         return error.orig
     return error.strerror if isinstance(error, OSError) and error.strerror else error
+
+
+@contextmanager
+def written(failed: Callable[[object], Broken]) -> Iterator[None]:
+    """Says in words why the block could not write, and in the log, too: a task is told, but not its operator."""
+    try:
+        yield
+    except (OSError, DatabaseError) as error:
+        problem = failed(reason(error))
+        structlog.get_logger().error("the disk fails", error=type(problem).__name__, cause=str(reason(error)))
+        raise problem from error

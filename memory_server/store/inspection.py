@@ -8,18 +8,20 @@ from pathlib import Path
 
 from sqlalchemy.exc import DatabaseError
 
+from dgm_core.memories import KINDS
 from memory_server.store.blobs import BlobStore
 from memory_server.store.catalog import Catalog
 from memory_server.store.database import Database
 from memory_server.store.datadir import ARRIVALS, BASES, CATALOG, QUARANTINE
 from memory_server.store.deriving import check_experts
-from memory_server.store.errors import CorruptCatalog, DataDirError, NewerFormat, reason
+from memory_server.store.errors import CorruptCatalog, DataDirError, NewerFormat, of_the_disk, reason
 from memory_server.store.lock import take_lock
 from memory_server.store.schema import VERSION
 from memory_server.store.sealing import SealingKey
 from memory_server.store.verification import reading, version_of
 
 _BACKUP = "restore it from a backup"
+_DISK = "free space on the disk or mend it, and check again: nothing is lost"
 _CLEARED = "the next start removes it"
 
 
@@ -28,7 +30,7 @@ class Finding:
     """Something that is not as a server leaves it.
 
     Arguments:
-        what: "catalog", "blob", "expert", "orphan", "unfinished", "quarantined" or "permissions".
+        what: "catalog", "memory", "blob", "expert", "orphan", "unfinished", "quarantined" or "permissions".
         name: of the file, or of what is concerned.
         problem: what is wrong with it.
         advice: what to do.
@@ -73,15 +75,23 @@ def _content(path: Path, master: SealingKey | None, deep: bool) -> Iterator[Find
             yield Finding("catalog", file.name, f"it has format {version}", "the next start migrates it", harmless=True)
             return
         catalog = Catalog(file, master=master)
-    except (CorruptCatalog, NewerFormat, DatabaseError) as error:
-        yield Finding("catalog", file.name, str(reason(error)), _BACKUP)
+    except (CorruptCatalog, NewerFormat, DatabaseError, OSError) as error:
+        yield Finding("catalog", file.name, str(reason(error)), _DISK if of_the_disk(error) else _BACKUP)
         return
     with closing(catalog):
         blobs = BlobStore(path / "blobs", catalog.keys)
+        yield from _kinds(catalog)
         yield from _blobs(catalog, blobs)
         yield from _debris(path, catalog, blobs)
         if deep:
             yield from _experts(catalog, blobs)
+
+
+def _kinds(catalog: Catalog) -> Iterator[Finding]:
+    for name, kind in sorted(catalog.kinds().items()):
+        if kind not in KINDS:
+            problem = f"it is of kind {kind!r}, which this version does not have"
+            yield Finding("memory", name, problem, "run the version that made it, or delete the memory")
 
 
 def _blobs(catalog: Catalog, blobs: BlobStore) -> Iterator[Finding]:
@@ -102,7 +112,7 @@ def _debris(path: Path, catalog: Catalog, blobs: BlobStore) -> Iterator[Finding]
 
 
 def _experts(catalog: Catalog, blobs: BlobStore) -> Iterator[Finding]:
-    for memory in catalog.memories():
+    for memory in (each for each in catalog.memories() if each.manifest.kind in KINDS):
         try:
             check_experts(memory.manifest, blobs)
         except Exception as error:  # whatever is wrong with it
@@ -113,7 +123,10 @@ def _experts(catalog: Catalog, blobs: BlobStore) -> Iterator[Finding]:
 def _permissions(path: Path) -> Iterator[Finding]:
     """Files that others may read; the operator's own bases are no secret."""
     for file in sorted([path, *path.rglob("*")]):
-        mode = file.stat().st_mode & 0o777
+        try:
+            mode = file.stat().st_mode & 0o777
+        except FileNotFoundError:  # SQLite's own, which go with its last connection
+            continue
         if mode & 0o077 and (path / BASES) not in (file, *file.parents):
             name = str(file.relative_to(path.parent))
             yield Finding("permissions", name, f"others may use it (mode {mode:04o})", f"chmod go= {file}")

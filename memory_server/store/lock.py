@@ -15,7 +15,7 @@ def take_lock(path: Path) -> int:
     except OSError as error:
         raise DataDirError(
             f"the data directory {path} cannot be written ({reason(error)}); "
-            "give this user the right to write there, or choose another with --data-dir"
+            "free space on the disk or give this user the right to write there, or choose another with --data-dir"
         ) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

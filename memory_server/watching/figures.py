@@ -88,7 +88,8 @@ class Figures(Collector):
     def _held(self) -> Iterator[Metric]:
         yield _gauge("held_bytes", "Raw data of tasks that are not learned yet.", self.budget.used)
         yield _gauge("ingest_budget_bytes", "How much of it may be held.", self.budget.limit)
-        yield _gauge("overwriting", "Whether freed memory is overwritten: raw data may be in it.", self.overwriting.on)
+        overwriting = self.overwriting.complete
+        yield _gauge("overwriting", "Whether freed memory is overwritten: raw data may be in it.", overwriting)
         yield _gauge("experts", "Generators kept on the device.", self.experts.count)
         yield _gauge("expert_bytes", "Bytes of those generators.", self.experts.nbytes)
         yield _gauge("expert_cache_bytes", "How many bytes of them are kept.", self.experts.capacity)

@@ -13,6 +13,7 @@ from memory_server.learning.status import TaskStatus
 from memory_server.store.records import TaskState
 
 _REASONS = frozenset(REASONS.values())
+_UNNAMED = "OTHER"
 _COMMIT_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _TASK_SECONDS = (1, 3, 10, 30, 60, 180, 600, 1800, 3600, 10800, 36000)
 
@@ -39,10 +40,15 @@ class LearningCounters(Observer):
             ["state", "reason"],
             registry=registry,
         )
+        # Those that alerts are about begin at 0: the first failure would be no increase.
+        for reason in _REASONS | {_UNNAMED}:
+            self._ended.labels(TaskState.FAILED.value, reason)
         self._retrained = Counter(
             "memory_server_retrainings_total", "Retrainings of solvers that have ended.", ["state"], registry=registry
         )
         self._slept = Counter("memory_server_sleeps_total", "Sleeps that have ended.", ["state"], registry=registry)
+        for renewed in (self._retrained, self._slept):
+            renewed.labels(TaskState.FAILED.value)
         self._sleep_seconds = Histogram(
             "memory_server_sleep_seconds", "How long sleeps took.", registry=registry, buckets=_TASK_SECONDS
         )
@@ -128,4 +134,4 @@ class LearningCounters(Observer):
 def _reason(status: TaskStatus) -> str:
     if status.record.state is not TaskState.FAILED:
         return ""
-    return status.record.error_reason if status.record.error_reason in _REASONS else "OTHER"
+    return status.record.error_reason if status.record.error_reason in _REASONS else _UNNAMED

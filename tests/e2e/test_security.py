@@ -357,7 +357,7 @@ def test_sighup_follows_the_log_level_and_names_what_needs_a_restart(secured, ev
     calls = len(logged("call"))
     with secured.memory() as memory:
         memory.describe()
-    assert "--log-level loud" in hang_up("log_level = 'loud'", "kept the settings")["reason"]
+    assert "toml: log_level loud" in hang_up("log_level = 'loud'", "kept the settings")["reason"]
     assert len(logged("call")) == calls
     hang_up("log_level = 'info'", "settings read again")
     with secured.memory() as memory:

@@ -209,6 +209,28 @@ def test_what_is_freed_is_overwritten_for_as_long_as_raw_data_may_be_in_it(watch
     assert runs_in_memory(server.process.pid) == 0
 
 
+def test_a_server_that_cannot_overwrite_all_that_is_freed_says_so(new_server, monkeypatch):
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.pthread.rseq=0")
+    server = new_server(metrics_port=0).start()
+    (warning,) = (line for line in server.log if line["event"].startswith("what is freed keeps what it held"))
+    assert warning["level"] == "warning"
+    assert warning["found"] == {"GLIBC_TUNABLES": "glibc.pthread.rseq=0", "PYTHONMALLOC": "malloc"}
+    with Memory(server.target, "m", options={"width": 4, "noise": 8}) as memory:
+        memory.learn_task([(X, Y)], "t0", steps=10, wait=False)
+        assert server.metric("memory_server_overwriting") == 0
+
+
+def test_what_is_classified_is_nowhere_in_the_memory_of_the_server_once_it_is_answered(watched, eventually):
+    server, overwriting = watched
+    other = np.random.default_rng(0).integers(0, 256, (40, *X.shape[1:]), dtype=np.uint8)
+    with Memory(server.target, "m", options={"width": 4, "noise": 8}) as memory:
+        memory.learn_task([(other, np.arange(40) % 2)], "t0", steps=10)
+        memory.classify(X[:64])
+        eventually(lambda: not overwriting(), seconds=20)
+        assert runs_in_memory(server.process.pid) == 0
+    assert runs_in_memory(server.process.pid) == 0
+
+
 @pytest.mark.slow
 def test_a_later_upload_pushes_out_of_a_connection_what_one_that_was_broken_off_left(watched, eventually):
     server, overwriting = watched

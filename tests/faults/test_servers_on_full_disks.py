@@ -43,12 +43,31 @@ def test_a_full_disk_refuses_every_change_in_plain_words_and_nothing_else(server
     with full_disk(server):
         for said, change in changes.items():
             refusal = wire.refusal(change)
-            assert (refusal.code, refusal.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
+            assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "DISK_FAILED")
+            assert refusal.retry_after is None
             assert said in refusal.message and "free space" in refusal.message
         assert wire.sample("m", n=64, seed=1).x == seeded
         assert wire.everything() == before
+    failures = [line for line in server.log if line["level"] == "error"]
+    assert [line["error"] for line in failures] == ["MemoryNotMade", "NotForgotten", "NotDeleted"]
+    assert all("disk" in line["cause"] or "File too large" in line["cause"] for line in failures)
     wire.learn("m", "t1", (2, 3))
     changes["nothing was deleted"]()
+
+
+def test_an_audit_log_on_the_full_disk_stops_samples_until_there_is_room(new_server, connect):
+    server = new_server()
+    log = server.home / "audit.jsonl"
+    log.touch(0o600)
+    log.write_text("{}\n" * ROOM)
+    server.settings["audit_log"] = log
+    wire = connect(server.start())
+    wire.learn("m", "t0")
+    with full_disk(server):
+        refusal = wire.refusal(lambda: wire.sample("m", n=64, seed=1))
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "AUDIT_FAILED")
+        assert "free disk space" in refusal.message
+    assert wire.sample("m", n=64, seed=1).x
 
 
 @pytest.mark.slow
@@ -60,7 +79,7 @@ def test_a_disk_that_fills_while_a_task_learns_costs_that_task_alone_until_it_is
     next(status for status in watched if status.state == pb.LEARNING and status.progress.phase)
     with full_disk(server):
         *_, last = watched
-        assert last.state == pb.FAILED
+        assert (last.state, last.error_reason) == (pb.FAILED, "NOT_STORED")
         assert "could not be stored" in last.error and "free space" in last.error
         assert wire.sample("m", (0, 1), n=64, seed=1).x == seeded
     wire.learn("m", "t1", (2, 3))

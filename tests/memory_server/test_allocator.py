@@ -48,9 +48,35 @@ for on in (False, True, False, True):
 """
 
 
+needs_glibc = pytest.mark.skipif(
+    not hasattr(ctypes.CDLL(None), "mallopt"), reason="without glibc nothing overwrites what is freed"
+)
+
+
+@needs_glibc
 def test_overwriting_is_switched_while_a_process_runs():
-    if not hasattr(ctypes.CDLL(None), "mallopt"):
-        pytest.skip("this system has no glibc, where nothing overwrites what is freed")
     environment = os.environ | OVERWRITABLE
     ran = subprocess.run([sys.executable, "-c", FREED], env=environment, capture_output=True, text=True, check=True)
     assert ran.stdout.split("\n")[:-1] == ["False 1800", "True 0", "False 1800", "True 0"]
+
+
+@needs_glibc
+@pytest.mark.parametrize(
+    ("chosen", "able"),
+    [
+        ({}, True),
+        ({"GLIBC_TUNABLES": "glibc.pthread.rseq=0:glibc.malloc.tcache_count=0"}, True),
+        ({"GLIBC_TUNABLES": "glibc.pthread.rseq=0"}, False),
+        ({"PYTHONMALLOC": "pymalloc"}, False),
+    ],
+)
+def test_it_is_tried_whether_all_that_is_freed_is_overwritten(chosen, able):
+    program = "from memory_server.allocator import all_is_overwritten as able; print(able(), able())"
+    environment = os.environ | OVERWRITABLE | chosen
+    ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == [str(able)] * 2
+
+
+def test_without_glibc_nothing_is_overwritten(monkeypatch):
+    monkeypatch.setattr(allocator, "switch", lambda on: None)
+    assert not allocator.all_is_overwritten()

@@ -1,4 +1,6 @@
 import asyncio
+import subprocess
+import sys
 
 from structlog.testing import capture_logs
 
@@ -32,3 +34,20 @@ def test_settings_that_allow_more_memory_than_there_is_are_a_warning_that_says_w
     (line,) = lines
     assert "--learners or --worker-memory-bytes" in line["event"]
     assert (line["missing_bytes"], line["worker_bytes"], line["learners"]) == (3 << 29, 3 << 30, 2)
+
+
+SERVING = """
+import ctypes, resource
+from memory_server import app
+from memory_server.settings import Settings
+PR_GET_DUMPABLE = 3
+async def serve(*_):
+    print(ctypes.CDLL(None).prctl(PR_GET_DUMPABLE, 0, 0, 0, 0), *resource.getrlimit(resource.RLIMIT_CORE))
+app._serve = serve
+app.run(Settings, print)
+"""
+
+
+def test_no_other_process_of_its_user_may_read_the_memory_of_a_server_and_no_core_dump_holds_it():
+    ran = subprocess.run([sys.executable, "-c", SERVING], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["0", "0", "0"]

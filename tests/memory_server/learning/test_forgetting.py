@@ -1,6 +1,7 @@
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from dgm_core.errors import CannotForget, QualityTooLow
 from dgm_core.memory import Progress
@@ -202,8 +203,12 @@ async def test_a_solver_that_cannot_be_trained_leaves_the_memory_to_the_next_tas
     await teach("t0", "t1")
     await queue.forget("digits", "t1")
     assert queue.solver_due("digits") > 0
-    await teacher.fail("solver of t0", RuntimeError("boom"))
-    await teach("b0", memory="birds")
+    with capture_logs() as lines:
+        await teacher.fail("solver of t0", RuntimeError("boom"))
+        await teach("b0", memory="birds")
+    (line,) = (line for line in lines if line["log_level"] == "error")
+    assert (line["memory"], line["error"]) == ("digits", "RuntimeError")
+    assert "fakes.py" in line["frames"][-1] and "boom" not in str(lines)
     assert not store.catalog.manifest("digits").complete
     with pytest.raises(NoSolver, match="could not be trained anew"):
         queue.solver_due("digits")

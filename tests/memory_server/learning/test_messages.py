@@ -5,7 +5,7 @@ import pytest
 from dgm_core.errors import CannotLearn, CannotSleep, QualityTooLow, TrainingDiverged
 from dgm_core.manifest import ExpertEntry, Learned, Shared, TaskEntry
 from dgm_core.memory import Progress, Terms
-from memory_server.learning.errors import LearningFailed, OutOfMemory, WorkerDied, WorkerSilent
+from memory_server.learning.errors import LearningFailed, OutOfMemory, WorkerDied, WorkerSilent, logged
 from memory_server.learning.messages import (
     Inherited,
     Job,
@@ -75,6 +75,19 @@ def test_an_error_arrives_as_its_kind(error, kind):
     arrived = read_error(error_frame(error))
     assert type(arrived) is kind
     assert kind in (OutOfMemory, LearningFailed) or str(arrived) == str(error)
+
+
+def test_of_an_unforeseen_error_its_class_and_place_arrive_and_not_its_words():
+    def fit(x):
+        raise ValueError(f"{x} cannot be fitted")
+
+    with pytest.raises(ValueError, match="fitted") as raised:
+        fit(1 / 8)
+    failed = read_error(error_frame(raised.value))
+    assert isinstance(failed, LearningFailed)
+    assert failed.kind == "ValueError" and "in fit" in failed.frames[-1] and __file__ in failed.frames[-1]
+    assert "0.125" not in str(failed) + str(logged(failed)) + str(logged(raised.value))
+    assert "0.2 < 0.5" in str(logged(TrainingDiverged("0.2 < 0.5")))
 
 
 def test_data_that_does_not_suit_names_its_field():

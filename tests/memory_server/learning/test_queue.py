@@ -9,8 +9,10 @@ from dataclasses import replace
 
 import pytest
 from sqlalchemy.exc import OperationalError
+from structlog.testing import capture_logs
 
 from dgm_core.errors import QualityTooLow
+from dgm_core.manifest import Manifest
 from dgm_core.memory import Progress, Terms
 from memory_server.errors import (
     ServerBusy,
@@ -213,10 +215,15 @@ async def test_a_failed_task_leaves_the_memory_as_it_was_and_the_next_one_learns
 ):
     _, buffer = await submit(queue, "t0")
     await submit(queue, "t1")
-    await teacher.fail("t0", RuntimeError("boom"))
-    last = await finished(queue, "t0")
+    with capture_logs() as lines:
+        await teacher.fail("t0", RuntimeError("boom"))
+        last = await finished(queue, "t0")
     assert last.record.state is TaskState.FAILED
-    assert "RuntimeError: boom" in last.record.error
+    assert "learning failed with RuntimeError" in last.record.error
+    (line,) = (line for line in lines if line["log_level"] == "error")
+    assert (line["memory"], line["task"], line["error"]) == ("digits", "t0", "RuntimeError")
+    assert "fakes.py" in line["frames"][-1] and "in learn" in line["frames"][-1]
+    assert "boom" not in last.record.error + str(lines), "it is an example, for all that the server knows"
     assert buffer.wiped
     assert store.catalog.manifest("digits") == manifest
     await teacher.succeed("t1")
@@ -293,6 +300,19 @@ async def test_a_memory_that_cannot_be_deleted_is_made_whole_again(queue, teache
     await queue.delete("digits")
     with pytest.raises(UnknownMemory):
         await queue.tasks("digits")
+
+
+async def test_a_memory_of_a_missing_kind_that_a_full_disk_does_not_let_go_is_left_as_it_is(
+    queue, spec, store, monkeypatch
+):
+    def full(_):
+        raise OperationalError("DELETE", None, sqlite3.OperationalError("database or disk is full"))
+
+    store.create_memory("later", Manifest("ppca", {"seed": "7"}, spec))
+    monkeypatch.setattr(store.catalog, "delete_memory", full)
+    with pytest.raises(NotDeleted, match="disk is full"):
+        await queue.delete("later")
+    assert store.catalog.manifest("later").kind == "ppca"
 
 
 async def test_what_is_forgotten_on_a_disk_that_lets_nothing_go_is_forgotten_for_everybody_and_said(

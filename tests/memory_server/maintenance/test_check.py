@@ -103,6 +103,14 @@ def test_a_deep_look_derives_what_was_learned(run, tmp_path):
     assert status == 1 and "what is derived is not what was learned" in dict(findings)["expert"]
 
 
+def test_a_memory_of_a_kind_that_this_version_does_not_have_is_named_and_not_derived(run, tmp_path):
+    with DataDir(tmp_path / "data") as data:
+        data.create_memory("digits", Manifest("ppca", {"seed": "7"}, DataSpec((1, 8, 8), "uint8")))
+    expected = [("memory", "it is of kind 'ppca', which this version does not have")]
+    assert found(run, tmp_path / "data") == (1, expected)
+    assert found(run, tmp_path / "data", "--deep") == (1, expected)
+
+
 def test_a_directory_that_a_server_holds_or_that_is_none_or_needs_a_key_ends_with_2(run, tmp_path):
     with DataDir(tmp_path / "data"):
         status, _, error = run("--data-dir", tmp_path / "data")

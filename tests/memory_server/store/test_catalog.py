@@ -37,7 +37,23 @@ entries = st.builds(
     quality=st.floats(0, 1),
     steps=st.integers(0, 10**6),
     seconds=st.floats(0, 1e6),
-    analysis=st.dictionaries(st.text(max_size=5), st.floats(0, 1) | st.lists(st.integers(), max_size=3), max_size=3),
+    analysis=st.just({})
+    | st.fixed_dictionaries(
+        {
+            "gate": st.text(max_size=5),
+            "order": st.just([]),
+            "layers": st.just({}),
+            "trajectory": st.lists(
+                st.fixed_dictionaries(
+                    {"step": st.integers(0, 10**6), "slope": st.floats(0, 100), "occupancy": st.just({})}
+                ),
+                max_size=2,
+            ),
+            "parameters": st.integers(0, 2**62),
+            "worst_case": st.integers(0, 2**62),
+            "bytes": st.fixed_dictionaries(dict.fromkeys(("weights", "masks", "own"), st.integers(0, 10**6))),
+        }
+    ),
 )
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,17 @@ def test_a_commit_stores_the_blobs_and_a_delete_removes_them(path, manifest, rec
         assert data.catalog.manifest("digits") == committed.manifest
         data.delete_memory("digits")
         assert len(data.blobs) == 0
+
+
+def test_of_a_task_whose_analysis_cannot_be_told_nothing_is_stored(path, manifest, record, learn):
+    with DataDir(path) as data:
+        data.catalog.admit(record("t0"), manifest)
+        learned = learn("t0", b"four")
+        wrong = replace(learned, entry=replace(learned.entry, analysis={"parameters": 5}))
+        with pytest.raises(ValueError, match="cannot be told"):
+            data.commit("digits", "t0", wrong)
+        assert len(data.blobs) == 0
+        assert data.catalog.manifest("digits") == manifest
 
 
 def test_a_superseded_blob_is_removed_from_the_disk(path, manifest, record, learn):

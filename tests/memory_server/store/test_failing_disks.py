@@ -4,16 +4,18 @@ import os
 import resource
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count, cycle
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from memory_server.store.checkpoints import CheckpointStore
 from memory_server.store.datadir import DataDir
 from memory_server.store.errors import CommitFailed, DataDirError, NotDeleted, NotForgotten, NotRecorded
+from memory_server.store.inspection import inspect
 from memory_server.store.records import TaskState
 from memory_server.store.sealing import SealingKey
 
@@ -56,7 +58,8 @@ class Limited:
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (pages * PAGE, hard))
         try:
-            yield
+            with capture_logs():  # as the server's own log, which loses what it cannot write
+                yield
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
@@ -161,13 +164,28 @@ def test_a_full_disk_at_the_start_is_said_or_does_not_matter(disk, manifest, rec
         before = data.commit("digits", "t0", learn("t0", b"0" * 5000)).manifest
         for task in waiting:
             data.admit(record(task))
+    said = []
     for pages in range(40):
+        with suppress(DataDirError), disk.leaving(pages):
+            said += [finding.advice for finding in inspect(disk.path / "data", None, deep=False)]
         try:
             with disk.leaving(pages), DataDir(disk.path / "data") as data:
                 assert data.catalog.manifest("digits") == before
                 assert {data.catalog.task("digits", task).state for task in waiting} == {TaskState.FAILED}
         except DataDirError as error:
             assert "--data-dir" in str(error)
+            said.append(str(error))
+    assert [text for text in said if "free space" not in text] == []
+    assert [text for text in said if "nothing is lost" in text]
+    assert inspect(disk.path / "data", None, deep=False) == []
+
+
+def test_a_file_that_goes_while_a_directory_is_looked_at_is_no_finding(tmp_path, manifest, monkeypatch):
+    with DataDir(tmp_path / "data") as data:
+        data.create_memory("digits", manifest)
+    listed = Path.rglob
+    monkeypatch.setattr(Path, "rglob", lambda path, pattern: [*listed(path, pattern), path / "catalog.sqlite-gone"])
+    assert inspect(tmp_path / "data", None, deep=False) == []
 
 
 def test_a_directory_on_a_disk_that_is_read_only_says_what_to_do(mounted, manifest):

@@ -44,9 +44,20 @@ def digest(content):
     return hashlib.sha256(content).hexdigest()
 
 
+ANALYSIS = {
+    "gate": "unit",
+    "order": ["in"],
+    "layers": {"in": {"size": 3, "reserved": 2, "reused": 0, "free": 1}},
+    "trajectory": [{"step": 1, "slope": 0.0, "occupancy": {"in": 0.5}}],
+    "parameters": 9,
+    "worst_case": 9,
+    "bytes": {"weights": 4, "masks": 1, "own": 2},
+}
+
+
 def entry(task):
     experts = (ExpertEntry(digest(task.encode() * 2), (0, "cat"), (5, 6)),)
-    return TaskEntry(task, digest(task.encode()), experts, 0.9, 10, 1.5, analysis={"layers": [[1, 2]]})
+    return TaskEntry(task, digest(task.encode()), experts, 0.9, 10, 1.5, analysis=ANALYSIS)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from dgm_core.memory import Progress
+from memory_server.learning.endings import REASONS
 from memory_server.learning.messages import Renewal
 from memory_server.store.records import TaskState
 from memory_server.watching.learning import LearningCounters
@@ -57,6 +58,13 @@ def test_reasons_that_the_wire_has_no_name_for_are_one(counted, told, reason):
     counted.after(0, replace(failed, record=replace(failed.record, error_reason=told)))
     assert counted.value("tasks_ended_total", state="FAILED", reason=reason) == 1
     assert counted.value("commit_failures_total") == 0
+
+
+def test_what_alerts_are_about_begins_at_zero(counted):
+    for reason in {*REASONS.values(), "OTHER"}:
+        assert counted.value("tasks_ended_total", state="FAILED", reason=reason) == 0
+    for name in ("retrainings_total", "sleeps_total"):
+        assert counted.value(name, state="FAILED") == 0
 
 
 def test_a_task_that_fails_while_it_is_committed_is_a_commit_that_failed(counted):
