@@ -137,9 +137,8 @@ async def test_what_is_refused_is_refused_in_the_same_words(client, service):
     with pytest.raises(UnknownClass, match="the classes are") as caught:
         await client.sample([9])
     assert caught.value.reason == "UNKNOWN_CLASS"
-    with pytest.raises(InvalidInput, match="not 0") as refused:
+    with pytest.raises(InvalidInput, match="n is 0: it must be at least 1"):
         await client.sample(n=0)
-    assert [violation.field for violation in refused.value.field_violations] == ["n"]
     with pytest.raises(InvalidInput, match="seed"):
         client.stream(seed=-1)
     with pytest.raises(CannotInterpolate):

@@ -10,11 +10,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from memory_api.v1 import memory_pb2 as pb
 from memory_client import Memory
+from memory_client.cli import session
 from memory_client.cli.app import app
 from memory_client.cli.group import hoisted
 from PIL import Image
@@ -158,9 +160,25 @@ def test_sampling_writes_arrays_and_a_picture(ctl, taught, tmp_path):
 
 
 def test_the_format_of_samples_reaches_the_memory(ctl, taught, tmp_path, service):
-    status, _, err = ctl("sample", "--size", "16x12", "--dtype", "float32", "--out", str(tmp_path / "s.npz"))
+    status, _, err = ctl(
+        "sample", "--size", "16x12", "--dtype", "float32", "--layout", "NHWC", "--out", str(tmp_path / "s.npz")
+    )
     assert status == 0, err
-    assert service.requests[-1].format == pb.Format(dtype=pb.FLOAT32, height=16, width=12)
+    assert service.requests[-1].format == pb.Format(dtype=pb.FLOAT32, layout=pb.NHWC, height=16, width=12)
+
+
+def test_a_picture_is_the_same_whatever_layout_the_arrays_have(ctl, taught, tmp_path, monkeypatch):
+    x = np.random.default_rng(0).integers(0, 256, (4, 3, 8, 8), dtype=np.uint8)
+
+    def sample(*_, layout, **__):
+        return (np.moveaxis(x, 1, 3) if layout == "NHWC" else x), np.arange(4)
+
+    monkeypatch.setattr(Memory, "sample", sample)
+    drawn = []
+    for layout in ((), ("--layout", "NCHW"), ("--layout", "NHWC")):
+        assert ctl("sample", *layout, "--grid", str(tmp_path / "grid.png"))[0] == 0
+        drawn.append((tmp_path / "grid.png").read_bytes())
+    assert drawn[0] == drawn[1] == drawn[2]
 
 
 def test_reduced_precision_reaches_the_memory(ctl, taught, tmp_path, service):
@@ -344,7 +362,15 @@ def test_deleting_asks_first(ctl, taught, service):
     assert not service.lessons
 
 
-def test_an_interrupt_at_the_question_deletes_nothing(ctl, taught, service):
+def test_where_nobody_answers_nothing_is_deleted_and_the_option_is_named(ctl, taught, service):
+    status, _, err = ctl("delete", answer="")
+    assert status == 1
+    assert "pass --yes" in err
+    assert service.lessons
+
+
+def test_an_interrupt_at_the_question_deletes_nothing(ctl, taught, service, monkeypatch):
+    monkeypatch.setattr(session, "sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
     assert ctl("delete", answer="")[0] == 130
     assert service.lessons
 

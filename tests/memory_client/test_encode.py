@@ -18,6 +18,7 @@ from memory_client._encode import (
     plain_label,
     sample_format,
     sample_precision,
+    within,
 )
 
 INTEGERS = st.integers(-(2**63), 2**63 - 1)
@@ -111,8 +112,21 @@ def test_a_format_that_is_not_named_is_left_to_the_server():
 
 @pytest.mark.parametrize("size", [0, 32, (32,), (0, 0), (8, 0), (8, -8), (8, 2**32), (8.0, 8), "8x8", (8, 8, 8)])
 def test_a_size_is_a_height_and_a_width(size):
-    with pytest.raises(InvalidInput, match="size"):
+    with pytest.raises(InvalidInput, match="size is"):
         sample_format(None, None, size)
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (0, "rows is 0: it must be at least 1"),
+        (9, "rows is 9: it must be at most 8"),
+        (6.5, "rows is 6.5: pass an int"),
+    ],
+)
+def test_a_number_is_refused_by_its_name_and_the_bound_that_it_breaks(number, says):
+    with pytest.raises(InvalidInput, match=says):
+        within(number, range(1, 9), "rows")
 
 
 def test_a_precision_is_named():

@@ -70,7 +70,7 @@ def test_a_server_that_is_away_is_named_with_what_to_do():
     assert isinstance(error, ServerUnavailable)
     assert str(error) == (
         "no memory server answers at host:1 (connection refused). "
-        "Start one with `memory-server serve`, or correct the target"
+        "Start one with `memory-server serve`, correct the target, or have it tried for longer (reconnect=)"
     )
 
 

@@ -361,3 +361,17 @@ def test_progress_is_shown_on_a_terminal_only_unless_asked_for(capsys):
 )
 def test_a_task_is_described_in_one_line(task, text):
     assert describe(task) == text
+
+
+@pytest.mark.parametrize(
+    ("least", "warned"), [(0.0, True), (0.2, True), (-0.1, False)], ids=["from 0", "above 0", "from below 0"]
+)
+def test_images_that_look_scaled_to_0_to_1_are_learned_with_a_warning(memory, recwarn, least, warned):
+    x = np.linspace(least, 1, 6 * 64, dtype=np.float32).reshape(6, 1, 8, 8)
+    memory.learn_task(((x[i : i + 2], [0, 1]) for i in (4, 2, 0)), progress=False)
+    assert ["2 * x - 1" in str(each.message) for each in recwarn] == [True] * warned
+
+
+def test_vectors_above_zero_are_learned_without_a_word(memory, recwarn):
+    memory.learn_task((np.ones((6, 5), np.float32), [0, 1] * 3), progress=False)
+    assert not recwarn.list

@@ -23,8 +23,10 @@ _LAYOUTS = {None: pb.LAYOUT_UNSPECIFIED, "NCHW": pb.NCHW, "NHWC": pb.NHWC}
 _PRECISIONS = {"full": pb.FULL, "reduced": pb.REDUCED}
 _INT64 = range(-(2**63), 2**63)
 _UINT64 = range(2**64)
-_PADDING = bytes(256 << 10)  # so that the server's end of the connection keeps nothing of the data
 _SIDES = range(1, 2**32)  # 0 would mean none; the server knows the real limit
+
+PADDING = bytes(256 << 10)
+"""What follows data, so that the server's end of the connection keeps nothing of it."""
 
 
 def class_label(label: object) -> pb.ClassLabel:
@@ -55,26 +57,27 @@ def plain_label(label: object) -> Label:
         raise InvalidInput(
             f"{label!r} is no class: classes are integers or strings, so convert it with int() or .decode()"
         )
-    try:
-        return within(label, _INT64, "a class")
-    except TypeError:
-        raise InvalidInput(f"{label!r} is no class: classes are integers or strings") from None
+    if not hasattr(label, "__index__"):
+        raise InvalidInput(f"{label!r} is no class: classes are integers or strings")
+    return within(label, _INT64, "a class")
 
 
 def within(value: object, limits: range, name: str) -> int:
-    """The integer `value`, if it is in `limits`. Raises TypeError where it is no integer."""
-    number = operator.index(value)  # type: ignore[arg-type]
-    if number not in limits:
-        raise InvalidInput(f"{name} is {number}: it must be from {limits[0]} to {limits[-1]}")
+    """The integer `value`, if it is in `limits`, which are the wire's and may be wider than the server's."""
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise InvalidInput(f"{name} is {value!r}: pass an integer") from None
+    if number < limits[0]:
+        raise InvalidInput(f"{name} is {number}: it must be at least {limits[0]}")
+    if number > limits[-1]:
+        raise InvalidInput(f"{name} is {number}: it must be at most {limits[-1]}")
     return number
 
 
 def unsigned(value: object, name: str) -> int:
     """`value` as an unsigned 64-bit integer, for the field `name`."""
-    try:
-        return within(value, _UINT64, name)
-    except TypeError:
-        raise InvalidInput(f"{name} is {value!r}: pass an integer") from None
+    return within(value, _UINT64, name)
 
 
 def sample_format(dtype: object, layout: object, size: object) -> pb.Format:
@@ -134,7 +137,7 @@ class TaskEncoder:
     def finish(self) -> pb.LearnTaskRequest:
         """The last message: what was sent in all."""
         digest = hashlib.sha256(self._x.digest() + self._y.digest()).digest()
-        return pb.LearnTaskRequest(finish=pb.LearnTaskFinish(count=self.count, digest=digest, padding=_PADDING))
+        return pb.LearnTaskRequest(finish=pb.LearnTaskFinish(count=self.count, digest=digest, padding=PADDING))
 
 
 def _selection(chosen: object, name: str) -> list[object]:
@@ -161,11 +164,10 @@ def _sampled(dtype: object) -> pb.DType:
 
 def _sides(size: object) -> tuple[int, int]:
     try:
-        sides: tuple[object, ...] = tuple(size)  # type: ignore[arg-type]
-        height, width = sides
-        return within(height, _SIDES, "the height in size"), within(width, _SIDES, "the width in size")
+        height, width = tuple(size)  # type: ignore[arg-type, var-annotated]
     except (TypeError, ValueError):
         raise InvalidInput(f"size is {size!r}: pass (height, width) in pixels, as in (32, 32)") from None
+    return within(height, _SIDES, "the height in size"), within(width, _SIDES, "the width in size")
 
 
 def _by_first_occurrence(y: NDArray[Any]) -> tuple[list[Label], NDArray[np.intp]]:

@@ -2,9 +2,11 @@
 
 import math
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Any, get_args
 
+import numpy as np
 from memory_api.v1 import memory_pb2 as pb
 
 from memory_client._batches import Batch, Pieces, is_repeatable, pairs
@@ -25,6 +27,10 @@ from memory_client.progress import ProgressListener
 from memory_client.types import Task, TaskState, Until
 
 _MOST_INTERRUPTIONS = 5
+_IMAGES = 4
+"""Axes of a batch of them."""
+
+_NOT_NEGATIVE = "x holds nothing below 0, and images are floats in [-1, 1]: if x is scaled to [0, 1], make it 2 * x - 1"
 
 
 class Lesson:
@@ -40,6 +46,7 @@ class Lesson:
         self._listener = listener
         self._pieces = Pieces()
         self._encoder = TaskEncoder()
+        self._darkest = -math.inf
 
     def of(self, stream: Any) -> Iterator[pb.LearnTaskRequest]:
         """All messages of a stream, iterated here. Raises InvalidInput, and what the stream raises."""
@@ -58,16 +65,22 @@ class Lesson:
             yield from self._encoded(piece)
         if not self._encoder.count:
             raise InvalidInput("the stream has no rows: a task needs data")
+        if self._darkest >= 0:
+            warnings.warn(_NOT_NEGATIVE, stacklevel=2)
         self._tell()
         yield self._encoder.finish()
 
     def _encoded(self, piece: Batch) -> Iterator[pb.LearnTaskRequest]:
+        x, y = piece
+        least = float(x.min()) if x.ndim == _IMAGES and x.dtype != np.uint8 else -math.inf
         if self._encoder.count:
+            self._darkest = min(self._darkest, least)
             self._tell()
         else:
-            self._header.spec.CopyFrom(spec(piece[0]))
+            self._darkest = least
+            self._header.spec.CopyFrom(spec(x))
             yield pb.LearnTaskRequest(header=self._header)
-        yield self._encoder.chunk(*piece)
+        yield self._encoder.chunk(x, y)
 
     def _tell(self) -> None:
         self._listener.sent(self._encoder.count, self._encoder.nbytes)

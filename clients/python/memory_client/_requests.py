@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from memory_client import _decode
 from memory_client._batches import examples, rows_per_chunk
 from memory_client._encode import (
+    PADDING,
     class_labels,
     names,
     options_text,
@@ -31,7 +32,7 @@ from memory_client.types import Label, Layout, Precision
 Classes = Label | Sequence[Label] | NDArray[Any] | None
 """One class, several, or None for all."""
 
-_COUNTS = range(-(2**63), 2**63)  # what the wire can say; the server knows the real limits
+_COUNTS = range(1, 2**63)  # what the wire can say; the server knows how many it gives
 _SAMPLE_BATCH = 4096  # what a broken call to `sample` repeats at most
 
 
@@ -86,7 +87,7 @@ class Requests:
         rows = within(n, _COUNTS, "n")
         request = self._sample(**chosen)
         request.n = rows
-        request.batch_size = max(1, min(rows, _SAMPLE_BATCH))  # the server refuses n < 1 in its own words
+        request.batch_size = min(rows, _SAMPLE_BATCH)
         return RowReader.of_sample(request), rows
 
     def stream(self, batch_size: int, start_at: int, stride: int, n: int | None, **chosen: Any) -> pb.SampleRequest:
@@ -136,7 +137,10 @@ class Requests:
         array = examples(x)
         step = rows_per_chunk(array)
         parts = [array[at : at + step] for at in range(0, len(array), step)] or [array]
-        return [pb.ClassifyRequest(memory=self.memory, spec=spec(part), x=part.tobytes(), task=task) for part in parts]
+        return [
+            pb.ClassifyRequest(memory=self.memory, spec=spec(part), x=part.tobytes(), task=task, padding=PADDING)
+            for part in parts
+        ]
 
     def _sample(
         self,

@@ -13,6 +13,7 @@ MemoryServiceError
 │       └── WorkerDied, WorkerSilent
 ├── TaskCancelled
 ├── DamagedMemory                         the server's disk has lost a part of it; its operator must act
+├── DiskFailed                            the server's disk is full or fails; its operator must free space
 ├── TlsFailed, NotAuthenticated, NotAllowed   certificates, the token, or its rights must change
 ├── ServerBusy                            come back after `retry_after` seconds
 ├── ServerUnavailable, DeadlineExceeded   nobody answers, or not in time
@@ -180,6 +181,10 @@ class TaskCancelled(MemoryServiceError):
     """The task was cancelled; nothing was kept."""
 
 
+class DiskFailed(MemoryServiceError):
+    """The server's disk is full or fails, so that nothing was changed; it is for its operator to free space."""
+
+
 class ServerBusy(MemoryServiceError):
     """The server is full, or this client holds its share of it; try again after `retry_after` seconds."""
 
@@ -187,7 +192,7 @@ class ServerBusy(MemoryServiceError):
 class ServerUnavailable(MemoryServiceError):
     """No server answers."""
 
-    advice = "Start one with `memory-server serve`, or correct the target"
+    advice = "Start one with `memory-server serve`, correct the target, or have it tried for longer (reconnect=)"
 
 
 class SolverRetraining(ServerUnavailable):
@@ -264,6 +269,7 @@ BY_REASON: Mapping[str, type[MemoryServiceError]] = {
     "SLEEP_FAILED": SleepFailed,
     "BAD_ARCHIVE": DamagedExport,
     "CORRUPT_BLOB": DamagedMemory,
+    "DISK_FAILED": DiskFailed,
     "TASK_TOO_LARGE": TaskTooLarge,
     "SERVER_BUSY": ServerBusy,
     "CLIENT_LIMIT": ServerBusy,
@@ -280,6 +286,7 @@ BY_REASON: Mapping[str, type[MemoryServiceError]] = {
     "WORKER_SILENT": WorkerSilent,
     "WORKER_DIED": WorkerDied,
     "TASK_INTERRUPTED": TaskInterrupted,
+    "NOT_STORED": TaskFailed,
 }
 """Every reason that memory.proto names -> the class that a caller catches."""
 

@@ -45,7 +45,7 @@ class Memory:
     Arguments:
         target: address of the server, "host:port" or "unix:/path/of/socket".
         name: of the memory; the first `learn_task` creates it.
-        kind: of the memory, such as "dgmw"; takes effect when it is created, and is an expectation afterwards.
+        kind: of the memory, such as "dgmw"; takes effect when it is created, and must be its own when it is taught.
         options: of the kind, likewise; values may be anything whose text the server understands.
         timeout: deadline of a single call, in seconds; streams and waits are bounded by the server's heartbeat instead.
         reconnect: how long a server that does not answer is tried again, in seconds; then ServerUnavailable.
@@ -161,12 +161,13 @@ class Memory:
 
         Arguments:
             task: its name in the memory: letters, digits, ".", "_" and "-".
-            steps: bounds the generator's training steps; None leaves it to the server's recipe.
+            steps: bounds the generator's training steps, and those of the task solver, which takes at least 20; None
+                leaves both to the server's recipe.
             seconds: bounds the whole task; None likewise.
             min_quality: reverse accuracy in [0, 1] below which the task fails instead of being kept.
             erasable: no later task may reuse what this one reserves, so that `forget` can always take it alone.
             revises: name of the task that this one repeats, with more or other data of it; None: it repeats none. For
-                memories of kind "dual" alone.
+                memories of a kind that repeats tasks, such as "dual".
             classes: an expectation: exactly these classes occur, or the task is rejected.
             wait: whether to wait until the task is learned. An interrupt while waiting leaves it running on the server.
             progress: True shows a line of progress on the error stream, False nothing, None only on a terminal.
@@ -227,7 +228,8 @@ class Memory:
         Arguments:
             classes: what to sample; None for all that was learned.
             n: examples in total, from 1 to the server's limit.
-            seed: the same seed gives the same bytes, whatever else the server does; None draws afresh.
+            seed: the same seed gives the same bytes of the same classes and revision, whatever else the server does;
+                None draws afresh. Another task may bring both others: name the classes, or the revision.
             tasks: only what these tasks taught; None for all.
             revision: of the memory; None for the newest.
             dtype: "uint8" (0 to 255), "float32" or "float16" ([-1, 1]) for images, "float32" or "float16" for vectors;

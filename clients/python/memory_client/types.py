@@ -84,8 +84,9 @@ class Task:
         revision: first revision of the memory that holds it; None unless LEARNED.
         quality: reverse accuracy in [0, 1] on the held-out tenth of its data; None unless measured.
         consolidated: whether it is in a generator that tasks share and that is retrained with them, so that its samples
-            may drift and it cannot be forgotten alone: at once for kinds dgr and mergan, after sleep for dual.
-        steps: training steps of the generator, once LEARNED.
+            may drift and it cannot be forgotten alone: at once where a kind retrains one generator for every task,
+            after sleep where new tasks are held apart until then, else never.
+        steps: training steps of the generator, once LEARNED; 0 where it was fitted at once.
         learn_seconds: wall-clock seconds, once LEARNED.
         created: when it was admitted, in UTC.
         finished: when it reached its final state, in UTC; else None.

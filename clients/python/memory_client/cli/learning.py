@@ -42,8 +42,13 @@ def learn(
     revises: Annotated[
         str | None, typer.Option(help="Name of the task that this one repeats, in a memory of kind dual.")
     ] = None,
-    kind: Annotated[str | None, typer.Option(help="Kind of the memory, if this creates it.")] = None,
-    option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of the kind; may be repeated.")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(help="Of the memory, if this creates it: dgmw (default), dgma, gan_memory, dual, mergan, dgr."),
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE of that kind, as in recipe=paper; may be repeated.")
+    ] = None,
     wait: Annotated[bool, typer.Option(help="Wait until it is learned, or leave when the data is sent.")] = True,
 ) -> None:
     """Teach a memory one task; the server keeps none of the data.
@@ -52,7 +57,7 @@ def learn(
 
         memoryctl learn digits.npz --task t0 -m digits
 
-        memoryctl learn photos/ --task pets --size 32 -m pets
+        memoryctl learn photos/ --task pets --size 32 -m pets --kind gan_memory --option styles=lowrank
 
         memoryctl learn --images train-images.gz --labels train-labels.gz --class-filter 0,1 --task t0
     """

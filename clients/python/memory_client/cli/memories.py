@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from memory_client.cli.progress import Bars
-from memory_client.cli.session import Session, table
+from memory_client.cli.session import Session, confirm, table
 from memory_client.progress import Quiet
 from memory_client.quantities import quantity
 from memory_client.types import MemoryInfo
@@ -67,11 +67,10 @@ def delete(
     """Delete a memory with all that it learned. This cannot be undone."""
     session = Session.of(context)
     memory = session.open()
-    if not yes:
-        known = memory.describe()
-        question = f"Delete memory {memory.name!r} with its {known.tasks} tasks ({_size(known.bytes)}) for good?"
-        if not typer.confirm(question, err=True):
-            raise typer.Exit(1)
+    # Listed are all, of whatever kind; one that the server cannot describe can be deleted, too.
+    known = None if yes else next((each for each in session.memories() if each.name == memory.name), None)
+    if known is not None:
+        confirm(f"Delete memory {memory.name!r} with its {known.tasks} tasks ({_size(known.bytes)}) for good?")
     memory.delete()
     session.show({"deleted": memory.name}, f"deleted {memory.name}")
 

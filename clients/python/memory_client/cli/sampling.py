@@ -4,13 +4,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from memory_client import Memory, UnknownClass
 from memory_client.cli.arrays import save
 from memory_client.cli.session import Session, parts
 from memory_client.grid import draw_grid
-from memory_client.types import Label
+from memory_client.types import Label, Layout
 
 Size = Annotated[str | None, typer.Option(help="HEIGHTxWIDTH to resize images to, as in 32x32; else as learned.")]
 
@@ -28,6 +29,7 @@ def sample(
     task: Annotated[list[str] | None, typer.Option(help="Only what this task taught; may be repeated.")] = None,
     revision: Annotated[int | None, typer.Option(min=1, help="Of the memory; else the newest.")] = None,
     dtype: Annotated[str | None, typer.Option(help="uint8, float16 or float32; else as the memory gives them.")] = None,
+    layout: Annotated[Layout | None, typer.Option(help="Of images: channels first, or last.")] = None,
     size: Size = None,
     reduced: Annotated[bool, typer.Option("--reduced", help="Compute in bfloat16, where that is faster.")] = False,
     out: Annotated[Path | None, typer.Option(help="An .npz file for the arrays x and y.")] = None,
@@ -57,13 +59,14 @@ def sample(
         tasks=task or None,
         revision=revision,
         dtype=dtype,
+        layout=layout,
         size=sides(size),
         precision="reduced" if reduced else "full",
     )
     if out is not None:
         save(out, x=x, y=y)
     if grid is not None:
-        draw_grid(x, y, grid)
+        draw_grid(np.moveaxis(x, 3, 1) if layout == "NHWC" else x, y, grid)
     counts = {str(label): count for label, count in sorted(Counter(y.tolist()).items())}
     files = {name: str(path) for name, path in (("out", out), ("grid", grid)) if path is not None}
     result = {"n": n, "shape": list(x.shape[1:]), "dtype": str(x.dtype), "classes": counts, "seed": seed, **files}

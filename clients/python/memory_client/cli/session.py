@@ -1,6 +1,7 @@
 """What every command shares: the server, the memory, and how results are printed."""
 
 import json
+import sys
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -63,6 +64,24 @@ class Session:
             if not console.is_terminal:
                 console.width = _UNBOUNDED  # a file has no width that a table would have to fit into
             console.print(text, highlight=False, markup=False)
+
+
+def confirm(question: str) -> None:
+    """Goes on if the user says yes.
+
+    Raises:
+        InvalidInput: there is nobody to ask.
+        typer.Exit: the user says no.
+    """
+    try:
+        sure = typer.confirm(question, err=True)
+    except typer.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise InvalidInput("nobody answered: pass --yes where there is nobody to ask") from None
+    if not sure:
+        typer.echo("left as it is", err=True)
+        raise typer.Exit(1)
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[object]], right: Container[str] = ()) -> Table:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from memory_client.cli.learning import show_end
-from memory_client.cli.session import Session, table
+from memory_client.cli.session import Session, confirm, table
 from memory_client.progress import describe, waiting
 from memory_client.types import Task, Until
 
@@ -73,9 +73,7 @@ def forget(
     if not yes:
         known = memory.task(task).task
         classes = ", ".join(map(str, known.classes))
-        question = f"Forget task {task!r} of memory {memory.name!r} ({known.state}, classes {classes}) for good?"
-        if not typer.confirm(question, err=True):
-            raise typer.Exit(1)
+        confirm(f"Forget task {task!r} of memory {memory.name!r} ({known.state}, classes {classes}) for good?")
     left = memory.forget(task)
     text = f"forgot {task}" if left.complete else f"forgot {task}; the solver is being trained anew"
     session.show({"forgotten": task, "memory": left.to_dict()}, text)
