@@ -1,6 +1,6 @@
 # The memory server.
-#   docker build --build-arg TORCH_VARIANT=cpu --build-arg TORCH_INDEX_URL=<index of CPU builds> -t memory-server .
-#   docker run -p 127.0.0.1:50051:50051 -v memories:/data memory-server
+#   docker build --build-arg TORCH_VARIANT=cpu --build-arg TORCH_INDEX_URL=<index of CPU builds> -t memory-server:0.1.0 .
+#   docker run -p 127.0.0.1:50051:50051 -v memories:/data memory-server:0.1.0
 ARG PYTHON_VERSION=3.11
 
 FROM python:${PYTHON_VERSION}-slim AS builder
@@ -27,7 +27,8 @@ FROM python:${PYTHON_VERSION}-slim
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin memory \
     && install --directory --mode 0700 --owner memory /data
 COPY --from=builder /opt/venv /opt/venv
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1
+# The data directory is a setting, so that whoever passes a command of his own still has it on the volume.
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 MEMORY_SERVER_DATA_DIR=/data
 USER memory
 VOLUME /data
 EXPOSE 50051
@@ -35,6 +36,6 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s \
     CMD ["memory-server", "health", "--target", "localhost:50051"]
 ENTRYPOINT ["memory-server", "serve"]
-# Without TLS: who may reach the port is decided where it is published, as with 127.0.0.1 above. docs/security.md says
-# what to pass in place of --insecure-expose.
-CMD ["--host", "0.0.0.0", "--insecure-expose", "--port", "50051", "--data-dir", "/data"]
+# Without TLS: who may reach the port is decided where it is published, as with 127.0.0.1 above. docs/operations.md says
+# what to pass in place of this for TLS and tokens.
+CMD ["--host", "0.0.0.0", "--insecure-expose", "--port", "50051"]

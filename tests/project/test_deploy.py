@@ -118,10 +118,27 @@ def test_the_pod_has_one_replica_without_rights_and_probes_that_exist(manifests:
     places = ("data-dir", "unix-socket", "audit-log", "tls-cert", "tls-key", "tokens")
     assert all(any(chosen[place].startswith(f"{mount}/") for mount in mounts) for place in places)
     assert "insecure-expose" not in chosen
+    claims = {mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] in claimed(workload)}
+    disks = [f"/{chosen[place].split('/')[1]}" for place in ("data-dir", "audit-log")]
+    assert sorted(disks) == sorted(claims), "a disk full of memories must leave room to note who samples them"
     secrets = [volume["secret"] for volume in pod["volumes"] if "secret" in volume]
     assert {secret["defaultMode"] for secret in secrets} == {0o440}, "more is refused, less is what fsGroup adds to"
     held = int(chosen["ingest-budget-bytes"]) + int(chosen["expert-cache-bytes"])
     assert held < int(container["resources"]["requests"]["memory"].removesuffix("Gi")) << 30
+
+
+def claimed(workload: dict[str, Any]) -> set[str]:
+    """Names of the volumes that outlive a pod."""
+    return {claim["metadata"]["name"] for claim in workload["volumeClaimTemplates"]}
+
+
+def test_the_commands_beside_the_manifests_make_all_in_one_namespace(root: Path, manifests: dict[str, Any]) -> None:
+    commands = re.findall(r"^# +(kubectl .*)$", (root / "deploy/kubernetes.yaml").read_text(), re.MULTILINE)
+    made = {match[1] for line in commands if (match := re.search(r"secret \w+ -n NAMESPACE ([\w-]+)", line))}
+    pod = manifests["StatefulSet"]["spec"]["template"]["spec"]
+
+    assert all(" -n NAMESPACE " in line for line in commands)
+    assert made == {volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume}
 
 
 def test_the_watchdog_ends_a_worker_before_the_kernel_ends_the_pod(manifests: dict[str, Any]) -> None:
@@ -180,6 +197,17 @@ def test_the_units_user_gets_secrets_as_copies_and_what_changes_in_a_directory_o
     assert data is not None and data[1] in own
     own.remove(data[1])  # or a backup that is restored would bring revoked tokens back
     assert {str(path and path.parent) for path in (settings.tokens, settings.audit_log)} == {*own}
+
+
+def test_the_commands_that_install_the_unit_make_what_it_starts_and_leave_a_token_that_is_good(
+    root: Path, unit: configparser.ConfigParser
+) -> None:
+    blocks = re.findall(r"^```\n(.*?)^```", (root / "docs/operations.md").read_text(), re.MULTILINE | re.DOTALL)
+    (block,) = (each for each in blocks if "systemctl enable" in each)
+    program = Path(unit["Service"]["ExecStart"].split()[0])
+
+    assert f"python3 -m venv {program.parent.parent}\n" in block
+    assert "token add" in block and "token revoke" not in block
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")

@@ -9,6 +9,7 @@ import typer
 from memory_client.cli.app import app as memoryctl
 
 from memory_server.__main__ import application
+from memory_server.learning.endings import REASONS
 
 REFERENCE = re.compile(r"`((?:[\w.-]+/)+[\w.-]*\.(?:py|proto|md|toml|txt|yaml))(?:::([\w.]+))?`")
 PROGRAMS = {"memoryctl": memoryctl, "memory-server": application()}
@@ -36,6 +37,36 @@ def test_every_link_leads_somewhere(documents: list[Path]) -> None:
     for document in documents:
         for target in LINK.findall(document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def headings(document: Path) -> list[str]:
+    """What links call the headings of a document, without those in blocks of code."""
+    text = re.sub(r"^```.*?^```", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return [re.sub(r"[^\w\- ]", "", name.lower()).replace(" ", "-") for name in re.findall(r"^#+ (.+)$", text, re.M)]
+
+
+def test_every_link_to_a_heading_leads_to_one(documents: list[Path]) -> None:
+    for document in documents:
+        for target, name in re.findall(r"\]\((?!https?://)([^)#]*)#([^)]+)\)", document.read_text()):
+            assert name in headings(document.parent / target if target else document), (
+                f"{document.name}: {target}#{name}"
+            )
+
+
+def test_the_list_of_sections_of_operations_has_all_of_them(root: Path) -> None:
+    text = (root / "docs/operations.md").read_text()
+    incident, sections, *others = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    listed = re.findall(r"\[([^]]+)\]\(#", text.partition(f"## {sections}\n")[2].partition("\n## ")[0])
+
+    assert (incident, sections) == ("In an incident", "Sections")
+    assert sorted(listed) == sorted(others)
+
+
+def test_every_reason_for_which_a_task_fails_has_a_row_that_says_what_to_do(root: Path) -> None:
+    text = (root / "docs/operations.md").read_text()
+    rows = re.findall(r"^\| .+ \| `([A-Z_]+)` \| .*\| .{10,} \|$", text, re.MULTILINE)
+
+    assert set(rows) == set(REASONS.values())
 
 
 COMMAND = re.compile(r"^(memoryctl|memory-server) ((?:base|key|token) \w+|\w+)([^#\n]*)", re.MULTILINE)
