@@ -36,6 +36,7 @@ def main() -> None:
 def application() -> "typer.Typer":
     """All commands."""
     import typer  # noqa: PLC0415 - the base install has the command but not typer
+    from memory_client.cli.version import Version  # noqa: PLC0415
 
     from memory_server.bases.command import base  # noqa: PLC0415
     from memory_server.demo.command import demo  # noqa: PLC0415
@@ -47,6 +48,10 @@ def application() -> "typer.Typer":
     app = typer.Typer(
         help=_HELP, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False
     )
+
+    @app.callback()
+    def memory_server(version: Version = False) -> None: ...
+
     app.command("serve")(_serve_command())
     app.command("health")(health)
     app.command("demo")(demo)

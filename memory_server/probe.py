@@ -9,7 +9,7 @@ import typer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from memory_client.channel import Connection
 from memory_client.credentials import Credentials
-from memory_client.errors import InvalidInput
+from memory_client.errors import InvalidInput, from_rpc
 
 from memory_server.watching.health import LEARNING, SERVICE
 
@@ -35,7 +35,7 @@ def health(
         answers = {name: _ask(connection, name) for name in (SERVICE, *([LEARNING] if learning else []))}
     finally:
         connection.close()
-    print(", ".join(f"{name}: {answer}" for name, answer in answers.items()))  # noqa: T201
+    print("\n".join(f"{name}: {answer}" for name, answer in answers.items()))  # noqa: T201
     sys.exit(any(answer != "SERVING" for answer in answers.values()))
 
 
@@ -45,5 +45,5 @@ def _ask(connection: Connection, service: str) -> str:
     try:
         answer = health_pb2_grpc.HealthStub(connection.channel).Check(request, timeout=connection.timeout)
     except grpc.RpcError as error:
-        return f"no answer ({error.code().name})"
+        return f"no answer ({error.code().name}): {from_rpc(error, connection.target)}"
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))

@@ -75,10 +75,11 @@ class Header:
             raise MemoryMismatch(f"header.kind: memory {self.memory!r} is of kind {present.kind!r}, not {self.kind!r}")
         wanted = empty_memory(present.kind, self.options, present.spec, bases, HEADER).options if self.options else {}
         for key, given in self.options.items():
-            if wanted[key] != present.options[key]:
+            if wanted[key] != (held := present.options.get(key)):
+                has = f"was made when there was no {key}" if held is None else f"has {key}={held}"
                 said = given if given == wanted[key] else f"{given} ({wanted[key]})"
                 raise MemoryMismatch(
-                    f"header.options: memory {self.memory!r} has {key}={present.options[key]}, not {said}; "
+                    f"header.options: memory {self.memory!r} {has}, not {said}; "
                     "leave the option out, or choose another memory"
                 )
         if self.incoming.spec.shape != present.spec.shape:

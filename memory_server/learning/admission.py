@@ -70,7 +70,7 @@ class IngestBudget:
             if reservation.nbytes + nbytes > self.limit:
                 raise TaskTooLarge(
                     f"this task needs more than the {self.limit} bytes that the server holds of unlearned data; "
-                    "split it into smaller tasks, or start the server with a larger ingest budget"
+                    "split it into smaller tasks, or start the server with a larger --ingest-budget-bytes"
                 )
             others = [other for other in self._held if other is not reservation]
             excess = self._used() + nbytes - self.limit

@@ -74,11 +74,12 @@ class Following(Generic[T]):
         return tuple(map(_signature, self._paths))
 
 
-def private(path: Path, option: str) -> bytes:
+def private(path: Path, option: str, advice: str = "name a file that the server may read") -> bytes:
     """The content of a file with secrets.
 
     Arguments:
         option: names it, for errors.
+        advice: what to do where it cannot be read.
 
     Raises:
         CannotStart: it cannot be read, or is `exposed`.
@@ -93,7 +94,7 @@ def private(path: Path, option: str) -> bytes:
                 raise CannotStart(f"{option} {path}: its mode is {mode}, so others may use it; {remedy(path, found)}")
             return file.read()
     except OSError as error:
-        raise CannotStart(f"{option} {named(path)}: {error.strerror}; name a file that the server may read") from error
+        raise CannotStart(f"{option} {named(path)}: {error.strerror}; {advice}") from error
 
 
 def public(path: Path, option: str) -> bytes:

@@ -90,7 +90,7 @@ def read(path: Path) -> Tokens:
     Raises:
         CannotStart: it cannot be read, is open to others, or makes no sense.
     """
-    content = private(path, "--tokens")
+    content = private(path, "--tokens", "name the file that memory-server token add writes, readable for the server")
     try:
         return Tokens.model_validate_json(content)
     except ValidationError as error:

@@ -311,7 +311,12 @@ def test_a_probe_that_shows_a_certificate_needs_no_token(secured, tmp_path):
     target = secured.server.target.replace("127.0.0.1", "localhost")
     ask = ["health", "--learning", "--target", target, "--ca", str(secured.files / "authority.pem")]
     assert CliRunner().invoke(application(), [*ask, *shown]).exit_code == 0
-    assert CliRunner().invoke(application(), ask).exit_code == 1
+    unknown = CliRunner().invoke(application(), ask)
+    assert unknown.exit_code == 1 and "takes only clients with a certificate" in unknown.output
+    strange = secured.files / "strange.pem"
+    strange.write_bytes(secured.strangers.certificate)
+    refused = CliRunner().invoke(application(), [*ask[:-1], str(strange), *shown])
+    assert refused.exit_code == 1 and "comes from no authority in ca" in refused.output
     refused = CliRunner().invoke(application(), [*ask, *shown[:2]])
     assert refused.exit_code == 2 and "certificate and key belong together" in refused.output
 

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +22,8 @@ from memory_client.cli.app import app
 from memory_client.cli.group import hoisted
 from PIL import Image
 from typer.testing import CliRunner
+
+from memory_server.__main__ import application
 
 MEMORYCTL = [sys.executable, "-m", "memory_client.cli"]
 
@@ -421,3 +424,11 @@ def test_without_its_extra_the_command_says_what_to_install():
 
     assert done.returncode == 2
     assert done.stderr == "memoryctl needs typer: pip install 'generative-memory[cli]'\n"
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["tasks", "-m", "digits", "--version"]])
+def test_both_commands_say_which_version_they_are(arguments):
+    said = CliRunner().invoke(app, arguments, prog_name="memoryctl")
+    assert (said.exit_code, said.stdout) == (0, f"memoryctl {version('generative-memory')}\n")
+    of_the_server = CliRunner().invoke(application(), ["--version"], prog_name="memory-server")
+    assert (of_the_server.exit_code, of_the_server.stdout.split()[1:]) == (0, said.stdout.split()[1:])

@@ -28,4 +28,4 @@ def test_the_exit_status_tells_serving_from_stuck(checked, serves, learns, plain
 
 def test_a_server_that_does_not_answer_is_not_healthy():
     status, output = probe("--target", "localhost:1", "--timeout", "1")
-    assert status == 1 and "no answer (UNAVAILABLE)" in output
+    assert status == 1 and "no answer (UNAVAILABLE): no memory server answers at localhost:1" in output

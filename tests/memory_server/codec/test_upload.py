@@ -1,4 +1,5 @@
 import hashlib
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -10,7 +11,7 @@ from memory_api.v1 import memory_pb2 as pb
 from dgm_core.memory import Terms
 from dgm_core.style.library import SHIPPED
 from memory_server.codec.upload import Header, Upload
-from memory_server.errors import BadRequest, UnknownTask
+from memory_server.errors import BadRequest, MemoryMismatch, UnknownTask
 
 
 def header(**fields):
@@ -102,3 +103,10 @@ def test_a_new_memory_draws_a_seed_and_keeps_the_options_that_are_given():
     assert len(seeds) == 4
     assert header(options={"width": "4", "seed": "9"}).manifest(SHIPPED).options["seed"] == "9"
     assert header(options={"width": "4"}).manifest(SHIPPED).options["width"] == "4"
+
+
+def test_an_option_that_a_memory_was_made_without_is_refused_by_name():
+    manifest = header(kind="dgmw").manifest(SHIPPED)
+    older = replace(manifest, options={name: text for name, text in manifest.options.items() if name != "width"})
+    with pytest.raises(MemoryMismatch, match="made when there was no width, not 5; leave the option out"):
+        header(options={"width": "5"}).check(older, (), SHIPPED)

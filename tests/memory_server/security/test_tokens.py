@@ -239,3 +239,8 @@ def test_the_command_line_adds_lists_and_revokes(path):
     assert "--memory '/'" in run("add", "--name", "bob", "--memory", "/", "--right", "learn", fails=True)
     assert run("revoke", "--name", "alice") == "revoked alice"
     assert "no token alice" in run("revoke", "--name", "alice", fails=True)
+
+
+def test_a_file_of_tokens_that_is_not_there_is_refused_with_what_writes_one(path):
+    with pytest.raises(CannotStart, match=r"No such file.*memory-server token add writes"):
+        tokens.read(path)

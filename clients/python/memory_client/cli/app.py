@@ -19,6 +19,7 @@ from memory_client.cli import (
 )
 from memory_client.cli.group import CommandGroup
 from memory_client.cli.session import Session
+from memory_client.cli.version import Version
 
 app = typer.Typer(
     cls=CommandGroup,
@@ -52,6 +53,7 @@ def memoryctl(
         Path | None, typer.Option(envvar="MEMORY_CERTIFICATE", help="Your PEM certificate, if the server wants one.")
     ] = None,
     key: Annotated[Path | None, typer.Option(envvar="MEMORY_KEY", help="PEM private key of your certificate.")] = None,
+    version: Version = False,  # noqa: ARG001 - says it before this is called
 ) -> None:
     """Teach, watch and sample the generative memories of a server.
 

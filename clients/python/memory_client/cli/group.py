@@ -13,7 +13,7 @@ _LONG = ("--target", "--memory", "--token-file", "--ca", "--certificate", "--key
 _SHORT = "-m"
 _WITH_VALUE = (*_LONG, _SHORT)
 _JOINED = (_SHORT, *(f"{name}=" for name in _LONG))
-_FLAGS = ("--json",)
+_FLAGS = ("--json", "--version")
 
 
 class CommandGroup(TyperGroup):
