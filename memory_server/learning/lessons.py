@@ -19,6 +19,7 @@ from memory_server.learning.setting import Setting
 from memory_server.learning.status import TaskStatus
 from memory_server.learning.work import Key, Lesson
 from memory_server.store.checkpoints import CheckpointStore
+from memory_server.store.errors import NotForgotten
 from memory_server.store.records import TaskRecord, TaskState
 
 _TYPICAL_SECONDS = 60.0
@@ -97,6 +98,17 @@ class Lessons:
     def forget(self, memory: str, task: str) -> None:
         """Removes what is left of the training of a task that is gone."""
         self._checkpoints.drop(memory, task)
+
+    def forget_all(self, memory: str) -> None:
+        """Removes what is left of training upon a task that is about to go: it holds weights of that one, too.
+
+        Nothing goes on from it any more: another revision is another attempt.
+
+        Raises:
+            NotForgotten: the disk does not let it go.
+        """
+        if not self._checkpoints.drop(memory):
+            raise NotForgotten("a checkpoint of the memory, which may hold parts of the task, cannot be removed")
 
     async def put_down(self, grace: float, running: Iterable[Lesson]) -> None:
         """Has workers put down their training, if it is put down at all, within so many seconds."""

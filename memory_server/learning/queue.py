@@ -388,6 +388,8 @@ class TaskQueue:
             await self._solvers.stop(memory)
             asleep = await self._sleeps.stop(memory)  # which would consolidate the task
         try:
+            if record.state is TaskState.LEARNED:  # before the task itself: the server may be killed in between
+                self._lessons.forget_all(memory)
             forgotten = await asyncio.to_thread(self._store.forget, memory, record.task)
             self._lessons.forget(memory, record.task)
             await self._audience.forgotten(memory, forgotten)

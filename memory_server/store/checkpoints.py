@@ -122,10 +122,12 @@ class CheckpointStore:
         secret = HKDF(SHA256(), KEY_BYTES, salt=None, info=context.encode()).derive(self._key.secret)
         return Slot(str(path.absolute()), secret.hex(), self._seconds)
 
-    def drop(self, memory: str, task: str | None = None) -> None:
-        """Removes the checkpoints of a task, or of all tasks of a memory."""
-        for path in self._of(f"{_hashed(memory)}-" if task is None else _prefix(memory, task)):
+    def drop(self, memory: str, task: str | None = None) -> bool:
+        """Removes the checkpoints of a task, or of all tasks of a memory; says whether all of them are gone."""
+        prefix = f"{_hashed(memory)}-" if task is None else _prefix(memory, task)
+        for path in self._of(prefix):
             _remove(path)
+        return not any(self._of(prefix))
 
     def keep_only(self, tasks: Iterable[tuple[str, str]]) -> None:
         """Removes what a server has left that was killed: all but the whole checkpoints of some (memory, task)."""

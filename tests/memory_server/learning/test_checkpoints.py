@@ -17,6 +17,7 @@ from memory_server.learning.errors import TaskTimedOut, WorkerDied, WorkerSilent
 from memory_server.learning.queue import TaskQueue
 from memory_server.learning.resuming import SealedCheckpoints
 from memory_server.store.checkpoints import CHECKPOINTS, CheckpointStore
+from memory_server.store.errors import NotForgotten
 from memory_server.store.records import TaskRecord, TaskState
 from memory_server.store.sealing import SealingKey
 from tests.memory_server.learning.fakes import finished
@@ -109,6 +110,54 @@ async def test_a_forgotten_task_leaves_no_checkpoint(queue, teacher, put_down):
     assert not Path(slot.path).exists()
 
 
+@pytest.fixture
+def upon_another(queue, teacher, submit, put_down):
+    """A task is learned; the next one, which stands on it, fails and leaves its state, which this gives."""
+
+    async def upon_another():
+        await submit(queue, "t0")
+        await teacher.succeed("t0")
+        await finished(queue, "t0")
+        slot = await put_down("t1")
+        await teacher.fail("t1", WorkerDied(-9))
+        await finished(queue, "t1")
+        assert Path(slot.path).exists()
+        return slot
+
+    return upon_another
+
+
+async def test_before_a_learned_task_is_forgotten_what_was_being_trained_upon_it_goes(
+    queue, store, upon_another, monkeypatch
+):
+    slot = await upon_another()
+    forget, there = store.forget, []
+
+    def looking(*names):
+        there.append(Path(slot.path).exists())
+        return forget(*names)
+
+    monkeypatch.setattr(store, "forget", looking)
+    await queue.forget("digits", "t0")
+    assert there == [False]
+    assert (await queue.status("digits", "t1")).record.state is TaskState.FAILED
+
+
+async def test_a_task_is_not_forgotten_while_the_disk_keeps_what_was_trained_upon_it(
+    queue, store, upon_another, monkeypatch
+):
+    slot = await upon_another()
+    before = store.catalog.manifest("digits")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", _stuck)
+        with pytest.raises(NotForgotten, match=r"nothing was forgotten: a checkpoint of the memory.*ask again"):
+            await queue.forget("digits", "t0")
+    assert store.catalog.manifest("digits") == before
+    await queue.forget("digits", "t0")
+    assert not Path(slot.path).exists()
+    assert store.catalog.manifest("digits").tasks == ()
+
+
 @pytest.mark.parametrize(
     ("end", "kept"),
     [
@@ -137,13 +186,10 @@ async def test_what_a_server_could_not_remove_that_was_killed_is_gone_once_the_n
 async def test_a_disk_that_lets_no_checkpoint_go_holds_up_neither_the_queue_nor_an_end(
     queue, teacher, submit, put_down, monkeypatch
 ):
-    def stuck(*_, **__):
-        raise OSError(errno.EROFS, "Read-only file system")
-
     slot = await put_down()
     for task in ("t1", "t2"):
         await submit(queue, task)
-    monkeypatch.setattr(Path, "unlink", stuck)
+    monkeypatch.setattr(Path, "unlink", _stuck)
     async with asyncio.timeout(10):
         await teacher.fail("t0", QualityTooLow("0.2 is below 0.5"))
         assert (await finished(queue, "t0")).record.error_reason == "QUALITY_TOO_LOW"
@@ -187,3 +233,7 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_task(checkpoints, monkeypa
     kept = SealedCheckpoints(checkpoints.slot("digits", "t0", "a0"), threading.Event())
     kept.keep(State({}, {}))
     assert kept.found() is None
+
+
+def _stuck(*_, **__):
+    raise OSError(errno.EROFS, "Read-only file system")
