@@ -1,6 +1,6 @@
 """Adversarial training of one task: a game along a schedule, norms measured anew."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import torch
@@ -13,11 +13,9 @@ from dgm_core.training.batches import Batches
 from dgm_core.training.clock import Clock
 from dgm_core.training.devices import autocast
 from dgm_core.training.recipes import Recipe
-from dgm_core.training.running import Run, Trained
+from dgm_core.training.running import Run, Trained, norm_batches
 from dgm_core.training.states import copy_into, of_optimiser, part, resume_optimiser, under
 from dgm_core.training.trainees import Trainee
-
-NORM_BATCHES = 40
 
 
 class AdversarialStep:
@@ -126,14 +124,14 @@ def train_generator(
     """
     run = Run(AdversarialStep(g, d, recipe, noise_dim), batches, wanted, recipe.ema, clock, checkpoints)
     run.whole()
-    reestimate_norms(g.network, g, _draws(batches, 4 * recipe.batch, noise_dim))
+    reestimate_norms(g.network, g, _draws(batches, 4 * recipe.batch, noise_dim, norm_batches(clock, wanted)))
     clock.tick("generator", wanted, wanted)
     return run.trained
 
 
-def _draws(batches: Batches, rows: int, noise_dim: int) -> Iterator[Draw]:
-    """Noise and balanced classes to measure norms with."""
+def _draws(batches: Batches, rows: int, noise_dim: int, numbers: Iterable[int]) -> Iterator[Draw]:
+    """Noise and balanced classes to measure norms with, as often as there are numbers."""
     device = batches.x.device
     c = torch.arange(rows, device=device) % batches.classes
-    for _ in range(NORM_BATCHES):
+    for _ in numbers:
         yield torch.randn(rows, noise_dim, device=device), c

@@ -4,8 +4,7 @@ What a step does is its own affair: a game of two networks, or the descent of on
 """
 
 import math
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -22,6 +21,12 @@ from dgm_core.training.states import copy_into, of_randomness, part, resume_rand
 from dgm_core.training.trainees import PROBE_STEPS, Trainee
 
 MOST_POINTS = 60
+NORM_BATCHES, FEWEST_NORM_BATCHES = 40, 8
+NORM_SHARE = 0.05
+"""Of a limit, which more than the fewest batches may take."""
+
+FEWEST_PROBES = 2
+"""Steps that are taken however short the limit: the first one does more than the others."""
 
 
 @dataclass
@@ -103,16 +108,18 @@ class Run:
         self.finish()
 
     def warm_up(self) -> None:
-        """The first steps, which also tell how long the rest will take."""
+        """The first steps, which also tell how long the rest will take; fewer where the clock's limit is short."""
         self.clock.tick("generator", 0, self.wanted)
         self._record(0)
         probe = min(PROBE_STEPS, self.wanted)
-        for i in range(probe):
-            if i == probe // 2:  # the very first steps also set everything up
-                started = self._now()
+        since, before = self._now(), 0
+        while (taken := self.trained.steps) < min(FEWEST_PROBES, probe) or self._position() < probe:
+            if taken == probe // 2:  # the very first steps also set everything up
+                since, before = self._now(), taken
             self.step(self.batches)
-        self.trained.steps = probe
-        self.clock.expect(self.wanted * (self._now() - started) / (probe - probe // 2))
+            self.trained.steps += 1
+            self.clock.tick("generator", self._position(), self.wanted)
+        self.clock.expect(self.wanted * (self._now() - since) / (self.trained.steps - before))
 
     def go_on(self) -> None:
         """The rest of the schedule; from where the generator is settled on, an average follows it."""
@@ -195,7 +202,22 @@ class Run:
     def _now(self) -> float:
         if self.batches.x.is_cuda:
             torch.cuda.synchronize()
-        return time.monotonic()
+        return self.clock.seconds
+
+
+def norm_batches(clock: Clock, wanted: int) -> Iterator[int]:
+    """Once for each batch that norms are measured with, with a report; fewer where the clock's limit is short.
+
+    Arguments:
+        wanted: steps of the training, which are taken.
+    """
+    began = clock.seconds
+    for index in range(NORM_BATCHES):
+        late = clock.limit is not None and clock.seconds - began > NORM_SHARE * clock.limit
+        if late and index >= FEWEST_NORM_BATCHES:
+            return
+        clock.tick("generator", max(1, wanted - 1), wanted)
+        yield index
 
 
 def _check(losses: Mapping[str, Tensor]) -> dict[str, float]:

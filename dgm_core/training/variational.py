@@ -1,6 +1,6 @@
 """Training of a variational autoencoder: descent of the bound, in float32."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,11 +12,9 @@ from dgm_core.networks.norms import Draw, reestimate_norms
 from dgm_core.networks.variational import Variational
 from dgm_core.training.batches import Batches
 from dgm_core.training.clock import Clock
-from dgm_core.training.running import Run, Trained
+from dgm_core.training.running import Run, Trained, norm_batches
 from dgm_core.training.states import copy_into, of_optimiser, part, resume_optimiser, under
 from dgm_core.training.trainees import Free, Trainee
-
-NORM_BATCHES = 40
 
 Error = Callable[[Tensor, Tensor], Tensor]
 """−log p of a batch of examples, given what the decoder made of their latents."""
@@ -122,14 +120,14 @@ def train_variational(
     error = recipe.error if batches.x.dtype == torch.uint8 else gaussian_error
     run = Run(VariationalStep(network, recipe, error), batches, wanted, recipe.ema, clock, checkpoints)
     run.whole()
-    reestimate_norms(network, network, _draws(network, batches, 4 * recipe.batch))
+    reestimate_norms(network, network, _draws(network, batches, 4 * recipe.batch, norm_batches(clock, wanted)))
     clock.tick("generator", wanted, wanted)
     return run.trained
 
 
-def _draws(network: Variational, batches: Batches, rows: int) -> Iterator[Draw]:
-    """Latents of examples to measure norms with."""
-    for _ in range(NORM_BATCHES):
+def _draws(network: Variational, batches: Batches, rows: int, numbers: Iterable[int]) -> Iterator[Draw]:
+    """Latents of examples to measure norms with, as often as there are numbers."""
+    for _ in numbers:
         mean, log_variance = network.encode(batches.draw(rows)[0])
         z = mean + torch.randn_like(mean) * (log_variance / 2).exp()
         yield z, torch.zeros(rows, dtype=torch.long, device=z.device)

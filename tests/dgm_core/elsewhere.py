@@ -30,7 +30,7 @@ from dgm_core.networks import architecture_of
 from dgm_core.precision import ReducedExpert
 from dgm_core.solvers import ClassifierSolver
 from dgm_core.style.library import SHIPPED
-from dgm_core.training import adversarial, running, trainees, variational
+from dgm_core.training import running, trainees
 from dgm_core.training.classifying import Pool, train_classifier
 from dgm_core.training.clock import Clock
 from dgm_core.training.running import Run
@@ -228,8 +228,7 @@ def _counting(mode: Elsewhere) -> Iterator[SimpleNamespace]:
         patch.object(Run, "_record", lambda run, at: None),  # at most sixty points of a whole training
         patch.object(running, "PROBE_STEPS", 2),
         patch.object(trainees, "PROBE_STEPS", 2),
-        patch.object(adversarial, "NORM_BATCHES", 2),
-        patch.object(variational, "NORM_BATCHES", 2),
+        patch.object(running, "NORM_BATCHES", 2),
         patch.object(MaskedGenerator, "settle", lambda g: 0),  # counts what moved, which is said to be 1
         patch.object(masked.MaskedMemory, "_blob", lambda *_: b""),
         patch.object(gan_memory, "pack", lambda *_: b""),
