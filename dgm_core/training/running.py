@@ -21,7 +21,7 @@ from dgm_core.training.states import copy_into, of_randomness, part, resume_rand
 from dgm_core.training.trainees import PROBE_STEPS, Trainee
 
 MOST_POINTS = 60
-NORM_BATCHES, FEWEST_NORM_BATCHES = 40, 8
+NORM_BATCHES, FEWEST_NORM_BATCHES = 40, 4
 NORM_SHARE = 0.05
 """Of a limit, which more than the fewest batches may take."""
 
