@@ -18,7 +18,7 @@ from dgm_core.memories.taught import TaughtMemory, mix
 from dgm_core.memory import Bases, Blend, TaskData, Terms
 from dgm_core.options import Options
 from dgm_core.style.base import Base
-from dgm_core.style.blending import blended, chosen_class
+from dgm_core.style.blending import Side, blended, chosen_class
 from dgm_core.style.foundation import COLUMNS, Foundation, Style
 from dgm_core.style.knowledge import Factored, Knowledge, energy_at, restored
 from dgm_core.style.modulation import Site, Statistics, whole
@@ -92,6 +92,7 @@ class GanMemory(TaughtMemory):
         self.weights: list[dict[str, Tensor]] = []  # of the vectors in the knowledge base, each task's own included
         self.tasks: list[str] = []
         self.stood_on: list[tuple[str, ...]] = []
+        self.sides: dict[tuple[str, Label | None], Side] = {}  # of blends, by task and class
         for task in manifest.tasks:
             self.append(blobs[task.blob], task.task)
 
@@ -161,7 +162,7 @@ class GanMemory(TaughtMemory):
         return self.stood_on[-1]
 
     def blended(self, blend: Blend) -> FrozenExpert:
-        """See `GenerativeMemory.blended`; all but the ends has its norms measured anew."""
+        """See `GenerativeMemory.blended`."""
         start, end = self._side(blend.start, blend.classes[0], "start"), self._side(blend.end, blend.classes[1], "end")
         label = chosen_class(blend.classes[1], self._classes(blend.end))
         style = blended(self.foundation, start, end, blend)
@@ -211,17 +212,19 @@ class GanMemory(TaughtMemory):
         experts = {task.task: self.expert(entry.digest) for task, entry in self.manifest.experts() if not task.erasable}
         return nearest(real, experts, features, self.manifest.spec, device)
 
-    def _side(self, task: str, label: Label | None, side: str) -> Style:
-        """A task's style with the bias of one class, or that of the base."""
+    def _side(self, task: str, label: Label | None, side: str) -> Side:
+        """A task's style with the bias of one class, or that of the base; kept, for it is needed for every weight."""
         if not task and side == "start":
-            return self.foundation.style
+            return self.sides.setdefault(("", None), Side(self.foundation, self.foundation.style))
         if task not in self.tasks:
             raise CannotBlend(
                 side, f"this memory has no task {task!r}; its tasks are {', '.join(self.tasks) or 'none'}"
             )
         style, classes = self.styles[self.tasks.index(task)], self._classes(task)
-        index = classes.index(chosen_class(label, classes))
-        return {**style, COLUMNS: style[COLUMNS][index : index + 1]}
+        label = chosen_class(label, classes)
+        index = classes.index(label)
+        one = {**style, COLUMNS: style[COLUMNS][index : index + 1]}
+        return self.sides.setdefault((task, label), Side(self.foundation, one))
 
     def _classes(self, task: str) -> tuple[Label, ...]:
         return next((each.classes for each in self.manifest.tasks if each.task == task), ())

@@ -47,6 +47,11 @@ def of_task(memory, index):
     return memory.expert(entry.digest), task.classes
 
 
+def grey_levels(a, b):
+    """How far two experts are apart, of 255, at most."""
+    return 127.5 * (images(a) - images(b)).abs().max()
+
+
 def test_both_ends_are_the_tasks_themselves_to_the_bit(memory):
     dark, classes = of_task(memory, 0)
     bright, _ = of_task(memory, 1)
@@ -60,8 +65,28 @@ def test_what_lies_between_is_between_and_the_same_every_time(memory):
     ends = [images(memory.blended(Blend("dark", "bright", weight))).mean() for weight in (0.0, 1.0)]
     middle = images(memory.blended(Blend("dark", "bright", 0.5)))
     assert torch.equal(middle, images(memory.blended(Blend("dark", "bright", 0.5))))
+    memory.sides.clear()  # as a server that was not asked for any other blend
+    assert torch.equal(middle, images(memory.blended(Blend("dark", "bright", 0.5))))
     assert ends[0] < ends[1] - 0.3, "the tasks are told apart at all"
     assert ends[0] < middle.mean() < ends[1]
+
+
+@pytest.mark.parametrize("task", ["dark", "bright"])
+def test_a_task_blended_with_itself_is_that_task(memory, task):
+    own, _ = of_task(memory, memory.tasks.index(task))
+    for weight in (0.3, 1.0):
+        for groups in ((), ("scale",), ("bias",)):
+            assert grey_levels(memory.blended(Blend(task, task, weight, groups)), own) < 0.01
+
+
+@pytest.mark.parametrize("start", ["dark", ""])
+def test_a_blend_hardly_differs_from_the_side_that_it_is_near_to(memory, start):
+    near, far = (memory.blended(Blend(start, "bright", weight)) for weight in (0.0, 1.0))
+    assert grey_levels(near, far) > 10
+    layers = memory.foundation.layers
+    for groups, chosen in (((), ()), (("scale",), ()), (("shift",), ()), (("bias",), ()), ((), layers[:1])):
+        assert grey_levels(memory.blended(Blend(start, "bright", 1e-6, groups, chosen)), near) < 0.01
+    assert grey_levels(memory.blended(Blend(start, "bright", 1 - 1e-6)), far) < 0.01
 
 
 def test_the_base_is_a_start_and_each_switch_alone_changes_something(memory):
@@ -81,6 +106,8 @@ def test_styles_on_every_network_are_blended_and_switched_layer_by_layer(network
     dark, bright = (images(of_task(memory, index)[0]) for index in (0, 1))
     assert torch.equal(images(memory.blended(Blend("dark", "bright", 0.0))), dark)
     assert torch.equal(images(memory.blended(Blend("dark", "bright", 1.0))), bright)
+    assert grey_levels(memory.blended(Blend("dark", "dark", 0.5)), of_task(memory, 0)[0]) < 0.01
+    assert grey_levels(memory.blended(Blend("dark", "bright", 1 - 1e-6)), of_task(memory, 1)[0]) < 0.01
     seen = [dark, bright, images(memory.blended(Blend("dark", "bright", 0.5)))]
     seen += [images(memory.blended(Blend("dark", "bright", 1.0, (), (layer,)))) for layer in memory.foundation.layers]
     assert not any(torch.equal(a, b) for index, a in enumerate(seen) for b in seen[:index])
