@@ -4,7 +4,7 @@ Each class says who is at fault by its branch: `AskedWrongly` the caller, `Busy`
 caller sees of them (status code, reason, details) is decided in one place, `interceptors/errors.py`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from dgm_core.manifest import Label
 
@@ -60,10 +60,25 @@ class UnknownTask(AskedWrongly):
 
 
 class UnknownClass(AskedWrongly):
-    """No expert in question generates this class; the message lists the classes that can be had."""
+    """No expert in question generates this class; the message lists the classes that can be had.
 
-    def __init__(self, memory: str, label: Label, known: Iterable[Label]) -> None:
-        super().__init__(f"memory {memory!r} has not learned class {label!r}; {_known('classes', known)}")
+    Arguments:
+        memory: its name.
+        label: the class.
+        known: the classes of all that was asked for.
+        tasks: to which the request was restricted; none: it was not.
+        field: of the request that names the class, where there is more than one.
+    """
+
+    def __init__(
+        self, memory: str, label: Label, known: Iterable[Label], tasks: Sequence[str] = (), field: str = ""
+    ) -> None:
+        said = f"memory {memory!r} has not learned class {label!r}; {_known('classes', known)}"
+        if tasks:
+            whose, has = ("its", "has") if len(tasks) == 1 else ("their", "have")
+            named = f"task{'s' * (len(tasks) > 1)} {_listed(tasks)}"
+            said = f"{named} {has} no class {label!r}; {whose} classes are {_listed(known)}"
+        super().__init__(f"{field}: {said}" if field else said)
 
 
 class UnknownRevision(AskedWrongly):
@@ -197,8 +212,13 @@ class CannotStart(Broken):
 
 
 def _known(things: str, known: Iterable[object]) -> str:
-    names = [str(name) if isinstance(name, int) else repr(name) for name in known]
-    if not names:
+    listed = _listed(known)
+    if not listed:
         return f"it has no {things} yet" if things != "memories" else "there are none yet"
+    return f"the {things} are {listed}"
+
+
+def _listed(known: Iterable[object]) -> str:
+    names = [str(name) if isinstance(name, int) else repr(name) for name in known]
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return f"the {things} are {', '.join(names[:_LISTED])}{more}"
+    return f"{', '.join(names[:_LISTED])}{more}"

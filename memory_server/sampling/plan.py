@@ -308,11 +308,13 @@ def sources_of(
     classes: Sequence[Label],
     tasks: Sequence[str],
     key: Callable[[str], ExpertKey] = str,
+    field: str = "",
 ) -> tuple[tuple[Label, ...], tuple[tuple[Source, ...], ...]]:
     """The classes of a request and the experts of each; empty `classes` or `tasks` stand for all.
 
     Arguments:
         key: of an expert of that digest.
+        field: see `UnknownClass`.
 
     Raises:
         EmptyMemory: nothing has been learned yet.
@@ -332,7 +334,7 @@ def sources_of(
                 found.setdefault(label, []).append(Source(key(expert.digest), index, max(1, examples)))
     for label in classes:
         if label not in found:
-            raise UnknownClass(memory, label, found)
+            raise UnknownClass(memory, label, found, tasks, field)
     chosen = tuple(classes) or tuple(found)
     return chosen, tuple(tuple(found[label]) for label in chosen)
 

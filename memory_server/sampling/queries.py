@@ -158,8 +158,8 @@ class BlendQuery(Query):
     def plan(self, manifest: Manifest, seed: int) -> Repeated:
         """See `Query.plan`; its one class is the one whose noise is used."""
         asked = self.blend
-        start = _End.of(manifest, self.memory, asked.start, asked.classes[0]) if asked.start else None
-        end = _End.of(manifest, self.memory, asked.end, asked.classes[1])
+        start = _End.of(manifest, self.memory, asked.start, asked.classes[0], "start_class") if asked.start else None
+        end = _End.of(manifest, self.memory, asked.end, asked.classes[1], "end_class")
         blend = replace(asked, classes=(start.label if start else None, end.label))
         origins = tuple(each for each in (manifest.base, start.digest if start else "", end.digest) if each)
         ends = {1.0: None if asked.groups or asked.layers else end, 0.0: start}
@@ -182,9 +182,10 @@ class _End:
     label: Label
 
     @classmethod
-    def of(cls, manifest: Manifest, memory: str, task: str, wanted: Label | None) -> "_End":
-        """The class of that label, or the first. Raises EmptyMemory, UnknownTask, UnknownClass."""
-        (label, *_), _ = sources_of(manifest, memory, () if wanted is None else (wanted,), (task,))
+    def of(cls, manifest: Manifest, memory: str, task: str, wanted: Label | None, field: str) -> "_End":
+        """The class that a field names, or the first. Raises EmptyMemory, UnknownTask, UnknownClass."""
+        classes = () if wanted is None else (wanted,)
+        (label, *_), _ = sources_of(manifest, memory, classes, (task,), field=field)
         experts = (expert for entry, expert in manifest.experts() if entry.task == task)
         expert = next(expert for expert in experts if label in expert.classes)
         return cls(expert.digest, expert.classes.index(label), label)

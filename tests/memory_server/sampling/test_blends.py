@@ -94,8 +94,10 @@ def test_what_is_not_there_is_refused(manifest):
         query("c").plan(manifest, 1)
     with pytest.raises(UnknownTask):
         query(end="c").plan(manifest, 1)
-    with pytest.raises(UnknownClass, match="'emu', 'cat'"):
+    with pytest.raises(UnknownClass, match=r"^end_class: task 'b' has no class 'dog'; its classes are 'emu', 'cat'$"):
         query(classes=(None, "dog")).plan(manifest, 1)
+    with pytest.raises(UnknownClass, match=r"^start_class: task 'a' has no class 'emu'; its classes are"):
+        query(classes=("emu", None)).plan(manifest, 1)
     with pytest.raises(EmptyMemory):
         query("").plan(replace(manifest, tasks=()), 1)
 

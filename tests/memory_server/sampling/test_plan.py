@@ -211,7 +211,11 @@ def test_tasks_restrict_the_experts(manifest):
 def test_what_is_not_there_is_named_with_what_is(manifest):
     with pytest.raises(UnknownTask, match=r"'t0', 't1'"):
         sources_of(manifest, "m", (), ("t9",))
-    with pytest.raises(UnknownClass, match=r"'emu', 'cat'"):
+    with pytest.raises(UnknownClass, match=r"^memory 'm' has not learned class 'fox'; the classes are 'cat', 'dog'"):
+        sources_of(manifest, "m", ("fox",), ())
+    with pytest.raises(UnknownClass, match=r"^task 't1' has no class 'dog'; its classes are 'emu', 'cat'$"):
         sources_of(manifest, "m", ("dog",), ("t1",))
+    with pytest.raises(UnknownClass, match=r"^tasks 't0', 't1' have no class 'fox'; their classes are 'cat', 'dog'"):
+        sources_of(manifest, "m", ("fox",), ("t0", "t1"))
     with pytest.raises(EmptyMemory):
         sources_of(replace(manifest, tasks=()), "m", (), ())
