@@ -143,6 +143,10 @@ async def test_what_is_refused_is_refused_in_the_same_words(client, service):
         client.stream(seed=-1)
     with pytest.raises(CannotInterpolate):
         await client.interpolate("a", "b")
+    with pytest.raises(InvalidInput, match="only start may be the base"):
+        await client.interpolate("a", None)
+    with pytest.raises(InvalidInput, match="weights is None: pass numbers"):
+        await client.interpolate("a", "b", None)
     with pytest.raises(InvalidInput, match="empty"):
         aio.Memory(name="")
 

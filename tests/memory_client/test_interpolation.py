@@ -110,6 +110,22 @@ def test_what_cannot_be_said_is_refused(memory, wrong, field):
         memory.interpolate("a", "b", **wrong)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"weights": None}, "weights is None: pass numbers"),
+        ({"weights": [0, None]}, r"weights is \[0, None\]: pass numbers"),
+        ({"weights": float("nan")}, "weights is nan: pass numbers"),
+        ({"end": None}, "end is None: name a task; only start may be the base"),
+        ({"end": ""}, "end is ''"),
+    ],
+)
+def test_no_weight_and_no_end_are_refused_by_name_before_anything_is_sent(memory, service, wrong, said):
+    with pytest.raises(InvalidInput, match=said):
+        memory.interpolate(**{"start": "a", "end": "b", **wrong})
+    assert not service.requests
+
+
 def test_a_memory_that_cannot_says_so(memory, service):
     service.faults.blend = "CANNOT_BLEND"
     with pytest.raises(CannotInterpolate, match="no styles"):

@@ -117,6 +117,8 @@ class Requests:
         size: tuple[int, int] | None,
     ) -> tuple[RowReader, int, tuple[int, ...]]:
         """A reader of what lies between two tasks, its rows in total, and the shape of the weights and rows."""
+        if not end:
+            raise InvalidInput(f"end is {end!r}: name a task; only start may be the base, which is None")
         request = pb.InterpolateRequest(
             memory=self.memory,
             start=start or "",

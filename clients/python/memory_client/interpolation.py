@@ -33,7 +33,9 @@ def _numbers(weights: ArrayLike) -> NDArray[np.float64]:
     try:
         given = np.asarray(weights, np.float64)
     except (TypeError, ValueError):
-        raise InvalidInput(f"weights is {weights!r}: pass numbers from 0 (start) to 1 (end)") from None
+        given = np.array(np.nan)
+    if np.isnan(given).any():  # to NumPy, None is a number of this kind
+        raise InvalidInput(f"weights is {weights!r}: pass numbers from 0 (start) to 1 (end)")
     if given.ndim > 1:
         raise InvalidInput(f"weights has shape {given.shape}: pass one number, or a sequence of them")
     return given
