@@ -6,7 +6,8 @@ One task on the shipped base of its channels, in process, generators alone; each
 
     full               Γ∘(W − M)/S + B for generator and discriminator, and the biases
     no normalisation   Γ∘W + B: a style comes on top of the base's instead of replacing it
-    no bias            the biases stay the base's, and so do the norms' parameters; the classes' columns are trained
+    no bias            the biases of both stay the base's, and so do the norms' parameters; the classes' columns are
+                       trained, and the discriminator's last layer, which is no part of the style
 
 Prints one Markdown table of kernel distances to held-out real images.
 """
@@ -99,7 +100,7 @@ def trained(spec: DataSpec, real: TaskData, variant: Variant, steps: int, seed: 
     base, classes = base_for(spec), len(real.classes)
     foundation = Foundation(base, spec)
     network = foundation.student(classes, normalise=variant.normalise, biases=variant.biases)
-    critic = foundation.critic(classes, normalise=variant.normalise)
+    critic = foundation.critic(classes, normalise=variant.normalise, biases=variant.biases)
     placed(network, schooling.CPU)
     placed(critic, schooling.CPU)
     batches = BalancedBatches(real.x, real.y, classes)

@@ -96,12 +96,16 @@ class Foundation:
                     network.get_parameter(name).requires_grad_(True)
         return network
 
-    def critic(self, classes: int, *, normalise: bool = True) -> Discriminator:
-        """The discriminator of a task: the base's features in a style of their own, and a last layer that is free."""
+    def critic(self, classes: int, *, normalise: bool = True, biases: bool = True) -> Discriminator:
+        """The discriminator of a task: the base's features in a style of their own, and a last layer that is free.
+
+        Arguments:
+            normalise, biases: as for `student`.
+        """
         d = self.base.critic(self.spec, classes)
         modulate(d.features, critic_sites(d.features), normalise=normalise)
         for name, p in d.features.named_parameters():
-            if name.endswith("bias"):
+            if biases and name.endswith("bias"):
                 p.requires_grad_(True)
         return d
 

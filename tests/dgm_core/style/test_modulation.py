@@ -114,6 +114,12 @@ def test_the_ablations_leave_out_what_they_say():
     assert torch.equal(scale, torch.ones_like(scale)), "a style on top of the base's starts at one and zero"
     names = {name for name, p in foundation.student(1, biases=False).named_parameters() if p.requires_grad}
     assert names and all("parametrizations" in name for name in names)
+    with_biases, without = (
+        {name for name, p in foundation.critic(1, biases=biases).features.named_parameters() if p.requires_grad}
+        for biases in (True, False)
+    )
+    assert without and all("parametrizations" in name for name in without)
+    assert any(name.endswith("bias") for name in with_biases)
 
 
 def test_a_base_serves_every_size_that_its_weights_fit_and_no_other():
