@@ -16,7 +16,15 @@ from dgm_core.training.recipes import STYLE
 from dgm_core.training.trainees import Styled
 from tests.dgm_core.bases import IMAGE, random_base
 
-networks = pytest.mark.parametrize("network", ARCHITECTURES)
+SIZES = [*((network, 8) for network in ARCHITECTURES), ("residual", 32), ("residual", 64), ("gpgan", 64)]
+"""Networks and the sides of their images: the larger, the more blocks, with shortcuts where they grow narrower."""
+
+networks = pytest.mark.parametrize(("network", "side"), SIZES)
+
+
+def founded(network, side):
+    spec = DataSpec((1, side, side), "uint8")
+    return Foundation(random_base(spec=spec, network=network), spec)
 
 
 def noise_and_classes(foundation, classes, n=6):
@@ -25,13 +33,13 @@ def noise_and_classes(foundation, classes, n=6):
 
 
 @networks
-def test_a_task_starts_as_the_base_whatever_its_classes(network):
-    foundation = Foundation(random_base(network=network), IMAGE)
+def test_a_task_starts_as_the_base_whatever_its_classes(network, side):
+    foundation = founded(network, side)
     base, student = foundation.generator(foundation.style), foundation.student(3).eval()
     z, c = noise_and_classes(foundation, 3)
     torch.testing.assert_close(student(z, c), base(z, torch.zeros_like(c)), atol=1e-5, rtol=1e-5)
-    x = torch.rand(5, *IMAGE.shape) * 2 - 1
-    plain = foundation.base.design.discriminator(IMAGE, 1)
+    x = torch.rand(5, *foundation.spec.shape) * 2 - 1
+    plain = foundation.base.design.discriminator(foundation.spec, 1)
     plain.features.load_state_dict(foundation.base.features)
     critic = foundation.critic(3)
     torch.testing.assert_close(critic.features(x), plain.features(x), atol=1e-5, rtol=1e-4)
@@ -39,8 +47,8 @@ def test_a_task_starts_as_the_base_whatever_its_classes(network):
 
 
 @networks
-def test_every_layer_but_the_last_is_modulated_and_nothing_else_of_the_base_learns(network):
-    foundation = Foundation(random_base(network=network), IMAGE)
+def test_every_layer_but_the_last_is_modulated_and_nothing_else_of_the_base_learns(network, side):
+    foundation = founded(network, side)
     student = foundation.student(2)
     frozen = {name: p.detach().clone() for name, p in student.named_parameters() if not p.requires_grad}
     learning = dict(student.named_parameters()).keys() - frozen.keys()
@@ -57,9 +65,9 @@ def test_every_layer_but_the_last_is_modulated_and_nothing_else_of_the_base_lear
 
 
 @networks
-def test_what_a_student_became_is_what_its_style_says(network):
+def test_what_a_student_became_is_what_its_style_says(network, side):
     """From the tensors that are stored to the same images."""
-    foundation = Foundation(random_base(network=network), IMAGE)
+    foundation = founded(network, side)
     student = foundation.student(2)
     with torch.no_grad():
         for p in student.parameters():
@@ -69,7 +77,8 @@ def test_what_a_student_became_is_what_its_style_says(network):
     style = biases | {name: maker().detach() for name, maker in makers.items()}
     assert style.keys() == foundation.style.keys()
     z, c = noise_and_classes(foundation, 2)
-    torch.testing.assert_close(foundation.generator(style)(z, c), student.eval()(z, c), atol=1e-5, rtol=1e-5)
+    atol = 1e-5 if side < 64 else 1e-4  # rounding grows from block to block
+    torch.testing.assert_close(foundation.generator(style)(z, c), student.eval()(z, c), atol=atol, rtol=1e-5)
     worn = foundation.student(2)
     foundation.wear(worn, {**style, COLUMNS: style[COLUMNS][:1]}, {})
     first = torch.zeros_like(c)
@@ -155,8 +164,8 @@ def test_weights_that_half_precision_cannot_hold_make_no_base():
 
 
 @networks
-def test_kernels_and_what_a_task_has_beside_them_learn_at_rates_of_their_own(network):
-    student = Foundation(random_base(network=network), IMAGE).student(2)
+def test_kernels_and_what_a_task_has_beside_them_learn_at_rates_of_their_own(network, side):
+    student = founded(network, side).student(2)
     kernels, others = Styled(student, replace(STYLE, lr_e=0.5)).groups()
     assert "lr" not in kernels and others["lr"] == 0.5
     names = {id(p): name for name, p in student.named_parameters() if p.requires_grad}
