@@ -137,7 +137,7 @@ class SamplingEngine:
         self._newest.pop(memory, None)
         for stream in self._streams:
             if stream.query.memory == memory:
-                stream.end(UnknownMemory(memory, self._newest))
+                stream.end(UnknownMemory(memory, deleted.memories))
                 self._pool.forget(stream)
         await asyncio.to_thread(self._forget, deleted.experts)
 

@@ -122,7 +122,7 @@ class Catalog:
         with self._database.write() as db:
             held = _experts(revisions.existing(db, name))
             unused = revisions.drop_unneeded(db, revisions.delete_memory(db, name))
-            deleted = Deleted(frozenset(unused), held - _all_experts(db))
+            deleted = Deleted(frozenset(unused), held - _all_experts(db), tuple(revisions.names(db)))
         self.scrub()
         return deleted
 

@@ -116,11 +116,13 @@ class Deleted:
     Arguments:
         unused: digests of blobs that nothing refers to any more.
         experts: digests of experts that no memory holds any more.
+        memories: names of all that are left, in order.
         undeleted: why a blob of `unused` is on the disk still; empty if none is.
     """
 
     unused: frozenset[str]
     experts: frozenset[str]
+    memories: tuple[str, ...]
     undeleted: str = ""
 
 

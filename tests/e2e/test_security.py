@@ -5,6 +5,7 @@ import os
 import pickle
 import signal
 import threading
+from collections import deque
 from datetime import UTC, datetime
 from functools import partial
 
@@ -169,6 +170,23 @@ def test_memories_are_moved_by_administrators_alone(secured, tmp_path):
         assert secured.audit(event="begin", action=action, client="root", memory=name)
     with secured.memory("digits-moved", token=secured.root) as moved:
         moved.delete()
+
+
+def test_the_readers_of_a_deleted_memory_are_told_the_others_that_they_may_see(secured, tmp_path):
+    path = tmp_path / "digits.memory"
+    tls = {"ca": secured.ca.certificate, "certificate": secured.client.certificate, "key": secured.client.key}
+    with secured.memory(token=secured.root) as memory:
+        memory.export(path)
+        names = ("digits-4", "digits-5", "zoo")
+        imported = [Memory.import_file(memory.target, path, name, token=secured.root, **tls) for name in names]
+    with secured.memory("digits-4") as memory, memory.stream(batch_size=64) as stream:
+        next(stream)
+        imported[0].delete()
+        with pytest.raises(UnknownMemory) as caught:
+            deque(stream, maxlen=0)
+    assert "'digits-5'" in str(caught.value) and "zoo" not in str(caught.value)
+    for left in imported[1:]:
+        left.delete()
 
 
 def test_the_name_of_a_memory_that_one_may_not_see_is_not_in_what_one_waits_for(secured):

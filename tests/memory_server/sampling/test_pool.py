@@ -142,6 +142,6 @@ async def test_of_a_memory_that_is_deleted_no_row_is_kept(six, experts, monkeypa
         await asyncio.to_thread(stock.forget, frozenset(list(held)[:3]))
         left = stock.nbytes
         assert left > 0
-        await engine.deleted("m", Deleted(frozenset(), held))
+        await engine.deleted("m", Deleted(frozenset(), held, ()))
         assert stock.nbytes == 0
     engine.close()

@@ -529,8 +529,17 @@ async def test_of_a_memory_that_is_deleted_no_expert_is_kept(engine, learned, fo
     async with engine.open(SampleQuery("m", n=100)) as stream:
         await collect(stream)
     assert forgetting.count > 0
-    await engine.deleted("m", Deleted(frozenset(), held))
+    await engine.deleted("m", Deleted(frozenset(), held, ()))
     assert (forgetting.count, forgetting.nbytes) == (0, 0)
+
+
+async def test_readers_of_a_memory_that_is_deleted_are_told_all_that_are_left(engine):
+    async with engine.open(SampleQuery("m")) as stream:
+        reader = aiter(stream)
+        await anext(reader)
+        await engine.deleted("m", Deleted(frozenset(), frozenset(), ("birds", "digits")))
+        with pytest.raises(UnknownMemory, match="no memory 'm'; the memories are 'birds', 'digits'"):
+            await collect(reader)
 
 
 async def test_what_was_looked_up_before_a_deletion_is_not_taken_for_the_memory_that_has_the_name_since(
@@ -549,7 +558,7 @@ async def test_what_was_looked_up_before_a_deletion_is_not_taken_for_the_memory_
     looking = asyncio.create_task(engine.newest("m"))
     await asyncio.to_thread(looked_up.wait, 60)
     found[0] = revisions[1]
-    await engine.deleted("m", Deleted(frozenset(), frozenset()))
+    await engine.deleted("m", Deleted(frozenset(), frozenset(), ()))
     go_on.set()
     assert (await looking).revision == (await engine.newest("m")).revision == 1
     engine.close()

@@ -248,11 +248,11 @@ def test_deleting_a_memory_releases_what_no_other_memory_uses(digits, record, le
         digits.admit(record("t0", memory=memory))
         digits.commit(memory, "t0", learn("t0", own, solver=b"the same solver"))
     own = digits.manifest("digits").tasks[0].blob
-    assert digits.delete_memory("digits") == Deleted(frozenset({own}), experts=frozenset())
+    assert digits.delete_memory("digits") == Deleted(frozenset({own}), experts=frozenset(), memories=("birds",))
     with pytest.raises(UnknownMemory):
         digits.tasks("digits")
     deleted = digits.delete_memory("birds")
-    assert (len(deleted.unused), deleted.experts) == (2, {"e" * 64})
+    assert (len(deleted.unused), deleted.experts, deleted.memories) == (2, {"e" * 64}, ())
     assert digits.digests() == set()
 
 
