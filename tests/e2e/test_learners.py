@@ -61,6 +61,19 @@ def test_workers_give_a_seeded_stream_in_its_order(memory, context, workers, bat
     assert len(loader(dataset, workers, context)) == len(dataset) == -(-n // batch_size)
 
 
+@pytest.mark.gpu
+def test_a_pinned_batch_that_is_dropped_while_a_part_of_it_is_copied_is_not_written_to(memory):
+    rows, half = 2048, 1024  # 256 KiB of floats: what is much smaller is copied at once
+    asked = {"batch_size": rows, "seed": 5, "dtype": "float32"}
+    copies = []
+    for x, _ in islice(ReplayDataset(memory, pin_memory=True, **asked), 8):
+        torch.cuda._sleep(10**9)  # cycles, about half a second, in which further batches come
+        copies.append(x[half:].to("cuda", non_blocking=True))
+        del x
+    for copied, (wanted, _) in zip(copies, memory.stream(**asked), strict=False):
+        np.testing.assert_array_equal(copied.cpu(), wanted[half:])
+
+
 def test_workers_that_stay_give_the_same_again(memory):
     dataset = ReplayDataset(memory, batch_size=SIZE, seed=5, n=200)
     kept = loader(dataset, 2, persistent_workers=True)

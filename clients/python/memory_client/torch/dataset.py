@@ -121,7 +121,7 @@ class ReplayDataset(IterableDataset[tuple[Tensor, Tensor]]):
         rebatcher = Rebatcher.of_sample(request, _page_locked) if self._pinned else Rebatcher.of_sample(request)
         with batches(self._memory._connection, request, rebatcher) as stream:
             for x, y in stream:
-                yield torch.from_numpy(x), torch.from_numpy(self._indices(y))
+                yield _tensor(x), torch.from_numpy(self._indices(y))
 
     def varied(self, batch_size: int, seed: int | None, dtype: torch.dtype) -> "ReplayDataset":
         """The same classes and revision in other batches; asks nobody."""
@@ -185,8 +185,25 @@ def _name(dtype: DTypeLike | torch.dtype | None) -> DTypeLike | None:
     return str(dtype).removeprefix("torch.") if isinstance(dtype, torch.dtype) else dtype
 
 
-def _page_locked(shape: tuple[int, ...], dtype: "np.dtype[Any]") -> NDArray[Any]:
-    """An array in page-locked memory. Torch takes it back, for the next one, when nobody holds it any more."""
+class _PageLocked(np.ndarray[Any, Any]):
+    """The elements of a tensor that torch has made in page-locked memory.
+
+    Torch takes that memory back, for the next one, when nobody holds the tensor any more and every copy of it to a
+    device has been made. It knows of copies of that tensor and of parts of it, but not of all parts of another tensor
+    over the same memory: so that very one is handed out.
+    """
+
+    tensor: Tensor
+
+
+def _page_locked(shape: tuple[int, ...], dtype: "np.dtype[Any]") -> _PageLocked:
     kind = torch.from_numpy(np.empty(0, dtype)).dtype
-    array: NDArray[Any] = torch.empty(shape, dtype=kind, pin_memory=True).numpy()
+    tensor = torch.empty(shape, dtype=kind, pin_memory=True)
+    array = tensor.numpy().view(_PageLocked)
+    array.tensor = tensor
     return array
+
+
+def _tensor(x: NDArray[Any]) -> Tensor:
+    """The tensor of an array's elements: the one that they were made in, if there is one."""
+    return x.tensor if isinstance(x, _PageLocked) else torch.from_numpy(x)
