@@ -74,6 +74,16 @@ def test_a_pinned_batch_that_is_dropped_while_a_part_of_it_is_copied_is_not_writ
         np.testing.assert_array_equal(copied.cpu(), wanted[half:])
 
 
+def test_ranks_with_workers_share_a_seeded_stream(memory):
+    asked = {"batch_size": SIZE, "seed": 5, "n": 500}
+    wanted = list(memory.stream(**asked))
+
+    for rank in range(3):
+        dataset = ReplayDataset(memory, start_at=rank, stride=3, **asked)
+        same(loader(dataset, 2), wanted[rank::3])
+        assert len(dataset) == len(wanted[rank::3])
+
+
 def test_workers_that_stay_give_the_same_again(memory):
     dataset = ReplayDataset(memory, batch_size=SIZE, seed=5, n=200)
     kept = loader(dataset, 2, persistent_workers=True)

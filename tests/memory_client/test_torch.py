@@ -55,6 +55,21 @@ def test_it_yields_the_batches_of_the_stream_as_tensors(taught):
     assert no_thread_reads()
 
 
+def test_ranks_share_the_batches_of_one_stream(taught):
+    asked = {"batch_size": 7, "seed": 5, "n": 40}
+    ranks = [ReplayDataset(taught, start_at=rank, stride=4, **asked) for rank in range(4)]
+
+    batches = [list(rank) for rank in ranks]
+
+    assert [len(rank) for rank in ranks] == [len(given) for given in batches] == [2, 2, 1, 1]
+    in_turn = [batch for turn in zip_longest(*batches) for batch in turn if batch is not None]
+    for (x, y), (want_x, want_y) in zip(in_turn, taught.stream(**asked), strict=True):
+        np.testing.assert_array_equal(x, want_x)
+        np.testing.assert_array_equal(y, want_y)
+    with pytest.raises(InvalidInput, match="stride"):
+        ReplayDataset(taught, stride=0)
+
+
 def test_every_pass_of_a_seeded_data_set_is_the_same(taught):
     dataset = ReplayDataset(taught, batch_size=8, seed=5)
 
@@ -184,32 +199,58 @@ def batches_of(request):
         yield found
 
 
-def requests(batch_size, n, start_at, seed, workers):
-    request = pb.SampleRequest(batch_size=batch_size, start_at=start_at, seed=seed, n=n)
+def requests(batch_size, n, start_at, stride, seed, workers):
+    request = pb.SampleRequest(batch_size=batch_size, start_at=start_at, stride=stride, seed=seed, n=n)
     return request, [share(request, worker, workers) for worker in range(workers)]
 
 
-@given(batch_size=st.integers(1, 9), n=st.integers(1, 200), start_at=st.integers(0, 30), workers=st.integers(1, 7))
-def test_workers_with_a_seed_give_the_batches_of_the_stream_in_turn(batch_size, n, start_at, workers):
-    whole, shares = requests(batch_size, n, start_at, 1, workers)
+any_course = given(
+    batch_size=st.integers(1, 9),
+    n=st.integers(1, 200),
+    start_at=st.integers(0, 30),
+    stride=st.integers(1, 5),
+    workers=st.integers(1, 7),
+)
+
+
+@any_course
+def test_workers_with_a_seed_give_the_batches_of_the_stream_in_turn(batch_size, n, start_at, stride, workers):
+    whole, shares = requests(batch_size, n, start_at, stride, 1, workers)
 
     in_turn = chain.from_iterable(zip_longest(*map(batches_of, shares)))
 
     assert [batch for batch in in_turn if batch is not None] == list(batches_of(whole))
-    endless, shares = requests(batch_size, None, start_at, 1, workers)
+    endless, shares = requests(batch_size, None, start_at, stride, 1, workers)
     in_turn = chain.from_iterable(zip(*map(batches_of, shares), strict=True))
     assert list(islice(in_turn, 20)) == list(islice(batches_of(endless), 20))
 
 
-@given(batch_size=st.integers(1, 9), n=st.integers(1, 200), start_at=st.integers(0, 30), workers=st.integers(1, 7))
-def test_workers_without_a_seed_have_n_rows_between_them(batch_size, n, start_at, workers):
-    whole, shares = requests(batch_size, n, start_at, None, workers)
+@any_course
+def test_workers_without_a_seed_have_n_rows_between_them(batch_size, n, start_at, stride, workers):
+    whole, shares = requests(batch_size, n, start_at, stride, None, workers)
 
     found = sorted(chain.from_iterable(chain.from_iterable(map(batches_of, shares))))
 
     assert found == list(chain.from_iterable(batches_of(whole)))
     assert sum(Course.of(each).batches for each in shares) == Course.of(whole).batches
-    assert all(each.stride in (0, 1) for each in shares)
+    assert all(each.stride == stride for each in shares), "a run"
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("seed", [None, 1])
+def test_the_workers_of_all_ranks_have_every_batch_once(workers, seed):
+    whole, ranks = pb.SampleRequest(batch_size=4, seed=seed, n=90), 3
+    shares = [each for rank in range(ranks) for each in requests(4, 90, rank, ranks, seed, workers)[1]]
+
+    found = sorted(chain.from_iterable(map(batches_of, shares)))
+
+    assert found == list(batches_of(whole))
+
+
+def test_workers_of_an_endless_stream_without_a_seed_begin_at_different_batches_of_it():
+    _, shares = requests(4, None, 1, 3, None, 3)
+
+    assert [(each.start_at, each.stride) for each in shares] == [(1, 3), (4, 3), (7, 3)]
 
 
 # Mixing

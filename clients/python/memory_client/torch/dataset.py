@@ -39,7 +39,11 @@ class ReplayDataset(IterableDataset[tuple[Tensor, Tensor]]):
         batch_size: rows of a batch, 1 to 65536.
         seed: makes the data set a function of its arguments.
         start_at: the first batch to give, counted from 0.
-        n: rows in total, counted from batch 0, the last batch holding what remains; None never ends.
+        stride: gives every stride-th batch from `start_at` on, divided between the workers: how the processes of one
+            training share a seeded stream, each with its rank as `start_at`. Every batch is what it is without a
+            stride.
+        n: rows in total, counted from batch 0 and without a stride, the last batch holding what remains; None never
+            ends.
         tasks: only what these tasks taught; None for all.
         revision: of the memory; None for the newest.
         dtype: of x, as for `memory.stream`, or as torch.dtype.
@@ -70,6 +74,7 @@ class ReplayDataset(IterableDataset[tuple[Tensor, Tensor]]):
         *,
         seed: int | None = None,
         start_at: int = 0,
+        stride: int = 1,
         n: int | None = None,
         tasks: str | Sequence[str] | None = None,
         revision: int | None = None,
@@ -89,7 +94,7 @@ class ReplayDataset(IterableDataset[tuple[Tensor, Tensor]]):
         self._pinned = pin_memory
         self.classes = _occurring(memory, info, classes, tasks)
         self._request = memory._requests.stream(
-            *(batch_size, start_at, 1, n),
+            *(batch_size, start_at, stride, n),
             # A pinned revision has the classes that it has; a stream that follows the newest one is held to these.
             classes=None if classes is None and pinned is not None else self.classes,
             seed=seed,
@@ -144,17 +149,18 @@ class ReplayDataset(IterableDataset[tuple[Tensor, Tensor]]):
 def share(request: pb.SampleRequest, worker: int, workers: int) -> pb.SampleRequest:
     """What one of several workers asks for, so that they have all that is requested between them, and nothing twice.
 
-    A loader takes from its workers in turn: with a seed, worker w of k has batches w, w + k, ... and the loader's order
-    is that of the stream. Without one order means nothing, and each has a run of consecutive batches: those that are
-    computed together are asked for together.
+    A loader takes from its workers in turn: with a seed, worker w of k has what is requested of batches w, w + k, ...
+    and the loader's order is that of the stream. Without one order means nothing, and each has a run of consecutive
+    batches: those that are computed together are asked for together.
     """
     own, whole = deepcopy(request), Course.of(request)
     if request.HasField("seed"):
-        own.start_at, own.stride = whole.first + worker, workers
+        own.start_at, own.stride = whole.first + worker * whole.stride, workers * whole.stride
     elif whole.batches is None:
-        own.start_at = whole.first + worker  # so that small batches differ in their classes
+        own.start_at = whole.first + worker * whole.stride  # so that small batches differ in their classes
     else:
-        first, end = (whole.first + whole.batches * index // workers for index in (worker, worker + 1))
+        places = (whole.batches * index // workers for index in (worker, worker + 1))
+        first, end = (whole.first + place * whole.stride for place in places)
         own.start_at, own.n = first, min(request.n, end * whole.batch_size)
     return own
 
