@@ -12,7 +12,9 @@ same seeded samples. If a figure of an old class has moved, or a byte of its sam
 promises that none does, the status is 1.
 
 The run is in --state with the server's data: the same command continues a run that was killed. With
---stop-after-seconds it stops by itself between two pieces of work, with status 3: `until COMMAND; do :; done`.
+--stop-after-seconds it stops by itself between two pieces of work, with status 3, and all is done by
+
+    until COMMAND; do [ $? = 3 ] || break; done
 """
 
 import argparse
@@ -254,7 +256,7 @@ def arguments() -> argparse.Namespace:
     add("--device", default="auto", help="cpu, cuda, ...; auto: CUDA if there is any")
     add("--threads", type=int, help="of the server's training and of the classifiers; else all cores but one")
     add("--state", type=Path, help="folder of the run")
-    add("--stop-after-seconds", type=float, help="begin nothing that would probably end later than that")
+    add("--stop-after-seconds", type=float, help="begin nothing after which this command would probably end later")
     add("--out", type=Path, default=Path("results.jsonl"), help="where lines of results are appended")
     add("--table", action="store_true", help="only print the lines of --out as Markdown")
     wish = parser.parse_args()

@@ -16,6 +16,11 @@ from typing import Any, Self
 
 PATIENCE = 60.0
 MARGIN = 1.15
+ENDING = 30.0
+"""Seconds that a call may take to end when it has stopped: a server that has not by then is killed."""
+
+UNTIMED = 1 / 3
+"""Share of the seconds of a call that a piece of work of a kind that was never done is expected to take, or more."""
 
 
 class OutOfTime(Exception):
@@ -26,14 +31,21 @@ class NotThisRun(Exception):
     """The folder belongs to a run of other arguments, or is in use; the message says what to do."""
 
 
+def process_seconds() -> float:
+    """Seconds since this process was started: before it imported anything."""
+    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])  # since the machine was
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+
+
 class RunFolder:
     """The folder of one run.
 
     Arguments:
         path: made if it is not there.
         wish: the arguments that decide about results; a folder is refused if it was begun with others.
-        seconds: begin nothing that would probably end later, but do at least one piece of work; None: no limit.
-        now: monotonic seconds.
+        seconds: begin nothing after which the call would probably end later, but do at least one piece of work; None:
+            no limit.
+        now: seconds since the call began, what came before the folder among them.
 
     Raises:
         NotThisRun: it was begun with other arguments, or another process uses it.
@@ -44,11 +56,11 @@ class RunFolder:
         path: Path,
         wish: Mapping[str, Any],
         seconds: float | None = None,
-        now: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = process_seconds,
     ) -> None:
         path.mkdir(parents=True, exist_ok=True)
         self.path, self._seconds, self._now = path, seconds, now
-        self._started, self._worked = now(), False
+        self._worked = False
         self._lock = _exclusive(path / "LOCK")
         if self._lock is None:
             raise NotThisRun(f"another process uses {path}; wait for it, or give --state another folder")
@@ -69,7 +81,8 @@ class RunFolder:
         """The result of a piece of work, which is done now unless it was done before.
 
         Arguments:
-            key: "kind/which"; pieces of one kind are expected to take as long as the longest so far.
+            key: "kind/which"; pieces of one kind are expected to take as long as the longest so far, and the first of
+                a kind as long as the longest of any, or UNTIMED.
             work: gives something that JSON can hold.
             quick: it takes no time worth speaking of, and is done even when time is up.
 
@@ -79,7 +92,7 @@ class RunFolder:
         if key not in self._state["done"]:
             kind = key.partition("/")[0]
             if not quick:
-                self._check_time(key, self._state["longest"].get(kind, 0.0))
+                self._check_time(key, kind)
             started = self._now()
             self._state["done"][key] = json.loads(json.dumps(work()))  # as the next process will see it
             self._worked = self._worked or not quick
@@ -98,9 +111,13 @@ class RunFolder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _check_time(self, key: str, expected: float) -> None:
-        passed = self._now() - self._started
-        if self._seconds is not None and self._worked and passed + MARGIN * expected > self._seconds:
+    def _check_time(self, key: str, kind: str) -> None:
+        if self._seconds is None or not self._worked:
+            return
+        longest: dict[str, float] = self._state["longest"]
+        passed = self._now()
+        expected = longest[kind] if kind in longest else max([UNTIMED * self._seconds, *longest.values()])
+        if passed + MARGIN * expected + ENDING > self._seconds:
             raise OutOfTime(
                 f"stopped before {key}: {passed:.0f} of {self._seconds:.0f} s have passed and it may take "
                 f"{expected:.0f} s; the same command goes on from here"

@@ -1,10 +1,13 @@
 import json
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from harness.folder import NotThisRun, OutOfTime, RunFolder, stop_server_left_behind
 
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 WISH = {"kind": "dgmw", "seed": 0, "options": {"width": "4"}}
 
 
@@ -48,13 +51,48 @@ def test_work_that_fails_is_not_recorded(tmp_path):
 
 def test_nothing_is_begun_that_would_probably_end_too_late(tmp_path):
     clock = Clock()
-    with RunFolder(tmp_path, WISH, seconds=100, now=clock) as folder:
+    with RunFolder(tmp_path, WISH, seconds=150, now=clock) as folder:
         folder.once("learn/t0", clock.takes(40))
-        folder.once("learn/t1", clock.takes(30))
-        with pytest.raises(OutOfTime, match=r"learn/t2: 70 of 100 s have passed and it may take 40 s"):
+        folder.once("learn/t1", clock.takes(35))  # 40 + 1.15 * 40 + ENDING are fewer than 150
+        with pytest.raises(OutOfTime, match=r"learn/t2: 75 of 150 s have passed and it may take 40 s"):
             folder.once("learn/t2", never)
-        folder.once("measure/0", clock.takes(31))  # of another kind
         folder.once("line/t1", clock.takes(0), quick=True)
+
+
+def test_the_first_piece_of_a_kind_is_expected_to_take_a_third_of_the_time_or_as_long_as_any_did(tmp_path):
+    clock = Clock()
+    with RunFolder(tmp_path, WISH, seconds=450, now=clock) as folder:
+        folder.once("features", clock.takes(100))
+        folder.once("learn/t0", clock.takes(160))
+        with pytest.raises(OutOfTime, match=r"classify/t0: 260 of 450 s have passed and it may take 160 s"):
+            folder.once("classify/t0", never)
+    clock.seconds = 0.0  # of the next call
+    with RunFolder(tmp_path, WISH, seconds=600, now=clock) as folder:
+        folder.once("classify/t0", clock.takes(360))
+        with pytest.raises(OutOfTime, match=r"measure/0: 360 of 600 s have passed and it may take 360 s"):
+            folder.once("measure/0", never)
+    clock.seconds = 0.0
+    with RunFolder(tmp_path / "short", WISH, seconds=450, now=clock) as folder:
+        folder.once("features", clock.takes(10))
+        clock.seconds = 250.0
+        with pytest.raises(OutOfTime, match="may take 150 s"):
+            folder.once("learn/t0", never)
+
+
+def test_what_a_call_did_before_it_opened_the_folder_counts(tmp_path):
+    clock = Clock()
+    clock.seconds = 80.0
+    with RunFolder(tmp_path, WISH, seconds=110, now=clock) as folder:
+        folder.once("learn/t0", clock.takes(1))
+        with pytest.raises(OutOfTime, match="81 of 110 s have passed"):
+            folder.once("learn/t1", never)
+
+
+def test_time_counts_from_the_start_of_the_process():
+    late = "import time; time.sleep(1); from harness.folder import process_seconds; print(process_seconds())"
+    started = time.monotonic()
+    said = subprocess.run([sys.executable, "-c", late], stdout=subprocess.PIPE, text=True, check=True, cwd=BENCHMARKS)
+    assert 1 <= float(said.stdout) <= time.monotonic() - started + 0.1
 
 
 def test_every_call_gets_one_piece_done_or_a_run_would_never_end(tmp_path):
