@@ -74,6 +74,16 @@ def test_a_server_that_is_away_is_named_with_what_to_do():
     )
 
 
+def test_the_socket_of_another_user_is_told_from_a_server_that_is_away():
+    denied = Failure(grpc.StatusCode.UNAVAILABLE, "failed to connect to all addresses; last error: Permission denied")
+    error = from_rpc(denied, "unix:/run/memory.sock")
+
+    assert type(error) is ServerUnavailable
+    assert str(error).startswith("unix:/run/memory.sock is not for the user of this process")
+    assert "the server's own user" in str(error) and "Start one" not in str(error)
+    assert str(from_rpc(denied, "host:1")).startswith("no memory server answers at host:1")
+
+
 def test_a_port_that_speaks_another_service_is_told():
     error = from_rpc(Failure(grpc.StatusCode.UNIMPLEMENTED, "Method not found!"), "host:1")
 

@@ -15,6 +15,7 @@ _BROKEN = {
 """Part of gRPC's text -> what is wrong and what to do. The first that fits counts."""
 
 _NO_CONNECTION = "failed to connect"
+_DENIED = "Permission denied"
 _CLOSED = ("Socket closed", "Connection reset", "Broken pipe")
 _DOUBT = (
     "the server closed the connection at once. If it speaks TLS, pass ca=; if it takes only clients with a "
@@ -25,6 +26,11 @@ _DOUBT = (
 def broken(text: str) -> str:
     """What is wrong with TLS, beyond doubt: trying again would not help. Empty if it is something else."""
     return next((why for part, why in _BROKEN.items() if part in text), "")
+
+
+def forbidden(text: str, target: str) -> bool:
+    """Whether it is a Unix socket that this process may not connect to."""
+    return target.startswith("unix:") and _DENIED in text
 
 
 def doubted(text: str) -> str:

@@ -311,6 +311,12 @@ def from_rpc(error: grpc.RpcError, target: str) -> MemoryServiceError:
     status: grpc.StatusCode = error.code()
     if status is grpc.StatusCode.UNAVAILABLE and (why := _handshake.broken(error.details() or "")):
         return TlsFailed(f"no TLS with the memory server at {target}: {why}", status=status)
+    if status is grpc.StatusCode.UNAVAILABLE and _handshake.forbidden(error.details() or "", target):
+        return ServerUnavailable(
+            f"{target} is not for the user of this process: the Unix socket of a memory server is for the server's own "
+            "user and for root alone. Run as that user, or take the server's port, as in 'localhost:50051'",
+            status=status,
+        )
     details = _Details.of(error)
     text = error.details() or status.name
     kind = BY_REASON.get(details.reason) or BY_STATUS.get(status, InternalError)
