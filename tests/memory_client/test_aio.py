@@ -525,6 +525,12 @@ def test_one_memory_serves_one_event_loop_after_the_other(taught, server, rows_o
     asyncio.run(pickle.loads(pickle.dumps(memory)).classes())
 
 
+async def test_a_stream_that_is_sent_to_another_process_says_what_is_sent_instead(client):
+    async with client.stream() as stream:
+        with pytest.raises(TypeError, match=r"ReplayDataset, or pickle the Memory.*start_at="):
+            pickle.dumps(stream)
+
+
 async def test_calls_are_repeated_while_the_server_is_away_or_its_solver_is(client, service):
     service.faults.lost_unary, service.faults.retraining = 2, 2
 

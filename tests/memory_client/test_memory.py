@@ -1,5 +1,6 @@
 """Memory: what it is made of, where it may go, and the calls that answer once."""
 
+import copy
 import json
 import multiprocessing
 import os
@@ -206,11 +207,17 @@ def test_calls_share_the_methods_of_their_connection(taught):
 
 
 def test_a_memory_survives_pickling_without_its_connection(taught):
-    copy = pickle.loads(pickle.dumps(taught))
+    other = pickle.loads(pickle.dumps(taught))
 
-    assert repr(copy) == repr(taught)
-    assert copy.classes == (0, 1, 2)
-    copy.close()
+    assert repr(other) == repr(taught)
+    assert other.classes == (0, 1, 2)
+    other.close()
+
+
+@pytest.mark.parametrize("sent", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_stream_that_is_sent_to_another_process_says_what_is_sent_instead(taught, sent):
+    with taught.stream() as stream, pytest.raises(TypeError, match=r"ReplayDataset, or pickle the Memory.*start_at="):
+        sent(stream)
 
 
 def test_a_spawned_process_samples_with_the_memory_that_it_was_given(taught):

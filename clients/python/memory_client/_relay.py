@@ -12,13 +12,13 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, NoReturn, Self, TypeVar
 
 import grpc
 
 from memory_client import _forks
 from memory_client.channel import Connection, Endpoint, Patience
-from memory_client.errors import ForkedWhileStreaming, ServerUnavailable, from_rpc
+from memory_client.errors import ForkedWhileStreaming, ServerUnavailable, from_rpc, unpicklable
 
 T = TypeVar("T")
 Source = Callable[["Relay[Any]"], Iterator[T]]
@@ -241,6 +241,9 @@ class Reading(Generic[T]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise unpicklable()
 
     def _take(self, deadline: float) -> T:
         try:

@@ -337,6 +337,15 @@ def unanswered(target: str, what: str) -> ServerUnavailable:
     return ServerUnavailable(f"no memory server answers at {target} ({what}). {ServerUnavailable.advice}")
 
 
+def unpicklable() -> TypeError:
+    """A stream was to be sent to another process, or copied."""
+    return TypeError(
+        "a stream belongs to the process that opened it, and cannot be pickled or copied: give the workers of a "
+        "DataLoader a memory_client.torch.ReplayDataset, or pickle the Memory and open the stream there, with seed= "
+        "and start_at= where it shall go on"
+    )
+
+
 def as_rejection(error: InvalidInput) -> TaskRejected:
     """The same refusal, said of a task's data."""
     return TaskRejected(

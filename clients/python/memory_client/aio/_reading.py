@@ -10,13 +10,13 @@ import weakref
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, NoReturn, Self, TypeVar
 
 import grpc
 
 from memory_client.aio.channel import Connection, Silent
 from memory_client.channel import Patience
-from memory_client.errors import ServerUnavailable
+from memory_client.errors import ServerUnavailable, unpicklable
 
 T = TypeVar("T")
 Source = Callable[[], AsyncGenerator[T, None]]
@@ -81,6 +81,9 @@ class Reading(Generic[T]):
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+    def __reduce__(self) -> NoReturn:
+        raise unpicklable()
 
     def _begin(self) -> None:
         if self._task is None and self._arrived.empty():
