@@ -24,8 +24,9 @@ def device(name: str) -> torch.device:
         found = torch.device(name)
         torch.zeros(1, device=found)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise CannotStart(f"there is no device {name!r} ({reason}); try --device auto, cpu or cuda") from error
+        reason = str(error).splitlines()[0].rstrip(".")
+        others = "auto, cpu or cuda" if torch.cuda.is_available() else "auto or cpu"
+        raise CannotStart(f"there is no device {name!r} ({reason}); try --device {others}") from error
     return found
 
 

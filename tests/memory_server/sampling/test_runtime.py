@@ -1,4 +1,4 @@
-"""How the server's process gives memory back, and what it does not look at again."""
+"""What the server's process computes on, how it gives memory back, and what it does not look at again."""
 
 import asyncio
 import platform
@@ -7,8 +7,10 @@ import sys
 
 import psutil
 import pytest
+import torch
 
-from memory_server.sampling.runtime import Trimmer
+from memory_server.errors import CannotStart
+from memory_server.sampling.runtime import Trimmer, device
 
 COLLECTING = """
 import gc, time, weakref
@@ -31,6 +33,13 @@ del made
 after = min(seconds() for _ in range(3))
 print(after < before / 5, known())
 """
+
+
+@pytest.mark.parametrize(("cuda", "others"), [(False, "auto or cpu"), (True, "auto, cpu or cuda")])
+def test_a_device_that_is_not_there_is_answered_with_those_that_are(monkeypatch, cuda, others):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    with pytest.raises(CannotStart, match=rf"there is no device 'cuda:99' \(.*\); try --device {others}$"):
+        device("cuda:99")
 
 
 async def test_all_who_ask_within_a_while_have_one_trim_and_who_asks_later_another():
