@@ -179,6 +179,8 @@ class GenerativeMemory(ABC):
     """Whether it holds new tasks apart until it sleeps, and `consolidated` ones no longer."""
     repeats: ClassVar[bool] = False
     """Whether a task may repeat a learned one; see `Terms.revises`."""
+    vectors: ClassVar[bool] = True
+    """Whether it learns feature vectors as well as images."""
 
     @classmethod
     @abstractmethod

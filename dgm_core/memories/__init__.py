@@ -23,9 +23,16 @@ def new_manifest(kind: str, options: dict[str, str], spec: DataSpec, seed: int, 
     """The manifest of an empty memory; `seed` serves where the options name none.
 
     Raises:
-        CannotLearn: the kind is not registered, or it refuses the options, alone or for such data.
+        CannotLearn: the kind is not registered, or it refuses such data, or the options, alone or for such data.
     """
-    return Manifest(kind, kind_of(kind).options({"seed": str(seed), **options}, spec, bases), spec)
+    wanted = kind_of(kind)
+    if not (wanted.vectors or spec.is_image):
+        others = ", ".join(sorted(name for name, each in KINDS.items() if each.vectors))
+        raise CannotLearn(
+            "kind",
+            f"{kind} takes images (C, H, W), not vectors of shape {spec.shape}; the kinds for vectors are {others}",
+        )
+    return Manifest(kind, wanted.options({"seed": str(seed), **options}, spec, bases), spec)
 
 
 def load_memory(manifest: Manifest, blobs: Blobs) -> GenerativeMemory:

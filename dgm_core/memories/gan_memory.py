@@ -59,6 +59,7 @@ class GanMemory(TaughtMemory):
     """Tasks modulate a frozen base and share nothing else, unless they build up knowledge together."""
 
     kind = "gan_memory"
+    vectors = False
     recipes: ClassVar = {"fast": STYLE, "paper": STYLE_PAPER}
     parsed: ClassVar[type[StyleOptions]] = StyleOptions
     chosen: StyleOptions

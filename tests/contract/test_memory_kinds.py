@@ -507,6 +507,17 @@ def test_an_unknown_kind_is_refused_with_the_known_ones():
         new_manifest("mixture", {}, IMAGE, seed=0)
 
 
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_a_kind_takes_vectors_or_names_those_that_do(kind):
+    others = sorted(name for name in KINDS if KINDS[name].vectors)
+    if kind in others:
+        assert new_manifest(kind, {}, VECTOR, seed=0).spec == VECTOR
+        return
+    with pytest.raises(CannotLearn) as caught:
+        new_manifest(kind, {}, VECTOR, seed=0, bases=tiny_bases())
+    assert caught.value.field == "kind" and str(caught.value).endswith(f"vectors are {', '.join(others)}")
+
+
 @retrained_variants
 def test_one_blob_holds_all_tasks_and_none_can_be_taken_out_of_it(variant):
     manifest, blobs = variant.empty()
