@@ -1,5 +1,6 @@
 """Training of a base on public data: every weight is free, and the classes only help the discriminator to see more."""
 
+import platform
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from dgm_core.manifest import DataSpec
 from dgm_core.memory import Report, TaskData
 from dgm_core.networks import architecture_of
 from dgm_core.networks.architecture import Embedded
+from dgm_core.precision import has_bfloat16
 from dgm_core.style.base import Base, Design
 from dgm_core.training.adversarial import train_generator
 from dgm_core.training.batches import BalancedBatches
@@ -73,7 +75,19 @@ def train_base(
     single = design.generator(spec, 1)
     single.load_state_dict(_of_one_class(g.cpu(), design.noise))
     about = {**source, "examples": len(data), "classes": classes, "steps": trained.steps, "seed": seed}
-    return Base.of(name, design, single, d.cpu(), about)
+    return Base.of(name, design, single, d.cpu(), about | _computed(device))
+
+
+def _computed(device: torch.device) -> dict[str, Any]:
+    """What else decides about the bytes of what is trained: the same of all this gives the same ones."""
+    cuda = device.type == "cuda"
+    return {
+        "torch": str(torch.__version__),
+        "device": torch.cuda.get_device_name(device) if cuda else device.type,
+        "processor": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
+        "threads": torch.get_num_threads(),
+        "precision": "bfloat16" if BASE.half and has_bfloat16(device) else "float32",
+    }
 
 
 def _of_one_class(g: Embedded, noise: int) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from memory_client.files import Batch, read_data, read_mnist
+from memory_client.files import Batch, checked, read_data, read_mnist
 from numpy.typing import NDArray
 
 from dgm_core.manifest import DataSpec, DTypeName
@@ -36,10 +36,12 @@ class Selection:
         """All rows in the order of the files, with the classes in ascending order.
 
         Raises:
-            ValueError: nothing is named, or what is there are no images that a memory could hold.
-            InvalidInput: a file cannot be read.
+            ValueError: nothing is named, there are no rows, or what is there are no images that a memory could hold.
+            InvalidInput: a file cannot be read, or does not hold one label for each row.
         """
-        read = [(self._prepared(x), y) for x, y in self._batches()]
+        read = [(self._prepared(x), y) for x, y in map(checked, self._batches()) if len(y)]
+        if not read:
+            raise ValueError(f"{self._named()}: there are no rows, and a base needs data")
         shapes = {x.shape[1:] for x, _ in read}
         if len(shapes) > 1:
             raise ValueError(
@@ -63,9 +65,12 @@ class Selection:
                 )
             yield from _each(found)
 
+    def _named(self) -> str:
+        return ", ".join(str(path) for path in (*self.paths, self.images) if path)
+
     def _prepared(self, x: NDArray[Any]) -> NDArray[np.uint8]:
         """Images (n, C, H, W) as uint8, in the size and the colours that were asked for."""
-        if x.ndim != 4 or x.dtype not in (np.uint8, np.float32):
+        if x.ndim != 4:
             raise ValueError(
                 f"the data holds {x.dtype} of shape {x.shape}; a base learns from images (n, C, H, W), uint8 or float32"
             )

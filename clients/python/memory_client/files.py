@@ -139,6 +139,11 @@ def only_classes(batches: Iterable[Batch], names: Iterable[str]) -> Iterator[Bat
             yield x[chosen], y[chosen]
 
 
+def checked(batch: Batch) -> Batch:
+    """The rows as `learn_task` takes them. Raises InvalidInput: they are none, or have not one label each."""
+    return _batches.batch(batch)
+
+
 def class_names(names: list[str]) -> list[Label]:
     """Names as classes: integers if every one is written as an integer is, else strings."""
     return [int(name) for name in names] if all(_is_integer(name) for name in names) else list(names)

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import platform
 import re
 import signal
 import subprocess
@@ -68,7 +69,11 @@ def test_training_writes_a_base_that_says_how_it_came_about(run, npz, tmp_path):
     path = tmp_path / "data" / "bases" / "mine.safetensors"
     made = Base.unpack(path.read_bytes())
     assert (made.name, made.design.shape, made.design.noise) == ("mine", (3, 8, 8), 8)
-    assert made.trained == {"data": "public.npz", "examples": 24, "classes": 2, "steps": 4, "seed": 3}
+    given = {"data": "public.npz", "examples": 24, "classes": 2, "steps": 4, "seed": 3}
+    computed = {"torch": torch.__version__, "device": "cpu", "threads": 1}
+    assert made.trained.items() >= (given | computed).items()
+    assert made.trained.keys() - (given | computed).keys() == {"processor", "precision"}
+    assert platform.machine() in made.trained["processor"] and made.trained["precision"] in ("bfloat16", "float32")
     assert digest(path.read_bytes()) == made.digest
     assert re.fullmatch(rf"mine {made.digest} [\d.]+ kB, [\d.]+k parameters: {re.escape(str(path))}\n", out)
     assert "step 4 of 4" in err
@@ -121,14 +126,20 @@ def test_another_base_is_replaced_only_if_that_is_asked_for(run, npz, bases):
         (("VECTORS",), "images (n, C, H, W)"),
         (("NAN",), "NaN"),
         (("DATA", "SMALLER"), "(3, 8, 8) and (3, 10, 10)"),
+        (("EMPTY",), "empty.npz: there are no rows"),
+        (("EMPTY", "--size", "16"), "empty.npz: there are no rows"),
+        (("DATA", "UNEVEN"), "x has 4 rows and y 3"),
     ],
 )
 def test_what_cannot_be_trained_is_told_in_one_line(run, npz, tmp_path, arguments, says):
     np.savez(tmp_path / "vectors.npz", x=np.zeros((4, 9), np.float32), y=np.arange(4))
     np.savez(tmp_path / "nan.npz", x=np.full((4, 3, 8, 8), np.nan, np.float32), y=np.arange(4))
     np.savez(tmp_path / "smaller.npz", x=np.zeros((4, 3, 10, 10), np.uint8), y=np.arange(4))
+    np.savez(tmp_path / "empty.npz", x=np.zeros((0, 3, 8, 8), np.uint8), y=np.arange(0))
+    np.savez(tmp_path / "uneven.npz", x=np.zeros((4, 3, 8, 8), np.uint8), y=np.arange(3))
     (tmp_path / "other.txt").write_text("no data")
     files = {"VECTORS": "vectors.npz", "NAN": "nan.npz", "SMALLER": "smaller.npz", "OTHER": "other.txt"}
+    files |= {"EMPTY": "empty.npz", "UNEVEN": "uneven.npz"}
     files = {key: str(tmp_path / name) for key, name in files.items()} | {"DATA": str(npz)}
     name = () if "--name" in arguments else ("--name", "mine")
     status, out, err = run("train", *name, *QUICK, *(files.get(each, each) for each in arguments))
