@@ -1,8 +1,9 @@
 """A base: a generator and a discriminator, trained once on public data and frozen, that every task modulates.
 
-The file is a blob like any other, named by the hash of its bytes. Weights are kept in half precision and computed with
-in single precision, so that a base is the same numbers wherever it is loaded. Its generator has a single class: the
-column that its first layer reads for it is the bias b of that layer, from which the biases of a task's classes start.
+In a store it is a blob like any other, named by the hash of its bytes; in a library, where files bear other names, the
+file also holds that hash. Weights are kept in half precision and computed with in single precision, so that a base is
+the same numbers wherever it is loaded. Its generator has a single class: the column that its first layer reads for it
+is the bias b of that layer, from which the biases of a task's classes start.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dgm_core.blobs import digest as digest_of
-from dgm_core.blobs import pack, unpack
+from dgm_core.blobs import pack, sealed, unpack
 from dgm_core.errors import CannotLearn
 from dgm_core.manifest import DataSpec
 from dgm_core.networks import architecture_of
@@ -61,6 +62,28 @@ class Design:
         """A discriminator of its width."""
         return self.architecture(spec).discriminator(classes, self.kernel, self.critic)
 
+    def takes(self, spec: DataSpec) -> bool:
+        """Whether such data are images of its channels."""
+        return spec.is_image and spec.shape[0] == self.shape[0]
+
+    def weights(self, spec: DataSpec) -> dict[tuple[str, str], tuple[int, ...]]:
+        """Part of a base and name of a weight -> the shape that it has in networks for such data."""
+        with outlined():
+            g, d = self.generator(spec, 1), self.discriminator(spec, 1)
+        parts = {"generator": g, "features": d.features, "score": d.score}
+        return {
+            (part, name): tuple(t.shape) for part, network in parts.items() for name, t in network.state_dict().items()
+        }
+
+    def fits(self, spec: DataSpec) -> bool:
+        """Whether weights that were trained on images of its shape can generate such data."""
+        if not self.takes(spec):
+            return False
+        try:
+            return self.weights(spec).items() <= self.weights(DataSpec(self.shape, "uint8")).items()
+        except CannotLearn:  # its networks do not come in that size
+            return False
+
 
 @dataclass(frozen=True)
 class Base:
@@ -82,18 +105,28 @@ class Base:
     score: Mapping[str, Tensor]
     trained: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def weights(self) -> dict[tuple[str, str], Tensor]:
+        """Part and name of a weight -> the weight."""
+        parts = {"generator": self.generator, "features": self.features, "score": self.score}
+        return {(part, name): t for part, state in parts.items() for name, t in state.items()}
+
     @cached_property
     def blob(self) -> bytes:
-        """Its file."""
-        parts = {"generator": self.generator, "features": self.features, "score": self.score}
-        tensors = {f"{part}/{name}": _half(t) for part, state in parts.items() for name, t in state.items()}
+        """Its bytes in a store."""
+        tensors = {f"{part}/{name}": _half(t) for (part, name), t in self.weights.items()}
         about = {"format": _FORMAT, "name": self.name, "design": asdict(self.design), "trained": dict(self.trained)}
         return pack(tensors, about)
 
     @property
     def digest(self) -> str:
-        """Its name in a store: SHA-256 of its file."""
+        """Its name in a store: SHA-256 of weights and description, its name and how it came about included."""
         return digest_of(self.blob)
+
+    @property
+    def file(self) -> bytes:
+        """Its bytes in a library, which also hold its digest."""
+        return sealed(self.blob)
 
     @property
     def parameters(self) -> int:
@@ -102,17 +135,26 @@ class Base:
 
     @classmethod
     def unpack(cls, blob: bytes) -> Self:
-        """The inverse of `blob`. Raises ValueError for a file that is no base, or is truncated."""
+        """The inverse of `blob`.
+
+        Raises:
+            ValueError: the bytes are no base, or are truncated, or hold weights that are no numbers.
+        """
         tensors, about = unpack(blob)
-        if about.get("format") != _FORMAT or "design" not in about:
+        if about.get("format") != _FORMAT:
             raise ValueError(f"this is no base of format {_FORMAT}, but {about.get('format', 'something else')}")
-        raw = about["design"]
-        design = Design(**{**raw, "shape": tuple(raw["shape"]), "widths": tuple(raw["widths"])})
         parts: dict[str, dict[str, Tensor]] = {"generator": {}, "features": {}, "score": {}}
-        for path, t in tensors.items():
-            part, _, name = path.partition("/")
-            parts[part][name] = t.float() if t.is_floating_point() else t
-        return cls(about["name"], design, trained=about["trained"], **parts)
+        try:
+            raw = about["design"]
+            design = Design(**{**raw, "shape": tuple(raw["shape"]), "widths": tuple(raw["widths"])})
+            for path, t in tensors.items():
+                part, _, name = path.partition("/")
+                parts[part][name] = t.float() if t.is_floating_point() else t
+            base = cls(str(about["name"]), design, trained=dict(about["trained"]), **parts)
+        except (LookupError, TypeError, ValueError) as error:
+            raise ValueError("its description, or the names of its weights, are not those of a base") from error
+        base.require_numbers()
+        return base
 
     @classmethod
     def of(
@@ -131,10 +173,9 @@ class Base:
 
     def require_numbers(self) -> None:
         """Looks whether its weights can be computed with. Raises ValueError."""
-        for part, state in (("generator", self.generator), ("features", self.features), ("score", self.score)):
-            for name, t in state.items():
-                if not t.isfinite().all():
-                    raise ValueError(f"{part}/{name} holds values that are no numbers, or too large for half precision")
+        for (part, name), t in self.weights.items():
+            if not t.isfinite().all():
+                raise ValueError(f"{part}/{name} holds values that are no numbers, or too large for half precision")
 
     def critic(self, spec: DataSpec, classes: int) -> Discriminator:
         """The discriminator as it was left, for a task of so many classes.
@@ -149,28 +190,23 @@ class Base:
 
     def require_fit(self, spec: DataSpec) -> None:
         """Looks whether its networks can generate such data. Raises CannotLearn, which names both sides."""
-        design = self.design
-        says = (
-            f"the base {self.name} ({self.digest[:12]}) generates images of shape {design.shape} through a "
-            f"{design.network} network"
-        )
-        if not spec.is_image or spec.shape[0] != design.shape[0]:
-            raise CannotLearn("options.base", f"{says}; it does not fit x of shape {spec.shape}: {_ADVICE}")
-        with outlined():
-            g, d = design.generator(spec, 1), design.discriminator(spec, 1)
-        for part, module, state in (
-            ("generator", g, self.generator),
-            ("discriminator", d.features, self.features),
-            ("score", d.score, self.score),
-        ):
-            for name, t in module.state_dict().items():
-                if name not in state or state[name].shape != t.shape:
-                    found = "nothing" if name not in state else str(tuple(state[name].shape))
-                    raise CannotLearn(
-                        "options.base",
-                        f"{says}; for x of shape {spec.shape} its {part} would need {name} of shape "
-                        f"{tuple(t.shape)}, and there is {found}: {_ADVICE}",
-                    )
+        if why := self.misfit(spec):
+            raise CannotLearn(
+                "options.base",
+                f"the base {self.name} ({self.digest[:12]}) generates images of shape {self.design.shape} through a "
+                f"{self.design.network} network; {why}: {_ADVICE}",
+            )
+
+    def misfit(self, spec: DataSpec) -> str:
+        """What keeps its networks from generating such data; empty if nothing does."""
+        if not self.design.takes(spec):
+            return f"it does not fit x of shape {spec.shape}"
+        held = {key: tuple(t.shape) for key, t in self.weights.items()}
+        for key, shape in self.design.weights(spec).items():
+            if held.get(key) != shape:
+                needs = f"for x of shape {spec.shape} it would need {'/'.join(key)} of shape {shape}"
+                return f"{needs}, and there is {held.get(key, 'nothing')}"
+        return ""
 
 
 _ADVICE = "resize the images, or train a base of their shape (memory-server base train)"

@@ -163,7 +163,7 @@ def _keep(made: "Base", place: "Place") -> None:
     from memory_client.quantities import quantity  # noqa: PLC0415
 
     place.write(made)
-    size = f"{quantity(len(made.blob), 'B')}, {quantity(made.parameters)} parameters"
+    size = f"{quantity(len(made.file), 'B')}, {quantity(made.parameters)} parameters"
     print(f"{made.name} {made.digest} {size}: {place.path}")  # noqa: T201
 
 

@@ -95,7 +95,9 @@ class Facts:
         if self.problem:
             return self.name, "broken", *[""] * 4, quantity(self.bytes, "B"), f"{whose}: {self.problem}"
         counts = quantity(self.parameters), quantity(self.style_parameters), quantity(self.bytes, "B")
-        return self.name, self.digest[:12], _by(self.shape), self.network, *counts, whose
+        file = Path(self.file)
+        place = whose if file.stem == self.name else f"{whose}: {file.name}"
+        return self.name, self.digest[:12], _by(self.shape), self.network, *counts, place
 
 
 def listed(library: Library) -> list[Facts]:

@@ -68,5 +68,5 @@ class Place:
             make_private(folder)
         if self.path.exists() and not self.replace and read_base(self.path).digest != base.digest:
             raise ValueError(f"{self.path} holds another base; take another --name, or --replace it")
-        write_durably(self.path, base.blob)
+        write_durably(self.path, base.file)
         sync_directory(self.path.parent)

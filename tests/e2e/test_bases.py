@@ -26,8 +26,9 @@ def furnish(server):
     folder = server.data_dir / "bases"
     folder.mkdir(parents=True, exist_ok=True)
     for base in (MINE, OTHER, COLOUR, LARGE):
-        (folder / f"{base.name}.safetensors").write_bytes(base.blob)
-    (folder / "cut.safetensors").write_bytes(MINE.blob[:-50])
+        (folder / f"{base.name}.safetensors").write_bytes(base.file)
+    (folder / "changed.safetensors").write_bytes(MINE.file.replace(b"none", b"some"))
+    (folder / "cut.safetensors").write_bytes(MINE.file[:-50])
     (folder / "trap.safetensors").write_bytes(pickle.dumps(print))
     return folder
 
@@ -59,7 +60,7 @@ def test_a_memory_outlives_the_file_that_it_was_made_from(new_server, connect):
     first = wire.sample("m", seed=3, n=40).x
 
     (folder / "mine.safetensors").unlink()
-    (folder / "other.safetensors").write_bytes(random_base("mine", seed=2).blob)  # another one bears its name now
+    (folder / "other.safetensors").write_bytes(random_base("mine", seed=2).file)  # another one bears its name now
     wire = connect(server.restart())
     assert wire.sample("m", seed=3, n=40).x == first
     wire.learn("m", "t1", (2, 3), **on("mine"))
@@ -107,7 +108,7 @@ def test_the_base_counts_in_the_bytes_of_an_empty_memory(wire, name, furnished):
 
 def test_a_base_goes_with_the_last_memory_that_stands_on_it(server, wire, name, furnished):
     base = random_base("own", seed=9)
-    (furnished / "own.safetensors").write_bytes(base.blob)
+    (furnished / "own.safetensors").write_bytes(base.file)
     for each in ("a", "b"):
         create(wire, name + each, "own")
     wire.stub.DeleteMemory(pb.DeleteMemoryRequest(name=f"{name}a"), timeout=30)
@@ -139,6 +140,7 @@ def test_the_base_of_a_memory_may_be_named_in_every_way_and_no_other_may(wire, n
         ("colour", [COLOUR.digest[:12], "(3, 8, 8)", "(1, 8, 8)"]),
         ("large", [LARGE.digest[:12], "(1, 32, 32)", "(1, 8, 8)"]),
         ("cut", ["cut.safetensors", "no base"]),
+        ("changed", ["changed.safetensors", MINE.digest, "the file was changed"]),
         ("trap", ["trap.safetensors", "a pickle, which may hold code"]),
     ],
 )
@@ -163,6 +165,15 @@ def test_vectors_are_refused_with_the_kinds_that_take_them(wire, name, furnished
         assert (refusal.code, refusal.field) == (INVALID, "kind")
         assert "gan_memory takes images (C, H, W), not vectors of shape (5,)" in refusal.message
         assert "dgma, dgmw, dgr, dual, mergan" in refusal.message
+
+
+def test_images_that_the_shipped_base_does_not_fit_are_refused_with_those_that_do(wire, name, furnished):
+    refusal = wire.refusal(lambda: create(wire, name))
+    assert (refusal.code, refusal.field) == (INVALID, "options.base")
+    assert (
+        "cifar100-grey" in refusal.message
+        and "or name one that fits: mine (1, 8, 8), other (1, 8, 8)" in refusal.message
+    )
 
 
 def test_a_base_that_was_tampered_with_in_the_store_is_refused(new_server, connect):

@@ -31,7 +31,7 @@ def styled(server, wire) -> str:
         torch.manual_seed(3)
         design = design_of(IMAGE, "dcgan", 4, 8)
         base = Base.of("tiny", design, design.generator(IMAGE, 1), design.discriminator(IMAGE, 1), {})
-    (folder / "tiny.safetensors").write_bytes(base.blob)
+    (folder / "tiny.safetensors").write_bytes(base.file)
     wire.learn("styled", "a", (0, 1), **STYLED)
     wire.learn("styled", "b", (0, 3), n=44, **STYLED)
     return "styled"

@@ -19,7 +19,7 @@ QUICK = ("dgmw",)
 def server(new_server):
     server = new_server()
     (server.data_dir / "bases").mkdir(parents=True)
-    (server.data_dir / "bases" / "tiny.safetensors").write_bytes(random_base("tiny").blob)
+    (server.data_dir / "bases" / "tiny.safetensors").write_bytes(random_base("tiny").file)
     return server.start()
 
 

@@ -31,7 +31,7 @@ STANDING = {
 def on_device(new_server):
     server = new_server(device=DEVICE)
     (server.data_dir / "bases").mkdir(parents=True)
-    (server.data_dir / "bases" / "tiny.safetensors").write_bytes(random_base("tiny").blob)
+    (server.data_dir / "bases" / "tiny.safetensors").write_bytes(random_base("tiny").file)
     return server.start()
 
 

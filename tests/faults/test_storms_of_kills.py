@@ -26,7 +26,7 @@ STYLED = {"styled": {"kind": "gan_memory", "options": {"base": "tiny"}, "steps":
 def test_a_storm_of_kills_loses_nothing_that_was_committed(kills, kinds, new_server, connect):
     server = new_server(spawn=Forked, checkpoint_seconds=0.01, encryption_key=secrets.token_hex(32))
     (server.data_dir / "bases").mkdir(parents=True)
-    (server.data_dir / "bases" / "tiny.safetensors").write_bytes(random_base("tiny").blob)
+    (server.data_dir / "bases" / "tiny.safetensors").write_bytes(random_base("tiny").file)
     storm = Storm(server, connect, random.Random(kills), kinds)
     for deed in islice(cycle(DEEDS), kills):
         storm.round(deed)

@@ -17,7 +17,7 @@ LONG, ENDLESS = {**STYLED, "steps": 100}, {**STYLED, "steps": 1_000_000}
 def server(new_server):
     server = new_server(learners=2)
     (server.data_dir / "bases").mkdir(parents=True)
-    (server.data_dir / "bases" / "tiny.safetensors").write_bytes(random_base("tiny").blob)
+    (server.data_dir / "bases" / "tiny.safetensors").write_bytes(random_base("tiny").file)
     return server.start()
 
 

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from dgm_core.blobs import digest
+from dgm_core.blobs import unsealed
 from dgm_core.style.base import Base
 from memory_server.bases.command import base
 from tests.dgm_core.bases import random_base
@@ -74,7 +74,7 @@ def test_training_writes_a_base_that_says_how_it_came_about(run, npz, tmp_path):
     assert made.trained.items() >= (given | computed).items()
     assert made.trained.keys() - (given | computed).keys() == {"processor", "precision"}
     assert platform.machine() in made.trained["processor"] and made.trained["precision"] in ("bfloat16", "float32")
-    assert digest(path.read_bytes()) == made.digest
+    assert unsealed(path.read_bytes()) == (made.blob, made.digest)
     assert re.fullmatch(rf"mine {made.digest} [\d.]+ kB, [\d.]+k parameters: {re.escape(str(path))}\n", out)
     assert "step 4 of 4" in err
     modes = [oct(each.stat().st_mode & 0o777) for each in (path, path.parent, path.parent.parent)]
@@ -100,7 +100,7 @@ def test_a_base_may_be_written_anywhere(run, npz, tmp_path):
 
 def test_another_base_is_replaced_only_if_that_is_asked_for(run, npz, bases):
     path = bases / "mine.safetensors"
-    path.write_bytes(random_base("mine").blob)
+    path.write_bytes(random_base("mine").file)
     before = path.read_bytes()
 
     status, _, err = run("train", npz, "--name", "mine", *QUICK)
@@ -167,14 +167,16 @@ def test_an_interrupt_ends_training_and_leaves_nothing(npz, tmp_path):
 
 def test_the_list_tells_what_there_is_and_what_is_broken(run, bases):
     made = random_base("mine")
-    (bases / "mine.safetensors").write_bytes(made.blob)
-    (bases / "cut.safetensors").write_bytes(made.blob[:-9])
+    (bases / "mine.safetensors").write_bytes(made.file)
+    (bases / "renamed.safetensors").write_bytes(random_base("first").file)
+    (bases / "cut.safetensors").write_bytes(made.file[:-9])
     (bases / "trap.safetensors").write_bytes(pickle.dumps({}))
 
     status, out, _ = run("list")
     assert status == 0
     lines = {line.split()[0]: line for line in out.splitlines()}
     assert made.digest[:12] in lines["mine"] and "1 x 8 x 8" in lines["mine"] and lines["mine"].rstrip().endswith("own")
+    assert lines["first"].rstrip().endswith("own: renamed.safetensors")
     assert "broken" in lines["cut"] and "cut.safetensors is no base" in lines["cut"]
     assert "broken" in lines["trap"] and "a pickle, which may hold code" in lines["trap"]
 
@@ -188,7 +190,7 @@ def test_the_list_tells_what_there_is_and_what_is_broken(run, bases):
 
 def test_a_base_is_shown_with_all_that_is_known_of_it(run, bases, tmp_path):
     made = random_base("mine")
-    (bases / "mine.safetensors").write_bytes(made.blob)
+    (bases / "mine.safetensors").write_bytes(made.file)
 
     status, out, _ = run("show", "mine", "--grid", tmp_path / "grid.png")
     assert status == 0
@@ -196,13 +198,16 @@ def test_a_base_is_shown_with_all_that_is_known_of_it(run, bases, tmp_path):
     with Image.open(tmp_path / "grid.png") as grid:
         assert grid.width >= 8 * 8 and grid.height >= 8 * 8
 
+    (bases / "mine.safetensors").rename(bases / "renamed.safetensors")
+    assert run("show", "renamed")[1] == run("show", "mine")[1]
+
     shown = json.loads(run("show", made.digest[:8], "--json")[1])
     assert shown["trained"] == {"data": "none"}
     assert shown["design"]["widths"] == list(made.design.widths)
 
 
 def test_a_base_that_is_broken_or_not_there_is_not_shown(run, bases):
-    (bases / "cut.safetensors").write_bytes(random_base("cut").blob[:-9])
+    (bases / "cut.safetensors").write_bytes(random_base("cut").file[:-9])
     for name, says in (("cut", "cut.safetensors is no base"), ("nobody", "there is no base 'nobody'; the bases are")):
         status, out, err = run("show", name)
         assert (status, out) == (2, "")

@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import replace
 
 import pytest
+import torch
 
 from dgm_core.manifest import DataSpec, ExpertEntry, Manifest, TaskEntry
 from dgm_core.memories import new_manifest
@@ -18,6 +19,7 @@ OWN, SOLVER = BLOBS
 EXPERT = ExpertEntry("e" * 64, (0, 1), (5, 6))
 ENTRY = TaskEntry("t0", OWN, (EXPERT,), 0.5, 10, 1.5)
 MINE = random_base("mine")
+WITHOUT_NUMBERS = replace(MINE, score={name: t * torch.nan for name, t in MINE.score.items()}).blob
 RECORD = TaskRecord("digits", "t0", (0, 1), 11, "d", TaskState.LEARNED, quality=0.5)
 
 
@@ -80,8 +82,9 @@ def test_a_memory_brings_a_base_that_nobody_here_knows():
         (b"\x80\x04\x95 a pickle", IMAGE, "not what its manifest says"),
         (MINE.blob, DataSpec((3, 8, 8), "uint8"), r"\(1, 8, 8\).*\(3, 8, 8\)"),
         (MINE.blob, DataSpec((6,), "float32"), r"gan_memory takes images .*\(6,\)"),
+        (WITHOUT_NUMBERS, IMAGE, "not what its manifest says"),
     ],
-    ids=["another", "cut", "a pickle", "other channels", "vectors"],
+    ids=["another", "cut", "a pickle", "other channels", "vectors", "weights that are no numbers"],
 )
 def test_a_base_that_is_none_or_does_not_fit_is_refused(base, spec, why):
     with pytest.raises(BadArchive, match=why):
