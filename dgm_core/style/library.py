@@ -204,7 +204,10 @@ def _require_as_shipped(path: Path, content: bytes) -> None:
 def _require_as_recorded(path: Path, held: str, recorded: str) -> None:
     """The shipped files record no digest, nor do copies of them."""
     if not recorded and held not in SHIPPED_DIGESTS.values():
-        raise ValueError(f"{path.name} holds {held} and does not say what it should hold, as bases do: {_REMEDY}")
+        shipped = " and ".join(SHIPPED_DIGESTS.values())
+        raise ValueError(
+            f"{path.name} holds {held} and records no digest, as only the shipped bases do, {shipped}: {_REMEDY}"
+        )
     if recorded and held != recorded:
         raise ValueError(f"{path.name} says {recorded} and holds {held}: the file was changed; {_REMEDY}")
 
