@@ -1,6 +1,7 @@
 """Threads that keep the device busy, pass after pass."""
 
 import threading
+import time
 from collections.abc import Callable, Hashable
 
 import torch
@@ -20,16 +21,24 @@ class TilePool:
         experts: where tiles find their generators.
         threads: how many passes are computed at once, each by one thread.
         waited_for: is told whether rows are waited for, at every change.
+        clock: seconds, which streams pay for passes with.
 
     Attributes:
         device: where they are computed.
         stock: rows that were made along with others.
     """
 
-    def __init__(self, experts: ExpertCache, threads: int, waited_for: Callable[[bool], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        experts: ExpertCache,
+        threads: int,
+        waited_for: Callable[[bool], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._experts = experts
         self.device = experts.device
         self._waited_for = waited_for
+        self._clock = clock
         self._busy = 0
         self.stock = Stock()
         self._waiting = Waiting(experts.signature, self.stock.spare)
@@ -74,8 +83,10 @@ class TilePool:
         # One thread per pass: the sum of a reduction depends on how many threads share it.
         torch.set_num_threads(1)
         while works := self._next():
+            begun = self._clock()
             passes.run(works, self._experts, self.stock)
             with self._changed:
+                self._waiting.charge(works, self._clock() - begun)
                 self._busy -= 1
 
     def _next(self) -> list[Work]:

@@ -1,10 +1,12 @@
 """What waits to be computed: whose turn it is, and what can be computed along with it.
 
 Streams share the device by start-time fair queueing (Goyal et al. 1996): a stream's next tile is due at the virtual
-time at which its earlier rows have been paid for, and the tile that is due first is next. So each of n busy streams
-gets an n-th of the rows, whatever the size of its tiles, one that comes back from a pause is due at once, and nobody
-starves. Rows that somebody waits for cost an eighth of those of a stream that runs ahead of its reader, and come first
-among those that are due.
+time at which its earlier ones have been paid for, and the tile that is due first is next. What a pass has taken is paid
+for when it is over, in seconds, split by the rows of each stream: loading an expert, rounding up and what is made for
+stock take time, too, so that rows of one pass cost a hundred times those of another. So each of n busy streams gets an
+n-th of the time, whatever it asks for, one that comes back from a pause is due at once, and nobody starves. Rows that
+somebody waits for cost an eighth of those of a stream that runs ahead of its reader, and come first among those that
+are due.
 """
 
 from collections import deque
@@ -44,7 +46,7 @@ class Work:
 
     @property
     def rows(self) -> int:
-        """Rows that its stream pays for."""
+        """Rows that its stream needs of it."""
         return len(self.tile.places)
 
     @property
@@ -81,12 +83,10 @@ class Waiting:
         self._open: dict[tuple[str, ExpertKey], dict[Work, None]] = {}
 
     def add(self, stream: Hashable, job: Job, tiles: Sequence[Tile]) -> None:
-        """Tiles of a job, behind those that its stream has waiting; the stream pays for the others at once."""
+        """Tiles of a job, behind those that its stream has waiting."""
         turn = self._turns.setdefault(stream, _Turn(self._now))
         if not turn.works:
             turn.due = max(turn.due, self._now)
-        given = sum(len(tile.places) for tile in job.segment.tiles) - sum(len(tile.places) for tile in tiles)
-        turn.due += _price(job, given)
         for tile in tiles:
             work = Work(turn, job, tile)
             turn.works.append(work)
@@ -111,17 +111,26 @@ class Waiting:
         """The next pass over the device: the tile that is due, and what may be computed along with it.
 
         A tile whose bytes are promised is alone. Others are merged with those of the same expert, and few rows of one
-        expert with few of others like it.
+        expert with few of others like it. Their streams pay for it once it is computed, see `charge`.
         """
         while self._order:
             due, *_, turn = heappop(self._order)
             turn.queued = False
-            if turn.works and due < turn.due:  # its rows were computed along with others' in the meantime
+            if turn.works and due < turn.due:  # it has paid for a pass in the meantime
                 self._queue(turn)
             elif turn.works:
                 self._now = due
                 return self._pass(turn.works[0])
         return []
+
+    def charge(self, works: Sequence[Work], seconds: float) -> None:
+        """Has the streams of a pass pay for the time that it has taken.
+
+        Until then they may have another one computed by another thread, which they pay for all the same.
+        """
+        rows = sum(work.rows for work in works)
+        for work in works:
+            work.turn.due += seconds * work.rows / rows / (URGENCY if work.job.urgent else 1)
 
     def _pass(self, first: Work) -> list[Work]:
         works = [first] if first.job.exact else list(self._merged(first))
@@ -154,10 +163,8 @@ class Waiting:
 
     def _take(self, work: Work) -> None:
         self._close(work)
-        turn = work.turn
-        turn.works.remove(work)  # near the front: a pass takes the oldest of each stream
-        turn.due += _price(work.job, work.rows)
-        self._queue(turn)
+        work.turn.works.remove(work)  # near the front: a pass takes the oldest of each stream
+        self._queue(work.turn)
 
     def _queue(self, turn: _Turn) -> None:
         if turn.works and not turn.queued:
@@ -169,10 +176,6 @@ class Waiting:
         works.pop(work, None)
         if not works:
             self._open.pop(work.key, None)
-
-
-def _price(job: Job, rows: int) -> float:
-    return rows / (URGENCY if job.urgent else 1)
 
 
 def _fitting(works: Iterable[Work], rows: int) -> Iterator[Work]:

@@ -63,6 +63,7 @@ async def delivered(experts, *jobs, stock=None, spare=0):
         waiting.add(number, submitted[-1], submitted[-1].segment.tiles)
     while works := waiting.take():
         passes.run(works, experts, Stock() if stock is None else stock)
+        waiting.charge(works, sum(work.rows for work in works))
     return await asyncio.gather(*(result(job) for job in submitted), return_exceptions=True)
 
 

@@ -114,10 +114,21 @@ async def test_other_forms_and_precisions_are_none_of_it(stream_of, experts, sto
     assert stocked.nbytes == 12 * 64
 
 
-async def test_who_takes_from_stock_pays_for_it(stream_of, pool, stocked):
+async def test_what_is_in_stock_was_paid_for_when_it_was_made(stream_of, pool, stocked):
     stream = stream_of(n=6)
     await rows_of(stream)
-    assert pool._waiting._turns[stream].due == 6 / URGENCY
+    assert pool._waiting._turns[stream].due == 0
+
+
+@pytest.mark.parametrize(("query", "part"), [({"n": 6}, 1 / URGENCY), ({"n": 2000, "seed": 1}, 1)])
+async def test_a_stream_pays_for_the_time_of_its_passes_loading_included(query, part, six, experts):
+    newest = six[0][-1]
+    pool = TilePool(experts, threads=1, clock=lambda: 40 * experts.used)  # to look for an expert is all that takes time
+    stream = Stream(SampleQuery("m", **query), newest, lambda: newest, pool)
+    await rows_of(stream)
+    pool.close()  # the last pass is over
+    assert experts.used > 0
+    assert pool._waiting._turns[stream].due == pytest.approx(40 * experts.used * part)
 
 
 async def test_more_is_made_the_longer_a_reader_reads_on_and_less_towards_the_end_of_a_stream(stream_of):

@@ -21,17 +21,29 @@ def job(*tiles, exact=False, urgent=False, memory="m"):
     return Job(memory, 1, exact, urgent, 0, part, Mock(), np.empty(0), Mock())
 
 
+def as_long_as_rows(works):
+    """Seconds of a pass, if that is what passes cost."""
+    return sum(work.rows for work in works)
+
+
+def computed(waiting, seconds=as_long_as_rows):
+    """The next pass, and it is paid for."""
+    works = waiting.take()
+    waiting.charge(works, seconds(works))
+    return works
+
+
 def passes(waiting):
     """All passes that are left."""
-    return list(iter(waiting.take, []))
+    return list(iter(lambda: computed(waiting), []))
 
 
-def served(waiting, streams, rows):
-    """Rows of each stream among the first so many that are computed."""
+def served(waiting, streams, most, seconds=as_long_as_rows):
+    """Seconds of the passes of each stream, which has its own, among the first so many that are computed."""
     names, counts = {id(job): name for name, jobs in streams.items() for job in jobs}, Counter()
-    while sum(counts.values()) < rows:
-        for work in waiting.take():
-            counts[names[id(work.job)]] += work.rows
+    while sum(counts.values()) < most:
+        works = computed(waiting, seconds)
+        counts[names[id(works[0].job)]] += seconds(works)
     return counts
 
 
@@ -66,7 +78,7 @@ def test_every_tile_is_computed_once_and_within_bounds(submissions, data):
         waiting.add(stream, each, each.segment.tiles)
         due.update((id(each), tile.expert, len(tile.places)) for tile in each.segment.tiles)
         for _ in range(data.draw(st.integers(0, 2))):
-            taken.append(waiting.take())
+            taken.append(computed(waiting))
     taken += passes(waiting)
     assert Counter((id(w.job), w.tile.expert, w.rows) for works in taken for w in works) == due
     for works in filter(None, taken):
@@ -81,17 +93,48 @@ def test_every_tile_is_computed_once_and_within_bounds(submissions, data):
     assert waiting.take() == []
 
 
-def test_busy_streams_get_the_same_number_of_rows_whatever_their_tiles():
+def test_busy_streams_get_the_same_time_whatever_their_tiles():
     streams = {"small": [job(("a", 8), exact=True) for _ in range(100)], "large": [job(("b", 64)) for _ in range(20)]}
     counts = served(submitted(**streams), streams, 1200)
     assert abs(counts["small"] - counts["large"]) <= PASS_ROWS
+
+
+def test_who_asks_for_what_takes_long_gets_half_of_the_time_and_not_of_the_rows():
+    def seconds(works):
+        return sum(work.rows * (100 if work.tile.expert == "dear" else 1) for work in works)
+
+    streams = {
+        "dear": [job(("dear", 1), exact=True) for _ in range(99)],
+        "cheap": [job(("cheap", 64)) for _ in range(99)],
+    }
+    counts = served(submitted(**streams), streams, 6000, seconds)
+    assert abs(counts["dear"] - counts["cheap"]) <= PASS_ROWS
+
+
+def test_a_pass_of_several_streams_is_paid_for_by_the_rows_of_each():
+    few = [job(("a", 8)), *(job(("b", 8), exact=True) for _ in range(9))]
+    many = [job(("a", 56)), job(("c", 8), exact=True)]
+    waiting = submitted(few=few, many=many)
+    assert [work.job for work in computed(waiting, lambda works: 100 * 64)] == [few[0], many[0]]
+    order = "".join(computed(waiting, lambda works: 100 * 8)[0].tile.expert for _ in range(8))
+    assert order in ("bbbbbbcb", "bbbbbbbc")  # six of them later both are due
+
+
+def test_what_two_threads_compute_for_a_stream_at_once_is_paid_for_in_full():
+    waiting = submitted(s=[job(("a", 64), exact=True) for _ in range(3)])
+    at_once = [waiting.take(), waiting.take()]
+    late = job(("b", 64), ("b", 64), exact=True)
+    waiting.add("t", late, late.segment.tiles)
+    for works in at_once:
+        waiting.charge(works, 100)
+    assert "".join(computed(waiting, lambda works: 99)[0].tile.expert for _ in range(3)) == "bba"
 
 
 def test_a_stream_that_comes_later_is_not_owed_the_past():
     first = [job(("a", 64), exact=True) for _ in range(20)]
     waiting = submitted(first=first)
     for _ in range(10):
-        waiting.take()
+        computed(waiting)
     second = [job(("b", 64), exact=True) for _ in range(10)]
     for each in second:
         waiting.add("second", each, each.segment.tiles)
@@ -110,10 +153,10 @@ def test_who_is_waited_for_comes_first_and_starves_nobody():
 def test_a_newcomer_does_not_wait_behind_what_others_have_queued(urgent, earlier):
     waiting = submitted(**{f"s{i}": [job(("a", 64), exact=True) for _ in range(8)] for i in range(20)})
     for _ in range(30):
-        waiting.take()
+        computed(waiting)
     newcomer = job(("b", 64), urgent=urgent)
     waiting.add("newcomer", newcomer, newcomer.segment.tiles)
-    assert newcomer in [work.job for _ in range(earlier + 1) for work in waiting.take()]
+    assert newcomer in [work.job for _ in range(earlier + 1) for work in computed(waiting)]
 
 
 def test_open_tiles_of_one_expert_are_computed_together_across_streams():
