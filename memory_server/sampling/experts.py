@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Generic, TypeVar
 
+import numpy as np
 import torch
 
 from dgm_core.bundles import Bundle
@@ -25,13 +26,19 @@ _MEMORIES = 2
 _SOLVERS = 16
 """A reader that knows the tasks of its examples asks for those of several in turn."""
 _BUNDLES = 4
-"""Each holds the weights of a few experts once more; readers mostly want the same ones again."""
+"""Each holds the weights of a few experts once more; readers mostly want the same ones again. Where there is no room
+for one it is made anew for each pass, which is then no faster than its experts alone."""
 _BLENDS = 8
 """Blends that are kept: enough for a few readers whose large n takes many tiles of one."""
 
 
 class ExpertCache:
-    """Key -> expert on the device, least recently used ones dropped beyond a number of bytes.
+    """Key -> expert on the device, some dropped beyond a number of bytes: bundles first, then experts by chance.
+
+    A stream wants the experts of its tasks in turn. If they do not quite fit, the one that was used least recently is
+    the one that is wanted next: to drop that one would be to load every expert in every turn. To drop the one that came
+    last would keep for good those that nobody wants any more. By chance, most of a turn is found here, and what nobody
+    wants goes as others come.
 
     Calls may come from any thread; loading is done by one at a time. Experts are loaded through the newest revision of
     their memory, which holds every expert that an older one has.
@@ -40,15 +47,16 @@ class ExpertCache:
         newest: finds manifests.
         blobs: what experts derive from.
         device: where they compute.
-        capacity: bytes of experts to keep; the last one used is kept in any case.
+        capacity: bytes of experts and bundles to keep; the expert that came last is kept in any case.
     """
 
     def __init__(self, newest: Newest, blobs: Blobs, device: torch.device, capacity: int) -> None:
         self.device = device
         self.capacity = capacity
         self._newest = newest
-        self._experts: OrderedDict[ExpertKey, Expert] = OrderedDict()
+        self._experts: OrderedDict[ExpertKey, Expert] = OrderedDict()  # by their last use, which matters for blends
         self._bundles: OrderedDict[tuple[ExpertKey, ...], Bundle] = OrderedDict()
+        self._random = np.random.default_rng(0)
         self._solvers: _Recent[tuple[Manifest, str | None], Solver] = _Recent(
             lambda wanted: self._memories.of(wanted[0]).solver(wanted[1]), _SOLVERS
         )
@@ -79,7 +87,7 @@ class ExpertCache:
         return None if expert is None else expert.signature
 
     def bundle(self, experts: Mapping[ExpertKey, Expert]) -> Bundle:
-        """Experts of one memory and one signature as one, kept for the next time if all of them are."""
+        """Experts of one memory and one signature as one, kept for the next time if all of them are and it has room."""
         key = tuple(experts)
         with self._lock:
             found = self._bundles.get(key)
@@ -90,8 +98,7 @@ class ExpertCache:
         with self._lock:
             if self._experts.keys() >= experts.keys():  # none of them was forgotten in the meantime
                 self._bundles[key] = made
-                while len(self._bundles) > _BUNDLES:
-                    self._bundles.popitem(last=False)
+                self._drop_bundles()
         return made
 
     def solver(self, memory: str, task: str | None = None) -> tuple[Manifest, Solver]:
@@ -135,7 +142,7 @@ class ExpertCache:
     def nbytes(self) -> int:
         """Bytes of all experts in the cache, bundled ones counted again."""
         with self._lock:
-            return _size(self._experts.values()) + _size(self._bundles.values())
+            return self._size()
 
     def _recent(self, key: ExpertKey) -> Expert | None:
         with self._lock:
@@ -148,10 +155,20 @@ class ExpertCache:
             self._experts[key] = expert
             for blend in self._blends()[:-_BLENDS]:
                 del self._experts[blend]
-            total = _size(self._experts.values())
-            while total > self.capacity and len(self._experts) > 1:
-                total -= self._experts.popitem(last=False)[1].nbytes
+            self._drop_bundles()  # all of them before any expert: no bundle outlives one that it is of
+            excess = self._size() - self.capacity
+            while excess > 0 and len(self._experts) > 1:
+                others = [other for other in self._experts if other != key]
+                excess -= self._experts.pop(others[self._random.integers(len(others))]).nbytes
         return expert
+
+    def _drop_bundles(self) -> None:
+        while self._bundles and (len(self._bundles) > _BUNDLES or self._size() > self.capacity):
+            self._bundles.popitem(last=False)
+
+    def _size(self) -> int:
+        kept: list[Expert | Bundle] = [*self._experts.values(), *self._bundles.values()]
+        return sum(each.nbytes for each in kept)
 
     def _blends(self) -> list[Blended]:
         return [key for key in self._experts if isinstance(key, Blended)]
@@ -211,7 +228,3 @@ class _Recent(Generic[K, T]):
     def clear(self) -> None:
         """Lets go of all of it."""
         self._kept = []
-
-
-def _size(kept: Iterable[Expert | Bundle]) -> int:
-    return sum(each.nbytes for each in kept)

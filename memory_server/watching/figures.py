@@ -91,8 +91,10 @@ class Figures(Collector):
         overwriting = self.overwriting.complete
         yield _gauge("overwriting", "Whether freed memory is overwritten: raw data may be in it.", overwriting)
         yield _gauge("experts", "Generators kept on the device.", self.experts.count)
-        yield _gauge("expert_bytes", "Bytes of those generators.", self.experts.nbytes)
-        yield _gauge("expert_cache_bytes", "How many bytes of them are kept.", self.experts.capacity)
+        yield _gauge("expert_bytes", "Bytes of those generators, bundled ones counted again.", self.experts.nbytes)
+        yield _gauge(
+            "expert_cache_bytes", "How many bytes of them are kept, bundled ones counted again.", self.experts.capacity
+        )
         yield _gauge("stock_bytes", "Rows made ahead for streams over many tasks.", self.stock.nbytes)
 
     def _kept(self) -> Iterator[Metric]:

@@ -1,5 +1,6 @@
 import gc
 import weakref
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -33,7 +34,7 @@ def test_an_expert_is_loaded_once(learned):
     assert asked == ["m"]
 
 
-def test_beyond_its_capacity_the_least_recently_used_expert_is_dropped(learned):
+def test_beyond_its_capacity_the_expert_that_came_last_is_kept(learned):
     cache, digests, _ = cache_of(learned)
     size = max(cache.expert("m", digest).nbytes for digest in digests)
     cache, (first, second, *_), asked = cache_of(learned, capacity=size)
@@ -45,6 +46,42 @@ def test_beyond_its_capacity_the_least_recently_used_expert_is_dropped(learned):
     assert asked == []
     cache.expert("m", first)
     assert asked == ["m"]
+
+
+class Loading(ExpertCache):
+    """Experts of a byte each, by any name; counts how many are loaded."""
+
+    def __init__(self, capacity):
+        super().__init__(lambda memory: None, {}, CPU, capacity)
+        self.loaded = 0
+
+    def _made(self, memory, key):
+        self.loaded += 1
+        expert = Mock(nbytes=1)
+        expert.to.return_value = expert
+        return expert
+
+    def loaded_for(self, keys):
+        """How many are loaded when these are wanted one after the other."""
+        before = self.loaded
+        for key in keys:
+            self.expert("m", key)
+        return self.loaded - before
+
+
+def test_most_experts_that_are_wanted_in_turn_are_there_though_they_do_not_quite_fit():
+    cache, turn = Loading(190), [f"e{i}" for i in range(200)]
+    cache.loaded_for(turn * 3)
+    assert 10 * 20 <= cache.loaded_for(turn * 20) < 30 * 20, "of 200 each time, 10 of which cannot be there"
+    assert cache.nbytes == 190
+
+
+def test_experts_that_nobody_wants_any_more_make_room_for_those_that_are_wanted():
+    cache = Loading(100)
+    cache.loaded_for([f"old{i}" for i in range(100)])
+    turn = [f"new{i}" for i in range(60)]
+    cache.loaded_for(turn * 10)
+    assert cache.loaded_for(turn * 10) == 0
 
 
 def test_an_expert_larger_than_the_capacity_serves_all_the_same(learned):

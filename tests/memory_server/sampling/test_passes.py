@@ -222,3 +222,18 @@ async def test_bundles_are_kept_for_the_next_time_and_go_with_their_experts(expe
     assert experts.nbytes == alone - one["a"].nbytes
     experts.bundle(one)  # a pass that had the expert in hand when it was forgotten
     assert experts.nbytes == alone - one["a"].nbytes
+
+
+async def test_bundles_take_no_room_beyond_that_of_experts_and_make_room_for_them(experts):
+    a, b, c = ({key: experts.expert("m", key)} for key in "abc")
+    alone, two = experts.nbytes, experts.bundle(a | b).nbytes
+    experts.capacity = alone + two + 1
+    newer = experts.bundle(b | c)
+    assert experts.nbytes == alone + two, "there is room for one"
+    assert experts.bundle(b | c) is newer
+    experts._keep("d", made(7))
+    assert experts.nbytes == alone + two // 2, "it goes before any expert does"
+    assert experts.count == 4
+    experts.capacity = experts.nbytes
+    assert experts.bundle(a | b) is not experts.bundle(a | b)
+    assert experts.nbytes == experts.capacity
