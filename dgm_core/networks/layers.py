@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
 Units = Int[Tensor, " _"]
 """Indices of units of a group."""
@@ -16,12 +16,19 @@ def fused(layer: nn.Module, norm: nn.Module) -> nn.Module:
     """A layer with the norm behind it folded in, in double precision; as it is where there is none."""
     if isinstance(norm, nn.Identity):
         return deepcopy(layer)
-    assert isinstance(norm, _BatchNorm)
-    wide, norm = deepcopy(layer).double().eval(), deepcopy(norm).double().eval()
-    if isinstance(wide, nn.Linear):
-        return fuse_linear_bn_eval(wide, norm).float()
-    assert isinstance(wide, nn.Conv2d | nn.ConvTranspose2d)
-    return fuse_conv_bn_eval(wide, norm, transpose=isinstance(wide, nn.ConvTranspose2d)).float()
+    assert isinstance(norm, _BatchNorm) and norm.running_mean is not None and norm.running_var is not None
+    assert isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
+    weight, bias = layer.weight.detach().double(), None if layer.bias is None else layer.bias.detach().double()
+    mean, var = norm.running_mean.double(), norm.running_var.double()
+    scale, shift = norm.weight.detach().double(), norm.bias.detach().double()
+    if isinstance(layer, nn.Linear):
+        made = fuse_linear_bn_weights(weight, bias, mean, var, norm.eps, scale, shift)
+    else:
+        transposed = isinstance(layer, nn.ConvTranspose2d)
+        made = fuse_conv_bn_weights(weight, bias, mean, var, norm.eps, scale, shift, transposed)
+    found = deepcopy(layer).eval()
+    found.weight, found.bias = (nn.Parameter(t.detach().float()) for t in made)
+    return found
 
 
 def axes(layer: nn.Module) -> tuple[int, int]:
