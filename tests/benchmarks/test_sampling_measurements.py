@@ -154,6 +154,7 @@ def test_growth_is_compared_with_the_smallest_memory(plain):
     first, last = (rows[f"{tasks} tasks: the commit of one more"] for tasks in plain.tasks)
     assert last.ratio == pytest.approx(last.value / first.value)
     assert last.detail["manifest_kib"] > first.detail["manifest_kib"]
+    assert rows["5 tasks: stream of one task beside one of all"].over == "alone"
     assert {what.partition(": ")[2] for what in rows if what.startswith("5")} == {
         what.partition(": ")[2] for what in rows if what.startswith("4")
     }
