@@ -149,12 +149,18 @@ def test_peers_that_are_there_are_compared_with_ours_and_the_others_are_named(be
     assert not any("LitServe" in what for what in rows)
 
 
+BESIDE = "stream of one task beside one of all"
+NEARLY = "stream of all with a seed, room for nineteen of twenty experts: CPU of both ends"
+
+
 def test_growth_is_compared_with_the_smallest_memory(plain):
     rows = by_name(growth.measure(plain))
     first, last = (rows[f"{tasks} tasks: the commit of one more"] for tasks in plain.tasks)
     assert last.ratio == pytest.approx(last.value / first.value)
     assert last.detail["manifest_kib"] > first.detail["manifest_kib"]
-    assert rows["5 tasks: stream of one task beside one of all"].over == "alone"
+    beside, nearly = (rows[f"5 tasks: {what}"] for what in (BESIDE, NEARLY))
+    assert (beside.over, nearly.over) == ("alone", "room for all")
+    assert 0 < beside.ratio < 1.5, "two streams share the one device"
     assert {what.partition(": ")[2] for what in rows if what.startswith("5")} == {
         what.partition(": ")[2] for what in rows if what.startswith("4")
     }

@@ -163,7 +163,7 @@ class Memory:
             task: its name in the memory: letters, digits, ".", "_" and "-".
             steps: bounds the generator's training steps, and those of the task solver, which takes at least 20; None
                 leaves both to the server's recipe.
-            seconds: bounds the whole task; None likewise.
+            seconds: bounds the whole task, but for the fewest steps and measurements that it needs; None likewise.
             min_quality: reverse accuracy in [0, 1] below which the task fails instead of being kept.
             erasable: no later task may reuse what this one reserves, so that `forget` can always take it alone.
             revises: name of the task that this one repeats, with more or other data of it; None: it repeats none. For
