@@ -290,7 +290,7 @@ def test_every_shipped_base_is_what_this_version_ships_small_and_found_without_a
 def test_a_shipped_file_that_is_not_what_this_version_ships_is_broken(tmp_path, monkeypatch, change):
     colour, grey = SHIPPED
     content = grey.path.read_bytes()
-    contents = {"a byte": content[:-1] + b"?", "cut": content[:-9], "resealed": sealed(content)}
+    contents = {"a byte": content[:-1] + bytes([content[-1] ^ 1]), "cut": content[:-9], "resealed": sealed(content)}
     (tmp_path / colour.path.name).write_bytes(colour.path.read_bytes())
     if change != "gone":
         (tmp_path / grey.path.name).write_bytes(contents[change])

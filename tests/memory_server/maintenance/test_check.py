@@ -127,5 +127,6 @@ def test_an_encrypted_directory_is_checked_with_its_key(run, tmp_path):
     blob = teach(tmp_path / "data", master)
     master.write(tmp_path / "key")
     assert found(run, tmp_path / "data", "--encryption-key-file", tmp_path / "key") == (0, [])
-    blob.write_bytes(blob.read_bytes()[:-1] + b"x")
+    sealed = blob.read_bytes()
+    blob.write_bytes(sealed[:-1] + bytes([sealed[-1] ^ 1]))
     assert found(run, tmp_path / "data", "--encryption-key-file", tmp_path / "key")[0] == 1
