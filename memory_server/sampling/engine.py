@@ -62,7 +62,7 @@ class SamplingEngine:
 
     @property
     def stock(self) -> Stock:
-        """Rows that were made along with others."""
+        """Rows that were made before anybody asked."""
         return self._pool.stock
 
     @asynccontextmanager
@@ -155,7 +155,7 @@ class SamplingEngine:
 
     def _forget(self, experts: frozenset[str]) -> None:
         self._experts.forget(experts)
-        self.stock.forget(experts)
+        self._pool.forget_experts(experts)
 
     async def _manifest(self, memory: str, revision: int) -> Manifest:
         if revision != 0:

@@ -80,6 +80,11 @@ class ExpertCache:
         with self._loading:
             return self._recent(key) or self._keep(key, self._made(memory, key).to(self.device))
 
+    def holds(self, key: ExpertKey) -> bool:
+        """Whether an expert is on the device."""
+        with self._lock:
+            return key in self._experts
+
     def signature(self, key: ExpertKey) -> Hashable | None:
         """What an expert of a memory has to share with another one to be bundled with it; None if it is not here."""
         with self._lock:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dgm_core.memory import Expert
 from memory_server.sampling.experts import ExpertCache
+from memory_server.sampling.foresight import Order
 from memory_server.sampling.jobs import Job
 from memory_server.sampling.plan import TILE_STEP, ExpertKey
 from memory_server.sampling.stock import Stock
@@ -57,6 +58,16 @@ def run(works: Sequence[Work], experts: ExpertCache, stock: Stock) -> None:
             _keep(made, stock, forgotten)
     except Exception as error:  # the readers of the streams must hear of it, whatever it is
         _fail((work for share in shares for work in share.works), error)
+
+
+@torch.inference_mode()
+def ahead(order: Order, experts: ExpertCache, stock: Stock) -> None:
+    """Makes rows that nobody waits for and puts them in stock. Raises whatever is wrong with their expert."""
+    forgotten = stock.forgotten
+    expert = experts.expert(order.memory, order.expert)
+    z, c = torch.from_numpy(fresh(len(order.c), expert.noise_dim)), torch.from_numpy(order.c)
+    x = expert.generate(z.to(experts.device), c.to(experts.device))
+    stock.put(order.expert, order.form, order.c, order.form.of(x).cpu().numpy(), forgotten)
 
 
 def _shares(works: Sequence[Work], experts: ExpertCache) -> Iterator[_Share]:

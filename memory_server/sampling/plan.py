@@ -59,6 +59,11 @@ ExpertKey = str | Reduced | Blended
 """What an expert is found by: its digest if a memory holds it, else how it is made."""
 
 
+def digest_of(key: ExpertKey) -> str:
+    """Of the expert that a memory holds, whatever its precision; of a blend, which none holds, the empty one."""
+    return key if isinstance(key, str) else getattr(key, "digest", "")
+
+
 @dataclass(frozen=True)
 class Source:
     """One expert for one class: its key, the class index that it knows, and its share (examples learned)."""

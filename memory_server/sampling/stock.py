@@ -1,4 +1,4 @@
-"""Rows that were made along with others and are nobody's yet: what streams without a seed take from first."""
+"""Rows that were made before anybody asked: what streams without a seed take from first."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ from numpy import ndarray
 
 from memory_server.sampling.formats import Form
 from memory_server.sampling.jobs import Job
-from memory_server.sampling.plan import TILE_ROWS, ExpertKey, Tile
+from memory_server.sampling.plan import TILE_ROWS, ExpertKey, Tile, digest_of
 
 CAPACITY_BYTES = 128 << 20
 STREAM_BYTES = CAPACITY_BYTES // 4
@@ -27,6 +27,7 @@ class Stock:
 
     A tile of a few rows costs nearly as much as one of many, and a batch over many tasks is made of such tiles. So what
     a stream needs next is made along with what it needs now, and whoever asks for the like of it takes it from here.
+    What requests ask for again and again is made in the pauses between them, see `Foresight`.
 
     Arguments:
         capacity: bytes that are kept at most. What is there is not pushed out by what comes, unless nobody has wanted
@@ -58,11 +59,21 @@ class Stock:
 
         They differ from time to time, or all experts of a stream would be through with theirs at once.
         """
+        most = min(job.spare, self.room(job.form))
+        return int(self._random.integers(most // 4, most, endpoint=True)) if most > 0 else 0
+
+    def room(self, form: Form) -> int:
+        """For how many rows there is room, once what is stale is gone if that is less than a tile's."""
         with self._lock:
-            if self._nbytes + TILE_ROWS * job.form.nbytes > self.capacity:
+            if self._nbytes + TILE_ROWS * form.nbytes > self.capacity:
                 self._drop_stale()
-            most = min(job.spare, (self.capacity - self._nbytes) // job.form.nbytes)
-            return int(self._random.integers(most // 4, most, endpoint=True)) if most > 0 else 0
+            return (self.capacity - self._nbytes) // form.nbytes
+
+    def count(self, expert: ExpertKey, index: int, form: Form) -> int:
+        """How many rows of a class of an expert are here."""
+        with self._lock:
+            pile = self._kept.get((expert, index, form))
+            return 0 if pile is None else len(pile)
 
     def take(self, tile: Tile, form: Form) -> Shaped[ndarray, "rows *shape"] | None:
         """The rows of a tile, if all of them are here."""
@@ -106,7 +117,7 @@ class Stock:
         gone = frozenset(experts)
         with self._lock:
             self._forgotten += 1
-            self._drop(kind for kind in self._kept if _digest(kind[0]) in gone)
+            self._drop(kind for kind in self._kept if digest_of(kind[0]) in gone)
 
     def clear(self) -> None:
         """Drops all of it, and what is being made just now."""
@@ -153,8 +164,3 @@ class _Pile:
                 self._rows.append(last[count:])
             count -= len(given[-1])
         return given[0] if len(given) == 1 else np.concatenate(given)
-
-
-def _digest(key: ExpertKey) -> str:
-    """Of an expert that a memory holds; rows of blends are never kept, for they are always exact."""
-    return key if isinstance(key, str) else getattr(key, "digest", "")

@@ -13,6 +13,7 @@ from dgm_core.networks import architecture_of
 from memory_server.errors import Superseded
 from memory_server.sampling import passes
 from memory_server.sampling.experts import ExpertCache
+from memory_server.sampling.foresight import Order
 from memory_server.sampling.formats import Form
 from memory_server.sampling.jobs import Job
 from memory_server.sampling.plan import Run, Segment, Tile
@@ -237,3 +238,32 @@ async def test_bundles_take_no_room_beyond_that_of_experts_and_make_room_for_the
     experts.capacity = experts.nbytes
     assert experts.bundle(a | b) is not experts.bundle(a | b)
     assert experts.nbytes == experts.capacity
+
+
+def test_rows_made_ahead_are_those_of_their_expert_and_classes_and_nobody_elses(experts, monkeypatch):
+    noise = np.random.default_rng(5).standard_normal((6, NOISE), np.float32)
+    monkeypatch.setattr(passes, "fresh", lambda rows, _: noise[:rows])
+    c, stock = np.array([1, 0, 1, 1, 0, 1]), Stock()
+    passes.ahead(Order("m", "a", PIXELS, c), experts, stock)
+    x = experts.expert("m", "a").generate(torch.from_numpy(noise), torch.from_numpy(c))
+    of_class_1 = {row.tobytes() for row in PIXELS.of(x).numpy()[c == 1]}
+    assert {row[0].tobytes() for row in in_stock(stock, "a")} == of_class_1
+    assert len(of_class_1) == 4
+    assert stock.count("a", 0, PIXELS) == 2
+
+
+def test_rows_made_ahead_are_not_kept_if_something_is_forgotten_meanwhile(experts, monkeypatch):
+    stock = Stock()
+
+    def forgets(rows, noise_dim):
+        stock.forget(["b"])
+        return np.zeros((rows, noise_dim), np.float32)
+
+    monkeypatch.setattr(passes, "fresh", forgets)
+    passes.ahead(Order("m", "a", PIXELS, np.array([0, 1])), experts, stock)
+    assert stock.nbytes == 0
+
+
+def test_an_expert_that_is_gone_has_nothing_made_ahead(experts):
+    with pytest.raises(Superseded):
+        passes.ahead(Order("m", "z", PIXELS, np.array([0])), experts, Stock())

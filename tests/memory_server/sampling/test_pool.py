@@ -1,11 +1,13 @@
 """What is made along with what a reader needs, and what becomes of it."""
 
 import asyncio
+import threading
 
 import numpy as np
 import pytest
 import torch
 
+from memory_server.sampling import passes
 from memory_server.sampling.engine import SamplingEngine
 from memory_server.sampling.experts import ExpertCache
 from memory_server.sampling.formats import Form, Format
@@ -66,7 +68,10 @@ async def rows_of(reader, count=None):
     return rows
 
 
-async def test_a_reader_that_reads_on_has_many_rows_made_at_a_time_and_each_of_them_once(stream_of, pool, experts):
+async def test_a_reader_that_reads_on_has_many_rows_made_at_a_time_and_each_of_them_once(
+    stream_of, pool, experts, monkeypatch, eventually
+):
+    monkeypatch.setattr("memory_server.sampling.pool.STALE_SECONDS", 0.2)
     batches = 60
     stream = stream_of(batch_size=256, format=Format("float32"))
     reader = aiter(stream)
@@ -76,7 +81,7 @@ async def test_a_reader_that_reads_on_has_many_rows_made_at_a_time_and_each_of_t
     used, stream_used = experts.used, len(rows) / (256 / 6)
     assert used < 0.9 * stream_used, "as many passes as there are tiles"
     pool.forget(stream)
-    assert pool.stock.nbytes == 0, "nobody reads any more"
+    eventually(lambda: pool.stock.nbytes == 0)
 
 
 @pytest.fixture
@@ -138,6 +143,86 @@ async def test_more_is_made_the_longer_a_reader_reads_on_and_less_towards_the_en
     finite = stream_of(n=5000, batch_size=256)
     assert [finite._spare_rows(64, 0) for _ in range(7)][-1] == TILE_ROWS
     assert [finite._spare_rows(64, row) for row in (4700, 4940, 4995)] == [50, 10, 0]
+
+
+async def test_who_asks_again_and_again_finds_rows_ready_and_each_of_them_once(stream_of, pool, experts, eventually):
+    rows = []
+    for _ in range(4):
+        rows += await rows_of(stream_of(n=60, format=Format("float32")))
+    await asyncio.to_thread(eventually, lambda: pool.stock.nbytes == 3 * 60 * 256)
+    before = experts.used
+    for _ in range(3):  # before anything can be made again
+        rows += await rows_of(stream_of(n=20, format=Format("float32")))
+    assert experts.used - before <= 6, "one pass of each expert at most, to fill up again"
+    assert len(set(rows)) == len(rows) == 300
+
+
+async def test_what_is_ready_does_not_change_what_is_promised(stream_of, pool, eventually):
+    seeded = await rows_of(stream_of(n=60, seed=3))
+    for _ in range(3):
+        await rows_of(stream_of(n=60))
+    await asyncio.to_thread(eventually, lambda: pool.stock.nbytes > 0)
+    held = pool.stock.nbytes
+    assert await rows_of(stream_of(n=60, seed=3)) == seeded
+    assert pool.stock.nbytes == held
+
+
+async def test_what_came_into_stock_while_a_request_waited_is_given_to_it(stream_of, pool, experts, six, monkeypatch):
+    busy, go_on = threading.Event(), threading.Event()
+    run = passes.run
+
+    def held_up(*arguments):
+        busy.set()
+        assert go_on.wait(60)
+        run(*arguments)
+
+    monkeypatch.setattr(passes, "run", held_up)
+    others = [asyncio.create_task(rows_of(stream_of(n=1, classes=(label,), seed=1))) for label in (0, 1)]
+    await asyncio.to_thread(busy.wait, 60)
+    waiting = asyncio.create_task(rows_of(stream_of(n=2, classes=(5,))))
+    while not pool._waiting._open:
+        await asyncio.sleep(0.01)
+    *_, (_, expert) = six[0][-1].experts()
+    ready = np.full((2, *PIXELS.shape), 7, np.uint8)
+    pool.stock.put(expert.digest, PIXELS, np.zeros(2, np.int64), ready, pool.stock.forgotten)
+    go_on.set()
+    assert await waiting == [bytes([7]) * 64] * 2
+    await asyncio.gather(*others)
+    assert experts.used == 2
+
+
+async def test_a_broken_expert_is_told_to_who_asks_for_it_and_the_threads_go_on(stream_of, pool, monkeypatch):
+    def breaks(*_):
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(passes, "ahead", breaks)
+    for _ in range(5):
+        assert len(await rows_of(stream_of(n=60))) == 60
+    assert all(thread.is_alive() for thread in pool._threads)
+    assert pool.stock.nbytes == 0
+
+
+async def test_of_an_expert_that_is_forgotten_nothing_is_made_any_more(stream_of, pool, six, experts, eventually):
+    for _ in range(3):
+        await rows_of(stream_of(n=60))
+    await asyncio.to_thread(eventually, lambda: pool.stock.nbytes == 2 * 60 * 64)
+    held = frozenset(expert.digest for _, expert in six[0][-1].experts())
+    pool.forget_experts(held)
+    assert pool.stock.nbytes == 0
+    used = experts.used
+    await asyncio.sleep(0.2)
+    assert experts.used == used
+    assert pool.stock.nbytes == 0
+
+
+async def test_what_is_ready_is_kept_for_a_while_after_the_last_request(stream_of, pool, monkeypatch, eventually):
+    monkeypatch.setattr("memory_server.sampling.pool.STALE_SECONDS", 1.0)
+    for _ in range(3):
+        stream = stream_of(n=60)
+        await rows_of(stream)
+        pool.forget(stream)
+    await asyncio.to_thread(eventually, lambda: pool.stock.nbytes == 2 * 60 * 64)
+    await asyncio.to_thread(eventually, lambda: pool.stock.nbytes == 0)
 
 
 async def test_of_a_memory_that_is_deleted_no_row_is_kept(six, experts, monkeypatch):
