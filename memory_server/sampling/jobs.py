@@ -61,7 +61,18 @@ class Job:
         self._resolve(error)
 
     def _resolve(self, error: Exception | None) -> None:
-        self.done.get_loop().call_soon_threadsafe(_settle, self.done, error)
+        loop = self.done.get_loop()
+        if _running_loop() is loop:  # what is there already is not to be waited for
+            _settle(self.done, error)
+        else:
+            loop.call_soon_threadsafe(_settle, self.done, error)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _settle(done: asyncio.Future[None], error: Exception | None) -> None:

@@ -4,11 +4,15 @@ import asyncio
 import ctypes
 import gc
 import os
+import sys
+import threading
 
 import torch
 
 from memory_server.errors import CannotStart
 
+_NICENESS = 10
+"""Of threads that give way: a tenth of the weight of the others."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _MALLOC = {
     "MALLOC_MMAP_THRESHOLD_": (_M_MMAP_THRESHOLD, 32 << 20),
@@ -41,6 +45,15 @@ def make_deterministic() -> None:
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def give_way() -> None:
+    """Has the threads of this process that do not call this run before the one that does, where the kernel is Linux.
+
+    For good: whoever is nicer may not be less nice again.
+    """
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 def tune_malloc() -> None:

@@ -110,6 +110,7 @@ class Stream:
         self._row = 0  # where to go on in a segment of which some rows were given
         self._allowance = 1
         self._spare = 1
+        self._over = False  # whether all that is wanted is under way, or given
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def end(self, error: MemoryServerError) -> None:
@@ -193,9 +194,10 @@ class Stream:
     def _fill(self) -> None:
         """Submits segments until enough is under way; the allowance doubles each time, for a reader that reads on."""
         self._allowance = min(2 * self._allowance, AHEAD_BYTES)
-        while len(self._window) < 2 or self._ahead() < self._allowance:
+        while not self._over and (len(self._window) < 2 or self._ahead() < self._allowance):
             number, job = self._segment, self._next()
             if job is None:
+                self._over = True
                 break
             self._window.append(_Due(self._opening, number, job))
             self._pool.submit(self, job)
@@ -219,6 +221,7 @@ class Stream:
             self._freed()
 
     def _drop(self) -> None:
+        self._over = False
         self._segment = (self._finished or self._window)[0].segment
         if self._finished:
             self._row = self._finished[0].rows.row

@@ -70,6 +70,9 @@ class Waiting:
     Arguments:
         signature: tells which experts can be bundled.
         spare: tells for which jobs many rows of one expert are made where few are needed.
+
+    Attributes:
+        tiles: how many wait.
     """
 
     def __init__(self, signature: Signature, spare: Spare) -> None:
@@ -79,6 +82,7 @@ class Waiting:
         self._turns: dict[Hashable, _Turn] = {}
         self._order: list[tuple[float, bool, int, _Turn]] = []
         self._arrivals = count()
+        self.tiles = 0
         # Tiles that may be merged, by what they can be merged by; in the order of their coming.
         self._open: dict[tuple[str, ExpertKey], dict[Work, None]] = {}
 
@@ -87,6 +91,7 @@ class Waiting:
         turn = self._turns.setdefault(stream, _Turn(self._now))
         if not turn.works:
             turn.due = max(turn.due, self._now)
+        self.tiles += len(tiles)
         for tile in tiles:
             work = Work(turn, job, tile)
             turn.works.append(work)
@@ -98,12 +103,13 @@ class Waiting:
         """Forgets a stream and the tiles that it has waiting."""
         turn = self._turns.pop(stream, None)
         if turn is not None:
+            self.tiles -= len(turn.works)
             for work in turn.works:
                 self._close(work)
             turn.works.clear()
 
     @property
-    def idle(self) -> bool:
+    def deserted(self) -> bool:
         """Whether no stream is known."""
         return not self._turns
 
@@ -163,6 +169,7 @@ class Waiting:
 
     def _take(self, work: Work) -> None:
         self._close(work)
+        self.tiles -= 1
         work.turn.works.remove(work)  # near the front: a pass takes the oldest of each stream
         self._queue(work.turn)
 

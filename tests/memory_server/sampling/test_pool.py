@@ -85,6 +85,19 @@ async def test_a_reader_that_reads_on_has_many_rows_made_at_a_time_and_each_of_t
 
 
 @pytest.fixture
+def asked(stream_of, pool):
+    """The rows of a request, whose reader then leaves."""
+
+    async def ask(**query):
+        stream = stream_of(**query)
+        rows = await rows_of(stream)
+        pool.forget(stream)
+        return rows
+
+    return ask
+
+
+@pytest.fixture
 def stocked(six, pool):
     """The pool's stock with two rows of each expert, which no generator makes."""
     for number, (_, expert) in enumerate(six[0][-1].experts()):
@@ -145,26 +158,26 @@ async def test_more_is_made_the_longer_a_reader_reads_on_and_less_towards_the_en
     assert [finite._spare_rows(64, row) for row in (4700, 4940, 4995)] == [50, 10, 0]
 
 
-async def test_who_asks_again_and_again_finds_rows_ready_and_each_of_them_once(stream_of, pool, experts, eventually):
-    rows = []
+async def test_who_asks_again_and_again_finds_rows_ready_and_each_of_them_once(asked, pool, experts, six, eventually):
+    rows, floats = [], Form(PIXELS.learned, "float32", "NCHW")
+    held = [expert.digest for _, expert in six[0][-1].experts()]
     for _ in range(4):
-        rows += await rows_of(stream_of(n=60, format=Format("float32")))
-    await asyncio.to_thread(eventually, lambda: pool.stock.nbytes == 3 * 60 * 256)
+        rows += await asked(n=60, format=Format("float32"))
+    await asyncio.to_thread(eventually, lambda: all(pool.stock.count(each, 0, floats) >= 15 for each in held))
     before = experts.used
     for _ in range(3):  # before anything can be made again
-        rows += await rows_of(stream_of(n=20, format=Format("float32")))
+        rows += await asked(n=20, format=Format("float32"))
     assert experts.used - before <= 6, "one pass of each expert at most, to fill up again"
     assert len(set(rows)) == len(rows) == 300
 
 
-async def test_what_is_ready_does_not_change_what_is_promised(stream_of, pool, eventually):
-    seeded = await rows_of(stream_of(n=60, seed=3))
+async def test_what_is_ready_does_not_change_what_is_promised(asked, pool, eventually):
+    seeded = await asked(n=60, seed=3)
     for _ in range(3):
-        await rows_of(stream_of(n=60))
-    await asyncio.to_thread(eventually, lambda: pool.stock.nbytes > 0)
-    held = pool.stock.nbytes
-    assert await rows_of(stream_of(n=60, seed=3)) == seeded
-    assert pool.stock.nbytes == held
+        await asked(n=60)
+    await asyncio.to_thread(eventually, lambda: pool.stock.nbytes == 2 * 60 * 64)
+    assert await asked(n=60, seed=3) == seeded
+    assert pool.stock.nbytes == 2 * 60 * 64
 
 
 async def test_what_came_into_stock_while_a_request_waited_is_given_to_it(stream_of, pool, experts, six, monkeypatch):
@@ -191,20 +204,20 @@ async def test_what_came_into_stock_while_a_request_waited_is_given_to_it(stream
     assert experts.used == 2
 
 
-async def test_a_broken_expert_is_told_to_who_asks_for_it_and_the_threads_go_on(stream_of, pool, monkeypatch):
+async def test_a_broken_expert_is_told_to_who_asks_for_it_and_the_threads_go_on(asked, pool, monkeypatch):
     def breaks(*_):
         raise OSError("the disk is gone")
 
     monkeypatch.setattr(passes, "ahead", breaks)
     for _ in range(5):
-        assert len(await rows_of(stream_of(n=60))) == 60
+        assert len(await asked(n=60)) == 60
     assert all(thread.is_alive() for thread in pool._threads)
     assert pool.stock.nbytes == 0
 
 
-async def test_of_an_expert_that_is_forgotten_nothing_is_made_any_more(stream_of, pool, six, experts, eventually):
+async def test_of_an_expert_that_is_forgotten_nothing_is_made_any_more(asked, pool, six, experts, eventually):
     for _ in range(3):
-        await rows_of(stream_of(n=60))
+        await asked(n=60)
     await asyncio.to_thread(eventually, lambda: pool.stock.nbytes == 2 * 60 * 64)
     held = frozenset(expert.digest for _, expert in six[0][-1].experts())
     pool.forget_experts(held)
@@ -215,12 +228,10 @@ async def test_of_an_expert_that_is_forgotten_nothing_is_made_any_more(stream_of
     assert pool.stock.nbytes == 0
 
 
-async def test_what_is_ready_is_kept_for_a_while_after_the_last_request(stream_of, pool, monkeypatch, eventually):
+async def test_what_is_ready_is_kept_for_a_while_after_the_last_request(asked, pool, monkeypatch, eventually):
     monkeypatch.setattr("memory_server.sampling.pool.STALE_SECONDS", 1.0)
     for _ in range(3):
-        stream = stream_of(n=60)
-        await rows_of(stream)
-        pool.forget(stream)
+        await asked(n=60)
     await asyncio.to_thread(eventually, lambda: pool.stock.nbytes == 2 * 60 * 64)
     await asyncio.to_thread(eventually, lambda: pool.stock.nbytes == 0)
 
