@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ comes when ten others have come before their time; sixteen are behind once in a 
 READY_BYTES = 8 << 20
 """Of one expert in one form."""
 MOST_HABITS = 4096
+_LOOKED_AT = 256
 
 
 class _Kind(NamedTuple):
@@ -113,7 +115,7 @@ class Foresight:
 
     def next(self) -> Order | None:
         """What to make now, if anything; `made` must be told once it is."""
-        for kind in list(self._short):
+        for kind in list(islice(self._short, _LOOKED_AT)):
             del self._short[kind]
             if (order := self._order(kind)) is not None:
                 self._short[kind] = None  # behind the others, until nothing is missing

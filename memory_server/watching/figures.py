@@ -95,7 +95,7 @@ class Figures(Collector):
         yield _gauge(
             "expert_cache_bytes", "How many bytes of them are kept, bundled ones counted again.", self.experts.capacity
         )
-        yield _gauge("stock_bytes", "Rows made ahead for streams over many tasks.", self.stock.nbytes)
+        yield _gauge("stock_bytes", "Rows made ahead for streams and requests.", self.stock.nbytes)
 
     def _kept(self) -> Iterator[Metric]:
         try:

@@ -2,6 +2,7 @@
 
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -68,6 +69,20 @@ def test_no_sample_is_handed_out_twice_without_a_seed(wire, name):
     floats = [wire.sample(name, n=500, format=FLOATS).rows(dtype="float32").reshape(500, -1) for _ in range(2)]
     together = np.concatenate(floats)
     assert len(np.unique(together, axis=0)) == len(together)
+
+
+def test_rows_that_are_ready_before_anybody_asks_are_handed_out_once_among_all_clients(server, wire, name, connect):
+    wire.learn(name, "t0", (0, 1), options={"seed": "0"})
+    clients = [connect(server) for _ in range(3)]
+
+    def ask(client):
+        answers = [client.sample(name, n=n, format=FLOATS) for n in (60, 60, 60, 20, 60, 100, 7, 60)]
+        assert all(abs(Counter(answer.y)[0] - Counter(answer.y)[1]) <= 1 for answer in answers)
+        return [answer.rows(dtype="float32").reshape(len(answer.y), -1) for answer in answers]
+
+    with ThreadPoolExecutor(len(clients)) as threads:
+        rows = np.concatenate([x for got in threads.map(ask, clients) for x in got])
+    assert len(np.unique(rows, axis=0)) == len(rows) == 3 * 427
 
 
 @pytest.mark.parametrize("start", [1, 3, 5])
