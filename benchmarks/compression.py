@@ -1,7 +1,7 @@
 """What a style costs when it is kept in low rank, and when tasks share a knowledge base: a class of CIFAR-10 a task.
 
     GENERATIVE_MEMORY_DATA=DIR python benchmarks/compression.py [--steps 250] [--styles full lowrank shared] [--tasks 6]
-        [--start nearest]
+        [--start nearest] [--truncation 0.5]
 
 Three memories of `gan_memory` on the shipped colour base (CIFAR-100, which CIFAR-10 has no image of) learn the same
 classes with the same steps, in process, generators alone:
@@ -11,7 +11,8 @@ classes with the same steps, in process, generators alone:
     shared      the same on top of the singular vectors that earlier tasks stored (Cong et al. 2020, Algorithm 1)
 
 Tasks of full begin as the base. So do the others, unless --start says that they begin as the nearest learned style; in
-the published code every one begins as the task before it.
+the published code every one begins as the task before it. --truncation is what the styles of the last two lose, over
+what they lose by themselves: with less of it they store more.
 
 Prints one Markdown table. *matrices*: numbers that stand for matrices of modulated convolutions, over those of full;
 *all*: all numbers that the task stores, vectors and biases included, over those of full. *kernel distance*: of samples
@@ -39,7 +40,10 @@ def main() -> int:
     """Teaches, measures and prints the table."""
     wish = arguments()
     torch.set_num_threads(wish.threads)
-    settings = {name: getattr(wish, name) for name in ("steps", "seed", "images", "measured", "feature_steps", "start")}
+    settings = {
+        name: getattr(wish, name)
+        for name in ("steps", "seed", "images", "measured", "feature_steps", "start", "truncation")
+    }
     try:
         examples = data.load(wish.dataset, wish.seed, wish.images)
     except data.MissingData as error:
@@ -60,8 +64,10 @@ def main() -> int:
 
 def _pupil(styles: str, examples: data.Dataset, wish: argparse.Namespace) -> Pupil:
     start = FROM_BASE if styles == FULL else wish.start
-    where = wish.state / f"{wish.dataset}-{styles}-{start}-{wish.steps}-{wish.seed}-{wish.images}"
-    return Pupil(GanMemory, {"seed": str(wish.seed), "styles": styles, "start": start}, examples, where)
+    truncation = "1.0" if styles == FULL else str(wish.truncation)
+    where = wish.state / f"{wish.dataset}-{styles}-{start}-{truncation}-{wish.steps}-{wish.seed}-{wish.images}"
+    chosen = {"seed": str(wish.seed), "styles": styles, "start": start, "truncation": truncation}
+    return Pupil(GanMemory, chosen, examples, where)
 
 
 def _measure(pupil: Pupil, index: int, styles: str, yardstick: Yardstick) -> Line:
@@ -116,6 +122,12 @@ def arguments() -> argparse.Namespace:
         help="classes 0 to N - 1, one a task",
     )
     add("--start", choices=(FROM_BASE, FROM_NEAREST), default=FROM_BASE, help="of tasks in low rank, and shared ones")
+    add(
+        "--truncation",
+        type=float,
+        default=1.0,
+        help="what they lose of their energy, over what they lose by themselves",
+    )
     add("--styles", nargs="+", default=list(STYLES), choices=STYLES, metavar="STYLES", help="only these")
     return parser.parse_args()
 

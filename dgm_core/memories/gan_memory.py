@@ -32,6 +32,7 @@ from dgm_core.training.trainees import Styled
 
 FULL, LOWRANK, SHARED = "full", "lowrank", "shared"
 FROM_BASE, FROM_NEAREST = "base", "nearest"
+MOST_TRUNCATION = 4
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,20 @@ class StyleOptions(Options):
         styles: "full": every statistic of a task is stored; "lowrank": in low rank, each task on its own; "shared": in
             low rank on what earlier tasks have added to a knowledge base.
         start: "base": every task starts as the base; "nearest": as the learned style that is nearest to its data.
+        truncation: what styles in low rank, and shared ones, lose of their energy, over what the paper has them lose
+            (a fifth close to the noise, a twentieth from the middle on): less of it is nearer to "full", and larger.
     """
 
     base: str = ""
     styles: str = FULL
     start: str = FROM_BASE
+    truncation: float = 1.0
 
     def validate(self) -> None:
         """See `Options.validate`."""
         self.require_one_of("styles", (FULL, LOWRANK, SHARED))
         self.require_one_of("start", (FROM_BASE, FROM_NEAREST))
+        self.require_range("truncation", 0, MOST_TRUNCATION)
 
 
 class GanMemory(TaughtMemory):
@@ -199,7 +204,7 @@ class GanMemory(TaughtMemory):
         if not site.kernels:
             return whole(name, site, start)
         matrices = [each.path for each in self.foundation.sites if each.kernels]
-        energy = energy_at(matrices.index(site.path), len(matrices))
+        energy = energy_at(matrices.index(site.path), len(matrices), self.chosen.truncation)
         return Factored(start, *self.knowledge.of(name, start), energy)
 
     def _shares(self, terms: Terms) -> bool:

@@ -27,9 +27,13 @@ EAGERNESS = 2
 With more of it tasks become cheaper, and further from what they would be on their own."""
 
 
-def energy_at(index: int, layers: int) -> float:
-    """Share of the energy that is kept in layer `index` of `layers`, counted from the noise."""
-    return next(energy for depth, energy in ENERGIES if index / layers < depth)
+def energy_at(index: int, layers: int, truncation: float = 1.0) -> float:
+    """Share of the energy that is kept in layer `index` of `layers`, counted from the noise.
+
+    Arguments:
+        truncation: what is dropped, over what `ENERGIES` drop.
+    """
+    return 1 - truncation * (1 - next(energy for depth, energy in ENERGIES if index / layers < depth))
 
 
 @dataclass

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dgm_core.memories.gan_memory import MOST_TRUNCATION
 from dgm_core.style.foundation import Foundation
 from dgm_core.style.knowledge import Factored, Knowledge, energy_at, restored
 from dgm_core.style.modulation import whole
@@ -199,3 +200,9 @@ def test_layers_close_to_the_noise_are_compressed_most():
     """Two convolutions a block: 80, 80, 90, 95 % for blocks 0 to 3 of seven, as published, and 95 % for the rest."""
     assert [energy_at(index, 14) for index in range(14)] == [0.8] * 4 + [0.9] * 2 + [0.95] * 8
     assert [energy_at(index, 2) for index in range(2)] == [0.8, 0.95]
+
+
+def test_what_is_dropped_can_be_more_or_less_than_is_published():
+    assert [energy_at(index, 2, 0.5) for index in range(2)] == pytest.approx([0.9, 0.975])
+    assert [energy_at(index, 2, 0) for index in range(2)] == [1, 1]
+    assert min(energy_at(index, 14, MOST_TRUNCATION) for index in range(14)) == pytest.approx(0.2)
