@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 import threading
+from contextlib import suppress
 
 import torch
 
@@ -53,7 +54,8 @@ def give_way() -> None:
     For good: whoever is nicer may not be less nice again.
     """
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        with suppress(OSError):  # where it is forbidden, all are alike
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 def tune_malloc() -> None:

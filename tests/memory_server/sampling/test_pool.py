@@ -1,6 +1,8 @@
 """What is made along with what a reader needs, and what becomes of it."""
 
 import asyncio
+import os
+import sys
 import threading
 
 import numpy as np
@@ -226,6 +228,16 @@ async def test_of_an_expert_that_is_forgotten_nothing_is_made_any_more(asked, po
     await asyncio.sleep(0.2)
     assert experts.used == used
     assert pool.stock.nbytes == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no niceness of their own")
+def test_only_what_nobody_waits_for_is_computed_by_threads_that_give_way(pool, eventually):
+    def niceness():
+        return {each.name: os.getpriority(os.PRIO_PROCESS, each.native_id) for each in pool._threads}
+
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    expected = {"tiles-0": own, "tiles-1": own, "ahead-0": 10, "ahead-1": 10}
+    eventually(lambda: niceness() == expected)
 
 
 async def test_what_is_ready_is_kept_for_a_while_after_the_last_request(asked, pool, monkeypatch, eventually):

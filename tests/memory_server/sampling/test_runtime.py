@@ -1,16 +1,19 @@
 """What the server's process computes on, how it gives memory back, and what it does not look at again."""
 
 import asyncio
+import os
 import platform
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
 import torch
 
 from memory_server.errors import CannotStart
-from memory_server.sampling.runtime import Trimmer, device
+from memory_server.sampling.runtime import Trimmer, device, give_way
 
 COLLECTING = """
 import gc, time, weakref
@@ -40,6 +43,22 @@ def test_a_device_that_is_not_there_is_answered_with_those_that_are(monkeypatch,
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     with pytest.raises(CannotStart, match=rf"there is no device 'cuda:99' \(.*\); try --device {others}$"):
         device("cuda:99")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no niceness of their own")
+@pytest.mark.parametrize("forbidden", [False, True])
+def test_a_thread_that_gives_way_is_nicer_and_no_other_one_is(forbidden, monkeypatch):
+    def refuses(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    if forbidden:
+        monkeypatch.setattr(os, "setpriority", refuses)
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(give_way).result()
+        nicer = thread.submit(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id())).result()
+    assert nicer == (before if forbidden else 10)
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
 
 
 async def test_all_who_ask_within_a_while_have_one_trim_and_who_asks_later_another():
