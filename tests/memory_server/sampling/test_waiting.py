@@ -79,7 +79,9 @@ def test_every_tile_is_computed_once_and_within_bounds(submissions, data):
         due.update((id(each), tile.expert, len(tile.places)) for tile in each.segment.tiles)
         for _ in range(data.draw(st.integers(0, 2))):
             taken.append(computed(waiting))
+        assert waiting.tiles == due.total() - sum(map(len, taken))
     taken += passes(waiting)
+    assert waiting.tiles == 0
     assert Counter((id(w.job), w.tile.expert, w.rows) for works in taken for w in works) == due
     for works in filter(None, taken):
         experts = {work.tile.expert for work in works}
@@ -188,8 +190,10 @@ def test_experts_of_other_memories_are_not():
 
 def test_what_a_stream_has_waiting_goes_with_it():
     waiting = submitted(s=[job(("a", 2), ("b", 2))], t=[job(("a", 2))])
+    assert waiting.tiles == 3
     waiting.drop("s")
     waiting.drop("never there")
+    assert waiting.tiles == 1
     (works,) = passes(waiting)
     assert [work.key for work in works] == [("m", "a")]
 
