@@ -10,8 +10,10 @@ Images per second of CPU time on one thread, four ways:
 - compiled: what the server samples from;
 - reduced: the same in bfloat16, for those who ask for it.
 
-Prints one Markdown table. A rate is that of the fastest of many short turns, which the four take one after another, so
-that other work on the machine hurts all alike; compare figures of one table only.
+Prints one Markdown table, and how much faster each naive forward would be if its arithmetic ran as fast as a large
+matrix product does: beyond that, only less arithmetic, or of fewer digits, is faster. A rate is that of the fastest of
+many short turns, which the four take one after another, so that other work on the machine hurts all alike; compare
+figures of one table only.
 """
 
 import argparse
@@ -26,6 +28,7 @@ from harness.made import DENSITIES, masked
 from harness.tables import table
 from torch import Tensor
 from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
 
 from dgm_core.manifest import DataSpec
 from dgm_core.memories.masked import MaskedMemory
@@ -36,6 +39,7 @@ from dgm_core.pruning import live_units
 TASKS = 10
 CLASSES = (0, 1)
 SPECS = {"28 × 28": DataSpec((1, 28, 28), "uint8"), "32 × 32 colour": DataSpec((3, 32, 32), "uint8")}
+SIDE = 1024
 FEWEST_TURNS = 5
 CALLS = 3
 """Of a turn: long enough for the clock, short enough to be left alone by other work."""
@@ -68,13 +72,15 @@ def main() -> None:
     """Measures and prints the table."""
     wish = _arguments()
     torch.set_num_threads(1)
-    lines = []
+    lines, bounds = [], []
+    fastest = product_rate(wish.seconds)
     for name, spec in SPECS.items():
         for kind in DENSITIES:
             memory = made_memory(kind, spec)
             rows = [measured(memory, index, wish.rows, wish.seconds) for index in range(TASKS)]
             chosen = {"first": rows[0], "tenth": rows[-1], "all ten in turn": in_turn(rows)}
             lines += [[kind, name, task, *row.cells()] for task, row in chosen.items()]
+            bounds.append(f"{kind}, {name}: {fastest / (operations(memory, wish.rows) * rows[-1].rates[0]):.2f}")
     header = (
         "kind",
         "images",
@@ -87,6 +93,8 @@ def main() -> None:
         "reduced over naive",
     )
     print(table(header, lines))
+    print(f"\nA matrix product of {SIDE} × {SIDE}: {fastest / 1e9:.0f} GFLOP/s. Naive forward, all of it as fast:")
+    print("; ".join(bounds))
 
 
 def made_memory(kind: str, spec: DataSpec, tasks: int = TASKS) -> MaskedMemory:
@@ -94,6 +102,21 @@ def made_memory(kind: str, spec: DataSpec, tasks: int = TASKS) -> MaskedMemory:
     memory = masked(kind, spec, tasks, len(CLASSES)).loaded()
     assert isinstance(memory, MaskedMemory)
     return memory
+
+
+def product_rate(seconds: float) -> float:
+    """Floating-point operations per CPU-second of a large matrix product."""
+    a, b = torch.randn(2, SIDE, SIDE)
+    (cost,) = _seconds_each([partial(torch.mm, a, b)], seconds)
+    return 2 * SIDE**3 / cost
+
+
+@torch.inference_mode()
+def operations(memory: MaskedMemory, rows: int) -> float:
+    """Floating-point operations of an image of the naive forward, of its products and convolutions."""
+    with FlopCounterMode(display=False) as counter:
+        naive(memory, 0)(torch.randn(rows, memory.chosen.noise), torch.zeros(rows, dtype=torch.int64))
+    return counter.get_total_flops() / rows
 
 
 def naive(memory: MaskedMemory, index: int) -> Callable[[Tensor, Tensor], Tensor]:

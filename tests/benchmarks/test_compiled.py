@@ -15,3 +15,11 @@ def test_an_early_task_of_a_memory_that_has_grown_is_the_same_function_all_three
 def test_all_tasks_in_turn_cost_what_they_cost_one_by_one():
     rows = [compiled.Row((10.0, 20.0, 30.0, 40.0)), compiled.Row((10.0, 5.0, 90.0, 40.0))]
     assert compiled.in_turn(rows).rates == pytest.approx((10, 8, 45, 40))
+
+
+def test_operations_are_two_for_each_weight_of_a_kernel_wherever_it_is_applied():
+    memory = compiled.made_memory("dgmw", compiled.SPECS["28 × 28"], tasks=2)
+    weights = memory.architecture.generator(memory.topologies[1].widths, 2).state_dict()
+    places = {"body.0": 1, "body.1": 4 * 4, "body.2": 7 * 7, "head": 14 * 14}
+    expected = sum(2 * weights[f"{name}.weight"].numel() * times for name, times in places.items())
+    assert compiled.operations(memory, rows=8) == expected
